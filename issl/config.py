@@ -1,0 +1,288 @@
+"""The shape of config.yaml: typed sections, presets as overlays, and errors that name key, value and what is allowed."""
+
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import WithJsonSchema
+
+from issl.errors import UserError, nearest
+from issl.spec import Augment, DataSpec, Encoder, Name, Optim, Value
+
+# A section of a run may be given in part; the whole is validated once the layers are merged.
+Part = dict[str, Any]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _part_of(model: type[Value]) -> Any:
+    return Annotated[Part, WithJsonSchema({"$ref": f"#/$defs/{model.__name__}"})]
+
+
+class Patch(Value):
+    """Some settings of a run: what `defaults`, a method, a named patch or a row may say."""
+
+    data: Name | None = Field(None, description="name of an entry of `data`")
+    augment: _part_of(Augment) = {}
+    encoder: _part_of(Encoder) = {}
+    objective: Part = {}
+    optim: _part_of(Optim) = {}
+
+
+class Method(Patch):
+    """A named objective, how figures and tables call it, and the probe family that it is made for."""
+
+    label: str
+    probe: Literal["linear", "mlp"] = "linear"
+
+
+class Row(Patch):
+    """A run of an experiment: a method, the patches on top of it, and keys of its own."""
+
+    method: Name | None = None
+    patches: tuple[Name, ...] = Field((), alias="with")
+
+
+class Lines(Value):
+    """A figure of accuracy against one column of the tidy results, a line for each value of another column."""
+
+    x: Literal["dim", "n_labels", "epochs", "strength"]
+    hue: Literal["method", "strength", "dim", "probe"]
+    xscale: Literal["linear", "log2", "log10"] = "linear"
+    xlabel: str
+    ylabel: str = "Accuracy"
+    accuracy: Literal["published", "honest"] = Field("published", description="how the weight decay was chosen")
+    weight_decay: NonNegativeFloat | None = Field(None, description="keep only this one instead of choosing")
+    palette: Literal["categorical", "sequential"] = "categorical"
+    legend: Literal["inside", "outside"] = "inside"
+    legend_title: str | None = None
+    size: tuple[PositiveFloat, PositiveFloat] = Field((5.0, 5.0), description="inches")
+    line_width: PositiveFloat = 4.0
+
+
+class Table(Value):
+    """A table of one accuracy a row."""
+
+    caption: str
+    published: dict[str, float] = Field({}, description="the paper's accuracy of each row, in per cent")
+
+
+class Experiment(Value):
+    """A base plus rows, a grid or a zip; its probes; and how its results are shown."""
+
+    base: Row = Row()
+    rows: dict[str, Row] | None = None
+    grid: dict[str, list[Any]] | None = Field(None, description="every combination of the listed values")
+    zip: dict[str, list[Any]] | None = Field(None, description="the first of each list, the second of each, ...")
+    probes: list[Part] = Field(min_length=1, description="settings of probes; a list of values stands for each of them")
+    figure: Lines | None = None
+    table: Table | None = None
+
+
+class Resources(Value):
+    """What a job of a rule asks for, on a cluster and from the local scheduler."""
+
+    gpus: NonNegativeInt = 0
+    threads: PositiveInt = 1
+    mem_gb: PositiveFloat = 4
+    minutes: PositiveInt = 10
+    minutes_per_epoch: NonNegativeFloat = Field(0, description="pretrain only: added for each epoch")
+
+
+class Hardware(Value):
+    """Resources of each rule that does more than read a small table."""
+
+    prepare: Resources = Resources()
+    pretrain: Resources = Resources()
+    featurize: Resources = Resources()
+    probe: Resources = Resources()
+
+
+class Wandb(Value):
+    """Weights & Biases tracking of pretraining; the key comes from the user's own login, never from here."""
+
+    mode: Literal["disabled", "offline", "online"] = "disabled"
+    project: str = "issl"
+    entity: str | None = None
+
+
+class Execution(Value):
+    """How jobs run. Nothing here may change a result beyond rounding, so nothing here reruns a job."""
+
+    device: Literal["gpu", "cpu", "auto"] = Field("gpu", description="gpu: stop where there is none")
+    precision: Literal["auto", "bf16", "fp16", "32"] = Field(
+        "auto", description="of matrix products; auto: bf16 on a GPU that has it, else fp16; 32 on the CPU"
+    )
+    progress: bool = Field(True, description="progress bar on a terminal")
+    validate_every: PositiveInt = Field(10, description="epochs between two looks at the test split, for monitoring")
+    checkpoint_minutes: NonNegativeFloat = Field(5, description="least time between two checkpoints")
+    wandb: Wandb = Wandb()
+
+
+class Config(Value):
+    """One preset of config.yaml, after its overlay."""
+
+    seeds: tuple[NonNegativeInt, ...] = Field((1,), min_length=1)
+    data: dict[Name, DataSpec]
+    defaults: Patch
+    methods: dict[Name, Method]
+    patches: dict[Name, Patch] = {}
+    experiments: dict[Name, Experiment]
+    hardware: Hardware = Hardware()
+    execution: Execution = Execution()
+
+
+PAPER = "paper"
+
+
+def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
+    """Validates config.yaml and gives each preset: *paper* is the file itself, the others lie over it.
+
+    Raises UserError with one line naming the key, the value and what is allowed.
+    """
+    base = {key: value for key, value in raw.items() if key != "presets"}
+    overlays = raw.get("presets") or {}
+    if not isinstance(overlays, Mapping) or not all(isinstance(o, Mapping) for o in overlays.values()):
+        raise UserError("config: presets: each preset must be a mapping of what it changes")
+    for name in overlays:
+        if name == PAPER or not str(name).isidentifier():
+            raise UserError(f"config: presets.{name}: a preset needs a plain name other than '{PAPER}'")
+    layers = {PAPER: base} | {name: merge(base, overlay) for name, overlay in overlays.items()}
+    return {
+        name: validate(Config, layer, "config" if name == PAPER else f"config (preset {name})")
+        for name, layer in layers.items()
+    }
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays a nested mapping over another: mappings merge, other values replace, null removes."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def validate(model: type[M], content: Any, where: str) -> M:
+    """Builds a model, turning the first of pydantic's complaints into one readable line."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(explain(error, model, where)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """One line: place, key, value, what is allowed. Unknown keys come first, with the nearest spelling."""
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    parents, path = _walk(model, first["loc"])
+    place = f"{where}: {'.'.join(path)}" if path else where
+    if first["type"] == "extra_forbidden":
+        return f"{place}: unknown key, {nearest(path[-1], _keys(parents[-1]))}"
+    if first["type"] == "missing":
+        return f"{place}: missing"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first["input"]
+    return f"{place}: {message}" + ("" if isinstance(given, Mapping | BaseModel) else f", not {given!r}")
+
+
+def _keys(model: Any) -> list[str]:
+    fields = getattr(model, "model_fields", {})
+    return [field.alias or name for name, field in fields.items()]
+
+
+def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[Any], list[str]]:
+    """The type around each step of an error's location, and the steps that stand in the user's file.
+
+    pydantic inserts the tag of a discriminated union into the location; it is a step of the type only.
+    """
+    parents, path, current = [], [], model
+    for step in location:
+        members = _union(current)
+        if members and step in (tags := {_tag(m): m for m in members}):
+            current = tags[step]
+            continue
+        parents.append(current)
+        path.append(str(step))
+        current = _child(current, step)
+    return parents, path
+
+
+def _bare(annotation: Any) -> Any:
+    while typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    return annotation
+
+
+def _union(annotation: Any) -> list[Any]:
+    annotation = _bare(annotation)
+    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
+        return []
+    return [member for member in typing.get_args(annotation) if hasattr(member, "model_fields")]
+
+
+def _tag(model: Any) -> str | None:
+    for key in ("kind", "name"):
+        values = typing.get_args(model.model_fields[key].annotation) if key in model.model_fields else ()
+        if len(values) == 1:
+            return values[0]
+    return None
+
+
+def _child(annotation: Any, step: int | str) -> Any:
+    annotation = _bare(annotation)
+    if options := _union(annotation):
+        annotation = options[0]
+    if hasattr(annotation, "model_fields"):
+        by_alias = {field.alias or name: field.annotation for name, field in annotation.model_fields.items()}
+        return by_alias.get(step)
+    arguments = typing.get_args(annotation)
+    return arguments[-1] if typing.get_origin(annotation) is dict else arguments[0] if arguments else None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML file safely. Raises UserError where it cannot be read or says one key twice."""
+    try:
+        text = Path(path).read_text()
+        refuse_duplicates(yaml.compose(text, yaml.SafeLoader), path)
+        return yaml.safe_load(text) or {}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+
+
+def refuse_duplicates(node: yaml.Node | None, path: str | Path) -> None:
+    """YAML lets the last of two equal keys win in silence: a row would vanish. Raises UserError instead."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise UserError(f"{path}: line {line}: '{key.value}' stands twice (first in line {seen[key.value]})")
+            seen[key.value] = line
+        for _, value in node.value:
+            refuse_duplicates(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            refuse_duplicates(item, path)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of config.yaml for editors, generated from the models above."""
+    schema = Config.model_json_schema()
+    for model in (Augment, Encoder, Optim):
+        schema["$defs"][model.__name__] = model.model_json_schema()
+    schema["properties"]["presets"] = {
+        "type": "object",
+        "description": "overlays: mappings merge, other values replace, null removes",
+        "additionalProperties": {"type": "object"},
+    }
+    return schema
