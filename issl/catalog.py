@@ -4,6 +4,7 @@ A row resolves as ``defaults <- method <- patches <- its own keys``: three links
 """
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,14 +67,16 @@ class Plan:
         shown += [(name, ("md", "tex", "csv")) for name in self.tables]
         return [f"{self.root}/{name}.{ending}" for name, endings in shown for ending in endings]
 
-    def arrays(self, run: str) -> str:
-        """Folder of the run's prepared data set."""
-        return f"{self.root}/data/{data_id(self.runs[run].data)}"
+    def arrays(self, run: str) -> list[str]:
+        """Files of the run's prepared data set, all in one folder."""
+        folder = f"{self.root}/data/{data_id(self.runs[run].data)}"
+        return [f"{folder}/{name}" for name in ("images.npy", "labels.npy", "meta.json")]
 
     def scores(self, experiment: str) -> list[str]:
         """Score files of an experiment, row by row and seed by seed: the order of `rows_for`."""
         return [
-            f"{self.root}/runs/{row['run']}/s{row['seed']}/probes/{row['grid']}.csv" for row in self.rows_for(experiment)
+            f"{self.root}/runs/{row['run']}/s{row['seed']}/probes/{row['grid']}.csv"
+            for row in self.rows_for(experiment)
         ]
 
     def rows_for(self, experiment: str) -> list[dict[str, Any]]:
@@ -98,6 +101,20 @@ class Plan:
     def experiments_of(self, run: str) -> list[str]:
         """Names of the experiments that use a run."""
         return [name for name, rows in self.rows.items() if any(run_id(row.run) == run for row in rows)]
+
+    def place(self, data: str) -> str:
+        """Where a data set lies, as JSON: the fields that are not part of its identity."""
+        spec = self.data[data]
+        located = {name for name, field in type(spec).model_fields.items() if field.exclude}
+        return json.dumps({name: getattr(spec, name) for name in sorted(located)})
+
+    def settings(self) -> str:
+        """How the preset's jobs run, as JSON."""
+        return self.config.execution.canonical()
+
+    def mem_mb(self, rule: str) -> int:
+        """Memory that a job asks for, in 10^6 bytes."""
+        return round(1000 * getattr(self.config.hardware, rule).mem_gb)
 
     def minutes(self, rule: str, run: str | None = None) -> int:
         """Run time that a job asks for."""

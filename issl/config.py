@@ -18,9 +18,11 @@ Part = dict[str, Any]
 
 M = TypeVar("M", bound=BaseModel)
 
+UNIONS = (typing.Union, types.UnionType)
+
 
 def _part_of(model: type[Value]) -> Any:
-    return Annotated[Part, WithJsonSchema({"$ref": f"#/$defs/{model.__name__}"})]
+    return Annotated[Part, WithJsonSchema(model.model_json_schema())]
 
 
 class Patch(Value):
@@ -188,6 +190,12 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         return f"{place}: unknown key, {nearest(path[-1], _keys(parents[-1]))}"
     if first["type"] == "missing":
         return f"{place}: missing"
+    if first["type"] == "union_tag_invalid":
+        key, tags = (
+            first["ctx"]["discriminator"].strip("'"),
+            [_tag(member) for member in _union(_child(parents[-1], path[-1]))],
+        )
+        return f"{place}: unknown {key} '{first['ctx']['tag']}', {nearest(first['ctx']['tag'], tags)}"
     message = first["msg"].removeprefix("Value error, ")
     given = first["input"]
     return f"{place}: {message}" + ("" if isinstance(given, Mapping | BaseModel) else f", not {given!r}")
@@ -216,14 +224,18 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[Any], list[
 
 
 def _bare(annotation: Any) -> Any:
-    while typing.get_origin(annotation) is Annotated:
-        annotation = typing.get_args(annotation)[0]
+    """Without Annotated, and without the None of an optional."""
+    if typing.get_origin(annotation) is Annotated:
+        return _bare(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in UNIONS:
+        members = [member for member in typing.get_args(annotation) if member is not type(None)]
+        return _bare(members[0]) if len(members) == 1 else annotation
     return annotation
 
 
 def _union(annotation: Any) -> list[Any]:
     annotation = _bare(annotation)
-    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
+    if typing.get_origin(annotation) not in UNIONS:
         return []
     return [member for member in typing.get_args(annotation) if hasattr(member, "model_fields")]
 
@@ -256,7 +268,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        raise UserError(f"{path}: not valid YAML: {error}") from None  # names line and column
+
+
+def refuse_mistakes(*paths: str | Path) -> None:
+    """Reads the files that exist, for the mistakes that Snakemake passes over: a key that stands twice, bad YAML."""
+    for path in dict.fromkeys(map(str, paths)):
+        if Path(path).exists():
+            read_yaml(path)
 
 
 def refuse_duplicates(node: yaml.Node | None, path: str | Path) -> None:
@@ -278,8 +297,6 @@ def refuse_duplicates(node: yaml.Node | None, path: str | Path) -> None:
 def json_schema() -> dict[str, Any]:
     """JSON schema of config.yaml for editors, generated from the models above."""
     schema = Config.model_json_schema()
-    for model in (Augment, Encoder, Optim):
-        schema["$defs"][model.__name__] = model.model_json_schema()
     schema["properties"]["presets"] = {
         "type": "object",
         "description": "overlays: mappings merge, other values replace, null removes",

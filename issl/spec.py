@@ -204,7 +204,8 @@ class DINO(Value):
     center_momentum: Probability = 0.9
     ema: Probability = Field(0.996, description="momentum of the teacher at the start")
     ema_schedule: Literal["full_period", "half_period"] = Field(
-        "full_period", description="full_period: up to 1 at half time and back, as released; half_period: up to 1 at the end"
+        "full_period",
+        description="full_period: up to 1 at half time and back, as released; half_period: up to 1 at the end",
     )
     teacher_projector: Literal["independent", "copy"] = Field(
         "independent", description="its initialisation: drawn anew, as released, or a copy of the student's"
@@ -229,7 +230,8 @@ class Optim(Value):
     weight_decay: NonNegativeFloat = 1e-6
     warmup_epochs: Annotated[int, Field(ge=0)] = 10
     lr_interval: Literal["epoch", "step"] = Field(
-        "epoch", description="epoch: constant within an epoch and 0 in the first one, as released; step: changes smoothly"
+        "epoch",
+        description="epoch: constant within an epoch and 0 in the first one, as released; step: changes smoothly",
     )
     clip_value: PositiveFloat = 2.0
     online_lr: PositiveFloat = Field(3e-4, description="of the online linear evaluation; not scaled")

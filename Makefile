@@ -1,0 +1,34 @@
+# make demo   every figure and table of the tiny preset, on the CPU
+# make test   everything that must hold before a commit
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+export WANDB_MODE ?= offline
+
+.PHONY: demo test lint format setup
+.DEFAULT_GOAL := demo
+
+demo: $(READY)
+	$(BIN)/snakemake tiny --cores all --rerun-incomplete --quiet progress rules
+	@echo; echo "Figures and tables:"; ls -1 results/tiny/*.pdf results/tiny/*.png results/tiny/*.md results/tiny/*.tex results/tiny/*.csv
+
+test: $(READY) lint
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@

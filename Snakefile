@@ -1,0 +1,74 @@
+# The paper end to end. Ask for a result by its file name:
+#
+#   snakemake results/fig7c.pdf --profile slurm       the paper's settings
+#   snakemake -c all results/tiny/fig7c.pdf           the same DAG on synthetic images
+#
+# Rules look things up in PLANS (issl/catalog.py), which knows what config.yaml asks for.
+import sys
+
+from snakemake.utils import min_version
+
+from issl import catalog
+from issl.config import refuse_mistakes
+from issl.environment import lead_jobs_here
+from issl.errors import UserError
+
+min_version("9.10")
+
+try:
+    refuse_mistakes("config.yaml", *workflow.configfiles)  # what Snakemake's own reading would let pass
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+
+configfile: "config.yaml"
+
+
+try:
+    PLANS = catalog.plans(config)  # results folder -> everything that its preset asks for
+except UserError as error:
+    sys.exit(f"error: {error}")
+
+lead_jobs_here(workflow.basedir)
+
+
+wildcard_constraints:
+    root="|".join(PLANS),
+    data=r"[a-z0-9_]+-[0-9a-f]{8}",
+    run=r"[a-z0-9_]+-z\d+-e\d+-[0-9a-f]{8}",
+    seed=r"\d+",
+    grid=r"[a-z-]+-[0-9a-f]{8}",
+    experiment=r"[a-z0-9_]+",
+
+
+localrules:
+    all,
+    tiny,
+    small,
+    aggregate,
+    plot,
+    plot_table,
+
+
+include: "rules/prepare.smk"
+include: "rules/pretrain.smk"
+include: "rules/featurize.smk"
+include: "rules/probe.smk"
+include: "rules/aggregate.smk"
+include: "rules/plot.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        PLANS["results"].targets(),
+
+
+rule tiny:
+    input:
+        PLANS["results/tiny"].targets(),
+
+
+rule small:
+    input:
+        PLANS["results/small"].targets(),

@@ -1,0 +1,3 @@
+from issl.cli import main
+
+main()

@@ -1,0 +1,106 @@
+"""Figures from tidy results: vector PDF and PNG, in the style of the paper's (spec.Lines is config.Lines)."""
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from issl.config import Lines
+from issl.files import whole
+from issl.results import chosen, over_seeds
+
+# Okabe and Ito's palette as seaborn orders it: told apart with every common colour blindness.
+CATEGORICAL = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161")
+# Even steps of lightness, light to dark, as the published figure: also told apart in grey.
+SEQUENTIAL = ("#e6b3b3", "#a8658d", "#2d1e3e")
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (3, 1.25, 1.5, 1.25)), (0, (5, 1, 1, 1)), (0, (2, 2)))
+MARKERS = ("o", "X", "s", "P", "D", "^")
+
+STYLE = {
+    "font.size": 17.25,  # seaborn's context "talk" at font scale 1.15, as the published figures
+    "axes.labelsize": 20.7,
+    "xtick.labelsize": 19,
+    "ytick.labelsize": 19,
+    "legend.fontsize": 17,
+    "legend.title_fontsize": 18,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 1.9,
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": 300,
+}
+
+
+def points(results: pd.DataFrame, lines: Lines) -> pd.DataFrame:
+    """What the figure shows: hue, x, accuracy (a fraction), its standard error over seeds, number of seeds."""
+    summary = over_seeds(chosen(results, lines.weight_decay), dict.fromkeys([lines.hue, lines.x]))
+    columns = {lines.accuracy: "accuracy", f"{lines.accuracy}_sem": "sem"}
+    return summary.rename(columns=columns)[[*dict.fromkeys([lines.hue, lines.x]), "accuracy", "sem", "seeds"]]
+
+
+def draw(results: pd.DataFrame, lines: Lines) -> Figure:
+    """Accuracy against one column, a line for each value of another, error bars where there are several seeds."""
+    shown = points(results, lines)
+    with rc_context(STYLE):
+        figure = Figure(figsize=lines.size, layout="tight")
+        axes = figure.subplots()
+        for number, (value, line) in enumerate(shown.groupby(lines.hue, sort=False)):
+            line = line.sort_values(lines.x)
+            axes.errorbar(
+                line[lines.x],
+                line["accuracy"],
+                yerr=None if line["sem"].isna().all() else line["sem"],
+                label=str(value),
+                color=_color(lines, number),
+                linestyle=DASHES[number % len(DASHES)],
+                marker=MARKERS[number % len(MARKERS)],
+                linewidth=lines.line_width,
+                markersize=3 * lines.line_width,
+                markeredgecolor="white",
+                capsize=lines.line_width,
+                elinewidth=lines.line_width / 2,
+            )
+        _scale(axes, lines.xscale)
+        axes.set(xlabel=lines.xlabel, ylabel=lines.ylabel)
+        _legend(axes, lines)
+    return figure
+
+
+def save(figure: Figure, pdf: Path, png: Path) -> None:
+    """Writes both files, whole or not at all; the same results give the same bytes."""
+    with rc_context(STYLE):
+        for path, metadata in ((pdf, {"CreationDate": None}), (png, {})):
+            with whole(path) as temporary:
+                figure.savefig(temporary, format=path.suffix[1:], metadata=metadata, bbox_inches="tight")
+
+
+def _color(lines: Lines, number: int) -> str:
+    palette = SEQUENTIAL if lines.palette == "sequential" else CATEGORICAL
+    return palette[number % len(palette)]
+
+
+def _scale(axes, xscale: str) -> None:
+    if xscale == "log2":
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(LogLocator(base=4))  # 2^8, 2^10, 2^12
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"$2^{{{round(_log2(x))}}}$"))
+        axes.xaxis.set_minor_locator(LogLocator(base=2))
+        axes.xaxis.set_minor_formatter("")
+    elif xscale == "log10":
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter("")
+
+
+def _log2(x: float) -> float:
+    from math import log2
+
+    return log2(x)
+
+
+def _legend(axes, lines: Lines) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    handles = [bars[0] for bars in handles]  # the line without its error bars
+    place = {"loc": "lower right"} if lines.legend == "inside" else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    axes.legend(handles, labels, title=lines.legend_title, frameon=False, **place)

@@ -1,0 +1,52 @@
+"""Files appear whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from issl.errors import UserError
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path in the same folder; on success it is synced and renamed to `path`, on error removed.
+
+    Raises UserError where the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot write results here: {error.strerror}") from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as content:
+            os.fsync(content.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Writes readable JSON, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,237 @@
+"""Probes: supervised heads on frozen features, a whole grid of them in one pass (released code, spec.ProbeSpec).
+
+Heads that differ only in weight decay see the same batches and are trained side by side: H linear heads are one linear
+layer with H times the outputs, and what acts on each weight alone (clipping, momentum, decay) need not know.
+"""
+
+import csv
+import logging
+import math
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from issl import device
+from issl.config import Execution
+from issl.data.arrays import read
+from issl.draws import EpochOrder, generator
+from issl.errors import UserError
+from issl.files import whole
+from issl.spec import ProbeGrid, ProbeSpec
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("probe", "weight_decay", "fraction", "n_labels", "probe_epochs", "test_acc", "holdout_acc")
+
+
+def probe(grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, execution: Execution) -> None:
+    """Trains every probe of the grid and writes one row each to the CSV `out`.
+
+    `test_acc` is that of the probe trained on all labels of its subset. Where a subset has several weight decays to
+    choose from, `holdout_acc` is that of a second probe, trained without a stratified part of the subset and
+    evaluated on this part: the honest ground for a choice. Raises UserError when a subset cannot be drawn, or when a
+    probe diverges.
+    """
+    where = device.choose(execution)
+    kind = device.precision(execution, where)
+    arrays = read(data)
+    z = torch.from_numpy(np.load(features, mmap_mode="c"))  # (N, dim) float16, train rows first
+    if len(z) != len(arrays.labels):
+        raise UserError(f"{features}: {len(z)} rows, but {data} has {len(arrays.labels)} images")
+    labels = torch.from_numpy(arrays.labels.copy())
+    train, test = arrays.split("train"), arrays.split("test")
+    train_set = (z[train].to(where), labels[train].to(where))
+    test_set = (z[test].to(where), labels[test].to(where))
+
+    rows = []
+    for group in _side_by_side(grid.probes):
+        started = time.monotonic()
+        spec = group[0]
+        subset = stratified(arrays.labels[train], spec.fraction, seed)
+        tested = fit_and_score(group, seed, _take(train_set, subset), test_set, arrays.n_classes, kind)
+        held_out: Sequence[float | None] = [None] * len(group)
+        if len(group) > 1:
+            kept, left = hold_out(arrays.labels[train], subset, spec.holdout, seed)
+            scored = _take(train_set, left)
+            held_out = fit_and_score(group, seed, _take(train_set, kept), scored, arrays.n_classes, kind)
+        for member, test_acc, holdout_acc in zip(group, tested, held_out):
+            values = (member.kind, member.weight_decay, member.fraction, len(subset), member.epochs)
+            rows.append(dict(zip(COLUMNS, (*values, test_acc, holdout_acc))))
+        log.info(
+            "%d %s probes on %d labels: test accuracy %s %%, %.0f s",
+            *(len(group), spec.kind, len(subset)),
+            *(", ".join(f"{100 * acc:.1f}" for acc in tested), time.monotonic() - started),
+        )
+    with whole(out) as temporary, temporary.open("w", newline="") as target:
+        writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _side_by_side(probes: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
+    """Groups of probes that differ in nothing but their weight decay."""
+
+    def shared(spec: ProbeSpec) -> str:
+        return spec.model_copy(update={"weight_decay": 0.0}).model_dump_json()
+
+    return [list(group) for _, group in groupby(sorted(probes, key=shared), key=shared)]
+
+
+def _take(rows: tuple[Tensor, Tensor], chosen: np.ndarray) -> tuple[Tensor, Tensor]:
+    index = torch.from_numpy(chosen).to(rows[0].device)
+    return rows[0][index], rows[1][index]
+
+
+# --- subsets ---------------------------------------------------------------------------------------------------------
+
+
+def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Row numbers of a stratified draw without replacement, as the released code draws them with scikit-learn.
+
+    Raises UserError when the fraction leaves a class without an image.
+    """
+    rows = np.arange(len(labels))
+    if fraction == 1:
+        return rows
+    return _split(rows, labels, fraction, seed, f"probes: fraction {fraction}")[1]
+
+
+def hold_out(labels: np.ndarray, subset: np.ndarray, part: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Splits a subset into rows to train on and a stratified part to choose on. Raises UserError when impossible."""
+    return _split(subset, labels[subset], part, seed, f"probes: holdout {part} of {len(subset)} labels")
+
+
+def _split(rows: np.ndarray, labels: np.ndarray, part: float, seed: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        rest, drawn = train_test_split(rows, test_size=part, stratify=labels, random_state=seed)
+    except ValueError as error:
+        raise UserError(f"{what}: cannot be drawn from {len(rows)} labels: {error}") from None
+    return rest, drawn
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def fit_and_score(
+    group: Sequence[ProbeSpec],
+    seed: int,
+    train: tuple[Tensor, Tensor],
+    test: tuple[Tensor, Tensor],
+    classes: int,
+    precision: str,
+) -> list[float]:
+    """Top-1 accuracy on `test` of each probe in a group after training on `train`.
+
+    SGD with momentum, cosine by epoch without warm-up, gradients clipped by value before the decay is added, last
+    partial batch kept. All heads start from the same draw. Rows: features (n, dim), labels (n,), on one device.
+    """
+    spec, z, labels = group[0], *train
+    heads = Heads(spec, len(group), z.shape[1], classes, generator("probe", seed)).to(z.device)
+    decay = torch.tensor([member.weight_decay for member in group], device=z.device)
+    parameters = list(heads.parameters())
+    sgd = torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum)
+    scaler = torch.amp.GradScaler(z.device.type, enabled=precision == "fp16")
+    order = EpochOrder("probe order", seed, len(labels), spec.batch_size)
+    for epoch in range(spec.epochs):
+        order.set_epoch(epoch)
+        rate = spec.lr * spec.batch_size / 256 * 0.5 * (1 + math.cos(math.pi * epoch / spec.epochs))
+        sgd.param_groups[0]["lr"] = rate
+        for rows in order:
+            rows = rows.to(z.device, non_blocking=True)
+            with device.autocast(z.device, precision):
+                logits = heads(z[rows].float())  # (B, H, classes)
+            targets = labels[rows].repeat_interleave(len(group))
+            losses = F.cross_entropy(logits.float().flatten(0, 1), targets, reduction="sum") / len(rows)
+            sgd.zero_grad(set_to_none=True)
+            scaler.scale(losses).backward()
+            scaler.unscale_(sgd)
+            nn.utils.clip_grad_value_(parameters, spec.clip_value)
+            heads.add_decay(decay)
+            scaler.step(sgd)
+            scaler.update()
+        if not losses.isfinite():
+            raise UserError(f"a {spec.kind} probe on {len(labels)} labels diverged in epoch {epoch}; lower its lr")
+    return heads.accuracy(*test, precision)
+
+
+class Heads(nn.Module):
+    """H equal heads on one input: z (B, dim) -> logits (B, H, classes); linear, or an MLP with two hidden layers."""
+
+    def __init__(self, spec: ProbeSpec, heads: int, dim: int, classes: int, draws: torch.Generator):
+        super().__init__()
+        self.heads = heads
+        if spec.kind == "linear":
+            layers = [SideBySide(heads, dim, classes, draws, first=True, bias=True)]
+        else:
+            layers = [
+                SideBySide(heads, dim, spec.hidden, draws, first=True),
+                HeadsNorm(heads, spec.hidden),
+                SideBySide(heads, spec.hidden, spec.hidden, draws),
+                HeadsNorm(heads, spec.hidden),
+                SideBySide(heads, spec.hidden, classes, draws, bias=True),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+    def add_decay(self, decay: Tensor) -> None:
+        """Adds the coupled weight decay of each head, (H,), to its gradients: the first axis of every parameter."""
+        for parameter in self.parameters():
+            parameter.grad.addcmul_(parameter.detach(), decay.view(-1, *[1] * (parameter.dim() - 1)))
+
+    @torch.no_grad()
+    def accuracy(self, z: Tensor, labels: Tensor, precision: str) -> list[float]:
+        """Top-1 accuracy of each head on features (n, dim)."""
+        self.eval()
+        correct = torch.zeros(self.heads, dtype=torch.int64, device=z.device)
+        for rows, targets in zip(z.split(4096), labels.split(4096)):
+            with device.autocast(z.device, precision):
+                logits = self(rows.float())
+            correct += (logits.argmax(-1) == targets[:, None]).sum(0)
+        return [count / len(labels) for count in correct.tolist()]
+
+
+class SideBySide(nn.Module):
+    """A linear layer of each head: (B, in) if `first`, else (B, H, in), -> (B, H, out). Normal 0.02, bias 0."""
+
+    def __init__(
+        self, heads: int, inputs: int, outputs: int, draws: torch.Generator, first: bool = False, bias: bool = False
+    ):
+        super().__init__()
+        self.first = first
+        start = torch.empty(outputs, inputs).normal_(0, 0.02, generator=draws)
+        self.weight = nn.Parameter(start.repeat(heads, 1, 1))  # (H, out, in)
+        self.bias = nn.Parameter(torch.zeros(heads, outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.first:  # one matrix product for all heads, since all read the same rows
+            y = F.linear(x, self.weight.flatten(0, 1)).unflatten(1, self.weight.shape[:2])
+        else:
+            y = torch.einsum("bhi,hoi->bho", x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class HeadsNorm(nn.Module):
+    """Batch norm and ReLU of each head: (B, H, width) -> (B, H, width)."""
+
+    def __init__(self, heads: int, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(heads, width))
+        self.bias = nn.Parameter(torch.zeros(heads, width))
+        self.register_buffer("mean", torch.zeros(heads * width))
+        self.register_buffer("variance", torch.ones(heads * width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = x.shape
+        x = F.batch_norm(
+            x.flatten(1), self.mean, self.variance, self.weight.flatten(), self.bias.flatten(), training=self.training
+        )
+        return F.relu(x).view(shape)

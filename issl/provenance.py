@@ -1,0 +1,42 @@
+"""Where a result comes from: versions, commit, machine."""
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("issl", "torch", "torchvision", "pytorch-lightning", "numpy")
+
+
+def describe() -> dict[str, Any]:
+    """Commit, versions, host and time of the job that calls it."""
+    return {
+        "git": git_state(Path(__file__).parent),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # not part of this rule's environment
+        return None
+
+
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Commit and whether tracked files differ from it; None outside a git checkout."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):  # no git, or an unpacked release
+        return None

@@ -1,0 +1,71 @@
+"""Tidy results of an experiment, and the choice among weight decays that turns them into one number a run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from issl.errors import UserError
+
+METRICS = ("published", "honest")
+
+
+def aggregate(rows: Sequence[Mapping[str, Any]], scores: Sequence[Path]) -> pd.DataFrame:
+    """One row a (run, seed, probe): what `Plan.rows_for` says of the run, then the columns of its score file.
+
+    Raises UserError for a score file that is missing a metric.
+    """
+    tables = []
+    for row, path in zip(rows, scores, strict=True):
+        table = pd.read_csv(path)
+        if "test_acc" not in table or table.empty or table["test_acc"].isna().any():
+            raise UserError(f"{path}: no test accuracy; delete the file and run its probe again")
+        tables.append(pd.DataFrame([row] * len(table)).join(table))
+    return pd.concat(tables, ignore_index=True)
+
+
+def chosen(results: pd.DataFrame, weight_decay: float | None = None) -> pd.DataFrame:
+    """One row a (run, seed, kind of probe, subset), with the weight decay chosen in two ways.
+
+    `published`: the best test accuracy, as the paper's code chooses. `honest`: the test accuracy of the weight decay
+    that is best on held-out training labels; the same number where there is nothing to choose. With `weight_decay`
+    only the probes that have it count. Raises UserError when none has.
+    """
+    if weight_decay is not None:
+        results = results[results["weight_decay"] == weight_decay]
+        if results.empty:
+            raise UserError(f"no probe with weight decay {weight_decay} in these results")
+    runs = [column for column in results if column not in ("weight_decay", "test_acc", "holdout_acc")]
+    return pd.DataFrame(
+        [
+            dict(zip(runs, key)) | {"published": group["test_acc"].max(), "honest": _honest(group)}
+            for key, group in results.groupby(runs, sort=False, dropna=False)
+        ]
+    )
+
+
+def _honest(group: pd.DataFrame) -> float:
+    if len(group) == 1:
+        return group["test_acc"].item()
+    if group["holdout_acc"].isna().any():
+        raise UserError(f"row '{group['row'].iloc[0]}': held-out accuracy is missing; run its probe again")
+    return group.loc[group["holdout_acc"].idxmax(), "test_acc"]
+
+
+def over_seeds(choices: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Mean, standard error and number of seeds of both accuracies for each value of `by`, in order of appearance.
+
+    The standard error is missing for a single seed. Raises UserError when results that differ in more than their seed
+    would be averaged.
+    """
+    by = list(by)
+    if choices.duplicated([*by, "seed"]).any():
+        twice = choices[choices.duplicated([*by, "seed"])].iloc[0]
+        raise UserError(
+            f"several results share one place in the figure or table: {dict(twice[by])}; show fewer of them"
+        )
+    groups = choices.groupby(by, sort=False, dropna=False)
+    summary = groups[list(METRICS)].agg(["mean", "sem"])
+    summary.columns = [metric if kind == "mean" else f"{metric}_sem" for metric, kind in summary.columns]
+    return summary.assign(seeds=groups["seed"].nunique()).reset_index()

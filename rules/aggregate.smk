@@ -1,0 +1,18 @@
+# scores of one experiment -> tidy results
+
+
+rule aggregate:
+    input:
+        lambda w: PLANS[w.root].scores(w.experiment),
+    output:
+        "{root}/{experiment}.csv",
+    params:
+        rows=lambda w: PLANS[w.root].rows_for(w.experiment),
+    log:
+        "{root}/logs/aggregate/{experiment}.log",
+    benchmark:
+        "{root}/benchmarks/aggregate/{experiment}.tsv"
+    conda:
+        "../envs/results.yaml"
+    script:
+        "../workflow/scripts/aggregate.py"

@@ -1,0 +1,152 @@
+"""The plan: what the paper asks for, resolved by three links, shared where it is the same."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from issl import catalog
+from issl.config import read_yaml
+from issl.spec import run_id
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return read_yaml(PROJECT / "config.yaml")
+
+
+@pytest.fixture(scope="module")
+def paper(raw):
+    return catalog.plans(raw)["results"]
+
+
+def row(plan, experiment, label):
+    return next(row for row in plan.rows[experiment] if row.label == label)
+
+
+def test_the_paper_is_twenty_pretrainings(paper):
+    assert {name: len(rows) for name, rows in paper.rows.items()} == {
+        "table1_contrastive": 5,
+        "table1_distillation": 5,
+        "fig7a": 3,
+        "fig7c": 8,
+    }
+    assert len(paper.runs) == 20
+    assert sum(run.optim.epochs for run in paper.runs.values()) == 13_700
+
+
+def test_the_shared_run_is_the_one_that_the_released_scripts_repeat(paper):
+    shared = [run for run in paper.runs if len(paper.experiments_of(run)) > 1]
+    assert shared == [run_id(row(paper, "table1_contrastive", "+ epochs").run)]
+    assert shared == [run_id(row(paper, "fig7c", "method cissl, dim 2048").run)]
+
+
+# Every run of the released scripts: method, dim, head, epochs, batch, strength, blur, classes, peak learning rate.
+EXPECTED = {
+    ("table1_contrastive", "SimCLR"): ("simclr", 512, "none", 300, 512, 1, False, None, 4e-3),
+    ("table1_contrastive", "CISSL"): ("cissl", 512, "none", 300, 512, 1, False, None, 4e-3),
+    ("table1_contrastive", "+ dim."): ("cissl", 2048, "expand", 300, 512, 1, False, None, 4e-3),
+    ("table1_contrastive", "+ epochs"): ("cissl", 2048, "expand", 1000, 512, 1, False, None, 4e-3),
+    ("table1_contrastive", "+ aug."): ("cissl", 2048, "expand", 1000, 512, 2, True, None, 4e-3),
+    ("table1_distillation", "DINO"): ("dino", 512, "none", 300, 256, 1, False, 1000, 2e-3),
+    ("table1_distillation", "DISSL"): ("dissl", 512, "none", 300, 256, 1, False, 16384, 2e-3),
+    ("table1_distillation", "+ dim."): ("dissl", 2048, "expand", 300, 256, 1, False, 16384, 2e-3),
+    ("table1_distillation", "+ epochs"): ("dissl", 2048, "expand", 1000, 256, 1, False, 16384, 2e-3),
+    ("table1_distillation", "+ aug."): ("dissl", 2048, "expand", 1000, 256, 2, True, 16384, 2e-3),
+    ("fig7a", "strength 0.25, classes 24000"): ("dissl", 512, "none", 300, 512, 0.25, False, 24000, 4e-3),
+    ("fig7a", "strength 0.5, classes 20000"): ("dissl", 512, "none", 300, 512, 0.5, False, 20000, 4e-3),
+    ("fig7a", "strength 1.0, classes 16384"): ("dissl", 512, "none", 300, 512, 1, False, 16384, 4e-3),
+    **{
+        ("fig7c", f"method {method}, dim {dim}"): ("cissl", dim, "expand", 1000, 512, 1, False, None, 4e-3)
+        for method in ("cissl", "cissl_mlp")
+        for dim in (128, 512, 2048, 8192)
+    },
+}
+
+
+@pytest.mark.parametrize("place", EXPECTED, ids=" / ".join)
+def test_every_run_has_the_published_settings(paper, place):
+    run = row(paper, *place).run
+    assert EXPECTED[place] == (
+        run.objective.name,
+        run.encoder.dim,
+        run.encoder.head,
+        run.optim.epochs,
+        run.optim.batch_size,
+        run.augment.strength,
+        run.augment.blur,
+        getattr(run.objective, "classes", None),
+        pytest.approx(run.optim.lr * run.optim.batch_size / 256),
+    )
+    assert run.encoder.arch == "resnet18"
+    assert run.data.kind == "tinyimagenet"
+
+
+def test_no_row_is_forgotten(paper):
+    assert {(name, row.label) for name, rows in paper.rows.items() for row in rows} == set(EXPECTED)
+
+
+def test_probes_are_those_of_the_released_scripts(paper):
+    for experiment in ("table1_contrastive", "table1_distillation", "fig7c"):
+        for planned in paper.rows[experiment]:
+            kind = "mlp" if "mlp" in planned.method else "linear"
+            assert [(p.kind, p.weight_decay, p.fraction, p.epochs) for p in planned.grid.probes] == [
+                (kind, decay, 1.0, 100) for decay in (1e-4, 1e-5, 1e-6)
+            ]
+    assert [(p.weight_decay, p.fraction, p.epochs) for p in paper.rows["fig7a"][0].grid.probes] == [
+        (1e-6, 1.0, 100),
+        (1e-6, 0.1, 100),
+        (1e-6, 0.01, 100),
+        (1e-6, 0.002, 1000),
+        (1e-5, 1.0, 100),
+    ]
+
+
+def test_a_row_resolves_as_defaults_method_patches_own_keys(raw):
+    changed = copy.deepcopy(raw)
+    changed["defaults"]["optim"]["clip_value"] = 1
+    changed["methods"]["simclr"]["optim"] = {"clip_value": 2, "lr": 1}
+    changed["patches"]["dim"]["optim"] = {"lr": 2, "online_lr": 2}
+    changed["experiments"]["table1_contrastive"]["rows"]["SimCLR"] = {
+        "method": "simclr",
+        "with": ["dim"],
+        "optim": {"online_lr": 3},
+    }
+    run = row(catalog.plans(changed)["results"], "table1_contrastive", "SimCLR").run
+    assert (run.optim.clip_value, run.optim.lr, run.optim.online_lr, run.encoder.dim) == (2, 2, 3, 2048)
+
+
+def test_presets_have_folders_of_their_own_and_the_same_experiments(raw):
+    found = catalog.plans(raw)
+    assert list(found) == ["results", "results/small", "results/tiny"]
+    names = [list(plan.rows) for plan in found.values()]
+    assert names[0] == names[1] == names[2]
+    assert {type(run.data).__name__ for run in found["results/tiny"].runs.values()} == {"Synthetic"}
+    assert all(run.data.train_per_class == 125 for run in found["results/small"].runs.values())
+
+
+def test_scores_stand_in_the_order_of_the_rows(paper):
+    rows, scores = paper.rows_for("fig7c"), paper.scores("fig7c")
+    assert len(rows) == len(scores) == 8
+    assert all(row["run"] in score and row["grid"] in score for row, score in zip(rows, scores))
+
+
+def test_targets_are_every_figure_and_table(paper):
+    assert sorted(paper.targets()) == sorted(
+        [f"results/{name}.{ending}" for name in ("fig7a", "fig7c") for ending in ("pdf", "png", "csv")]
+        + [f"results/table1_{name}.{e}" for name in ("contrastive", "distillation") for e in ("md", "tex", "csv")]
+    )
+
+
+def test_the_place_of_the_data_is_told_apart_from_its_identity(paper):
+    (data,) = paper.data
+    assert '"archive": "data/tiny-imagenet-200.zip"' in paper.place(data)
+    assert "archive" not in paper.data[data].canonical()
+
+
+def test_minutes_grow_with_the_epochs(paper):
+    short, long = (next(id for id, run in paper.runs.items() if run.optim.epochs == n) for n in (300, 1000))
+    table = paper.config.hardware.pretrain
+    assert paper.minutes("pretrain", long) - paper.minutes("pretrain", short) == 700 * table.minutes_per_epoch

@@ -1,0 +1,130 @@
+"""config.yaml: layers, presets, and one clear line for every mistake."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from issl import config
+from issl.catalog import plans
+from issl.config import merge, read_yaml
+from issl.errors import UserError
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def raw():
+    return copy.deepcopy(read_yaml(PROJECT / "config.yaml"))
+
+
+def put(raw, path, value):
+    """Sets a nested key; the path's last part is the key."""
+    for key in path[:-1]:
+        raw = raw[key]
+    raw[path[-1]] = value
+
+
+ROW = ("experiments", "table1_contrastive", "rows", "SimCLR")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("hardwear",), {}, "config: hardwear: unknown key, did you mean 'hardware'?"),
+        (("defaults", "optimm"), {}, "config: defaults.optimm: unknown key, did you mean 'optim'?"),
+        (("defaults", "encoder", "dmi"), 512, "encoder.dmi: unknown key, did you mean 'dim'?"),
+        (("defaults", "optim", "epochs"), "many", "optim.epochs: Input should be a valid integer"),
+        (("defaults", "optim", "epochs"), 0, "optim.epochs: Input should be greater than 0, not 0"),
+        (("defaults", "data"), "tinyimagnet", "unknown data set 'tinyimagnet', did you mean 'tinyimagenet'?"),
+        (("data", "tinyimagenet", "kind"), "tinyimage", "unknown kind 'tinyimage', did you mean 'tinyimagenet'?"),
+        (("data", "tinyimagenet", "classes"), 1000, "data.tinyimagenet.classes: Input should be less than or equal"),
+        (("methods", "simclr", "objective", "name"), "simclrr", "unknown name 'simclrr', did you mean 'simclr'?"),
+        (("methods", "simclr", "objective", "temperature"), 0, "objective.temperature: Input should be greater than 0"),
+        (("methods", "simclr", "objective", "temprature"), 1, "objective.temprature: unknown key, did you mean 'temp"),
+        (("patches", "dim", "encoder", "dim"), 2000, "dim 2000 must be a multiple of 512"),
+        ((*ROW, "method"), "simclrr", "row 'SimCLR': unknown method 'simclrr', did you mean 'simclr'?"),
+        ((*ROW, "with"), ["dimm"], "row 'SimCLR': unknown patch 'dimm', did you mean 'dim'?"),
+        ((*ROW, "withh"), [], "rows.SimCLR.withh: unknown key, did you mean 'with'?"),
+        (ROW, {}, "row 'SimCLR': no method, allowed: simclr"),
+        (("seeds",), [1, 1], "config: seeds: a seed stands twice"),
+        (("seeds",), [], "config: seeds: Tuple should have at least 1 item"),
+        (("seeds",), [-1], "seeds.0: Input should be greater than or equal to 0, not -1"),
+        (("execution", "device"), "gpuu", "execution.device: Input should be 'gpu', 'cpu' or 'auto', not 'gpuu'"),
+        (("experiments", "fig7a", "zip", "augment.strength"), [1.0], "fig7a.zip: the lists differ in length"),
+        (("experiments", "fig7a", "grid"), {"method": ["dissl"]}, "fig7a: needs exactly one of rows, grid, zip"),
+        (("experiments", "fig7c", "grid", "encoder.dim"), [128, 128], "two rows with one name: 'method cissl, dim 128'"),
+        (("experiments", "fig7c", "probes"), [{"weight_decay": -1}], "probes.0: weight_decay: Input should be greater"),
+        (("experiments", "fig7c", "probes"), [{}, {}], "probes: the same probe is asked for twice"),
+        (("experiments", "fig7c", "table"), {"caption": "x"}, "fig7c: needs either a figure or a table"),
+        (("experiments", "fig/7", ), {}, "experiments.fig/7"),
+        (
+            ("experiments", "table1_contrastive", "table", "published", "SimCLRR"),
+            1.0,
+            "published.SimCLRR: no such row, did you mean 'SimCLR'?",
+        ),
+        (("presets", "tiny"), None, "presets: each preset must be a mapping"),
+        (("presets", "tiny", "optimm"), {"epochs": 1}, "config (preset tiny): optimm: unknown key"),
+        (("presets", "a/b"), {}, "presets.a/b: a preset needs a plain name"),
+    ],
+)  # fmt: skip
+def test_a_mistake_gives_one_line_that_names_it(raw, path, value, says):
+    put(raw, path, value)
+    with pytest.raises(UserError) as caught:
+        plans(raw)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_rows_with_one_name_are_refused(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("a:\n  SimCLR: 1\n  CISSL: 2\n  SimCLR: 3\n")
+    with pytest.raises(UserError, match="line 4: 'SimCLR' stands twice .first in line 2."):
+        read_yaml(file)
+
+
+def test_yaml_is_read_without_executing_it(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("a: !!python/object/apply:os.system ['true']\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        read_yaml(file)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(UserError, match=r"nowhere\.yaml: cannot be read"):
+        read_yaml("nowhere.yaml")
+
+
+def test_merge_lays_mappings_over_each_other_replaces_lists_and_removes_null():
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+    assert merge(base, {"a": {"c": [9]}, "d": None, "e": 4}) == {"a": {"b": 1, "c": [9]}, "e": 4}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 3}
+
+
+def test_a_preset_can_remove_an_experiment(raw):
+    put(raw, ("presets", "tiny", "experiments", "fig7a"), None)
+    found = plans(raw)
+    assert "fig7a" not in found["results/tiny"].rows
+    assert "fig7a" in found["results"].rows
+
+
+def test_the_schema_in_the_project_is_the_one_of_the_models():
+    """Regenerate with: python -m issl schema > workflow/schemas/config.schema.json"""
+    kept = json.loads((PROJECT / "workflow/schemas/config.schema.json").read_text())
+    assert kept == config.json_schema()
+
+
+def test_the_schema_accepts_the_config_and_refuses_a_typo(raw):
+    jsonschema = pytest.importorskip("jsonschema")  # comes with snakemake
+    jsonschema.validate(raw, config.json_schema())
+    put(raw, ("defaults", "encoder", "dmi"), 3)
+    with pytest.raises(jsonschema.ValidationError, match="dmi"):
+        jsonschema.validate(raw, config.json_schema())
+
+
+def test_the_config_of_the_project_is_plain_yaml_1_1():
+    """Snakemake reads YAML 1.1, where 1e-3 is text: the file writes 1.0e-3, so that other readers agree."""
+    numbers = yaml.safe_load((PROJECT / "config.yaml").read_text())
+    assert isinstance(numbers["defaults"]["optim"]["lr"], float)

@@ -1,0 +1,95 @@
+"""The released schedules, value by value, and the optimiser against two separate ones."""
+
+import pytest
+import torch
+from torch import nn
+
+from issl.objectives.base import Clock
+from issl.optim import adam, by_epoch, learning_rates
+from issl.spec import Optim
+
+
+def rate(optim, epoch, step=0, steps=196):
+    return learning_rates(optim, Clock(epoch, optim.epochs, epoch * steps + step, steps))[0]
+
+
+def test_the_released_schedule_value_by_value():
+    """300 epochs at batch 512: 0 in epoch 0, full in epochs 9 and 10, 1.2e-7 in the last one."""
+    optim = Optim()
+    assert rate(optim, 0) == 0
+    assert rate(optim, 1) == pytest.approx(4e-3 / 9)
+    assert rate(optim, 9) == rate(optim, 10) == pytest.approx(4e-3)
+    assert rate(optim, 155) == pytest.approx(2e-3)
+    assert rate(optim, 299) == pytest.approx(1.17e-7, rel=0.01)
+    assert rate(optim, 5, step=0) == rate(optim, 5, step=195)
+
+
+def test_it_is_a_closed_form_of_the_recursive_schedule_of_lightning_bolts():
+    """The recursion that the released code steps once an epoch (LinearWarmupCosineAnnealingLR), written out."""
+    import math
+
+    base, warmup, epochs = 1.0, 10, 100
+    value = 0.0
+    for epoch in range(1, epochs):
+        if epoch < warmup:
+            value += base / (warmup - 1)
+        elif epoch == warmup:
+            value = base
+        else:
+            value *= (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup))) / (
+                1 + math.cos(math.pi * (epoch - 1 - warmup) / (epochs - warmup))
+            )
+        assert by_epoch(epoch, epochs, warmup) == pytest.approx(value, abs=1e-9)
+
+
+def test_the_smooth_schedule_learns_from_the_first_step_and_agrees_at_the_corners():
+    optim = Optim(lr_interval="step")
+    assert 0 < rate(optim, 0) < rate(optim, 0, step=1) < rate(optim, 5)
+    assert rate(optim, 10) == pytest.approx(4e-3)
+    assert rate(optim, 155) == pytest.approx(2e-3)
+    assert rate(optim, 299, step=195) < 1e-6
+
+
+def test_no_warm_up_starts_at_the_top():
+    assert rate(Optim(warmup_epochs=0), 0) == pytest.approx(4e-3)
+    assert rate(Optim(warmup_epochs=0, lr_interval="step"), 0) == pytest.approx(4e-3)
+
+
+@pytest.mark.parametrize(("batch_size", "peak"), [(256, 2e-3), (512, 4e-3), (1024, 8e-3)])
+def test_the_rate_scales_with_the_batch(batch_size, peak):
+    assert rate(Optim(batch_size=batch_size), 10) == pytest.approx(peak)
+
+
+@pytest.mark.parametrize(("epoch", "expected"), [(0, 3e-4), (99, 3e-4), (100, 3e-5), (199, 3e-5), (200, 3e-6)])
+def test_the_online_evaluation_has_milestones_and_no_scaling(epoch, expected):
+    assert learning_rates(Optim(), Clock(epoch, 300, epoch, 1))[1] == pytest.approx(expected)
+
+
+def test_one_optimiser_equals_the_two_of_the_released_code():
+    """Adam with L2 added to the gradient on one group, plain Adam on the other, as written in the Adam paper."""
+    torch.manual_seed(0)
+    ssl, online = nn.Linear(3, 2), nn.Linear(2, 2)
+    expected = [p.detach().clone() for p in (*ssl.parameters(), *online.parameters())]
+    optimiser = adam(Optim(weight_decay=0.1), ssl.parameters(), online.parameters(), fused=False)
+    for group, lr in zip(optimiser.param_groups, (0.01, 0.02)):
+        group["lr"] = lr
+    x = torch.randn(5, 3)
+    first, second = [0] * 4, [0] * 4
+    for step in range(1, 4):
+        optimiser.zero_grad()
+        online(ssl(x)).pow(2).sum().backward()
+        for i, p in enumerate((*ssl.parameters(), *online.parameters())):
+            grad = p.grad + (0.1 * p.detach() if i < 2 else 0)
+            first[i] = 0.9 * first[i] + 0.1 * grad
+            second[i] = 0.999 * second[i] + 0.001 * grad**2
+            mean, spread = first[i] / (1 - 0.9**step), (second[i] / (1 - 0.999**step)) ** 0.5
+            expected[i] = p.detach() - (0.01 if i < 2 else 0.02) * mean / (spread + 1e-8)
+        optimiser.step()
+        for p, e in zip((*ssl.parameters(), *online.parameters()), expected):
+            torch.testing.assert_close(p.detach(), e)
+
+
+def test_frozen_parameters_are_left_alone():
+    layer = nn.Linear(2, 2)
+    layer.bias.requires_grad_(False)
+    assert adam(Optim(), layer.parameters(), [], fused=False).param_groups[0]["params"] == [layer.weight]

@@ -1,0 +1,166 @@
+"""From scores to numbers: choices, seeds, tables, figures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from issl import figures, tables
+from issl.config import Lines, Table
+from issl.errors import UserError
+from issl.results import aggregate, chosen, over_seeds
+
+
+def scores(*rows):
+    """Tidy results of one run a row label: (row, seed, weight decay, test, held out)."""
+    frame = pd.DataFrame(rows, columns=["row", "seed", "weight_decay", "test_acc", "holdout_acc"])
+    return frame.assign(method=frame["row"], dim=512, n_labels=100, probe="linear", fraction=1.0, probe_epochs=100)
+
+
+RESULTS = scores(
+    ("A", 1, 1e-4, 0.40, 0.50),
+    ("A", 1, 1e-5, 0.45, 0.30),
+    ("A", 2, 1e-4, 0.42, 0.20),
+    ("A", 2, 1e-5, 0.41, 0.30),
+    ("B", 1, 1e-4, 0.60, 0.50),
+    ("B", 1, 1e-5, 0.50, 0.40),
+    ("B", 2, 1e-4, 0.62, 0.50),
+    ("B", 2, 1e-5, 0.50, 0.40),
+)
+
+
+def test_published_takes_the_best_on_test_and_honest_the_best_on_held_out_train():
+    picked = chosen(RESULTS).set_index(["row", "seed"])
+    assert picked["published"].tolist() == [0.45, 0.42, 0.60, 0.62]
+    assert picked["honest"].tolist() == [0.40, 0.41, 0.60, 0.62]
+
+
+def test_honest_is_never_above_published():
+    draws = np.random.default_rng(0)
+    rows = [("A", seed, decay, *draws.random(2)) for seed in range(50) for decay in (1e-4, 1e-5, 1e-6)]
+    picked = chosen(scores(*rows))
+    assert (picked["honest"] <= picked["published"]).all()
+    assert (picked["honest"] < picked["published"]).any()
+
+
+def test_where_there_is_no_choice_both_are_the_same_number():
+    picked = chosen(scores(("A", 1, 1e-6, 0.3, None)))
+    assert picked["published"].item() == picked["honest"].item() == 0.3
+
+
+def test_a_figure_can_keep_one_weight_decay():
+    assert chosen(RESULTS, weight_decay=1e-5)["published"].tolist() == [0.45, 0.41, 0.50, 0.50]
+    with pytest.raises(UserError, match="no probe with weight decay 1.0"):
+        chosen(RESULTS, weight_decay=1.0)
+
+
+def test_a_missing_held_out_accuracy_is_not_passed_over():
+    with pytest.raises(UserError, match="row 'A': held-out accuracy is missing"):
+        chosen(scores(("A", 1, 1e-4, 0.4, None), ("A", 1, 1e-5, 0.5, 0.1)))
+
+
+def test_mean_and_standard_error_over_seeds():
+    summary = over_seeds(chosen(RESULTS), ["row"]).set_index("row")
+    assert summary.loc["B", "published"] == pytest.approx(0.61)
+    assert summary.loc["B", "published_sem"] == pytest.approx(0.01)  # sample deviation 0.0141 / sqrt(2)
+    assert summary["seeds"].tolist() == [2, 2]
+
+
+def test_results_that_differ_in_more_than_the_seed_are_not_averaged():
+    with pytest.raises(UserError, match="several results share one place"):
+        over_seeds(chosen(RESULTS), ["dim"])
+
+
+def test_aggregate_joins_what_is_known_of_a_run_with_its_scores(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("probe,weight_decay,fraction,n_labels,probe_epochs,test_acc,holdout_acc\nlinear,1e-06,1.0,9,1,0.5,\n")
+    table = aggregate([{"row": "+ dim.", "seed": 1}, {"row": "+ dim.", "seed": 2}], [path, path])
+    assert table[["row", "seed", "test_acc"]].values.tolist() == [["+ dim.", 1, 0.5], ["+ dim.", 2, 0.5]]
+
+
+@pytest.mark.parametrize("content", ["probe,test_acc\nlinear,\n", "probe,test_acc\n", "probe\nlinear\n"])
+def test_a_score_file_without_its_metric_is_named(tmp_path, content):
+    path = tmp_path / "scores.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"scores\.csv: no test accuracy"):
+        aggregate([{"row": "A", "seed": 1}], [path])
+
+
+# --- tables ---
+
+TABLE = Table(caption="A 100 % table.", published={"A": 45.2})
+
+
+def test_markdown_table():
+    text = tables.markdown(tables.lines(RESULTS, TABLE), TABLE)
+    assert "**A 100 % table.**" in text
+    assert "| A | 45.2 | 43.5 ± 1.5 | 40.5 ± 0.5 | 2 |" in text
+    assert "| B | – | 61.0 ± 1.0 | 61.0 ± 1.0 | 2 |" in text
+
+
+def test_a_single_seed_has_no_error():
+    assert tables.lines(RESULTS[RESULTS["seed"] == 1], TABLE)[0].reproduced == "45.0"
+
+
+def test_latex_escapes_what_latex_reads():
+    rows = [tables.Line("50 % & _x_", "–", "1.0 ± 0.1", "1.0", "1")]
+    text = tables.latex(rows, TABLE)
+    assert r"50 \% \& \_x\_ & -- & 1.0 $\pm$ 0.1 & 1.0 & 1 \\" in text
+    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
+
+
+# --- figures ---
+
+LINES = Lines(x="dim", hue="method", xscale="log2", xlabel="dim.")
+
+
+@pytest.fixture
+def curve():
+    rows = [
+        (method, seed, 1e-6, 0.4 + 0.01 * i + 0.02 * seed, None)
+        for method in ("CISSL", "CISSL MLP")
+        for i in range(4)
+        for seed in (1, 2)
+    ]
+    return scores(*rows).assign(dim=np.tile(np.repeat([128, 512, 2048, 8192], 2), 2))
+
+
+def test_a_figure_shows_a_line_a_hue_in_order_with_error_bars(curve):
+    axes = figures.draw(curve, LINES).axes[0]
+    assert axes.get_legend_handles_labels()[1] == ["CISSL", "CISSL MLP"]
+    line, _, bars = axes.containers[0]
+    assert line.get_xdata().tolist() == [128, 512, 2048, 8192]
+    assert line.get_ydata() == pytest.approx([0.43, 0.44, 0.45, 0.46])
+    lower, upper = bars[0].get_segments()[0][:, 1]
+    assert upper - lower == pytest.approx(2 * 0.01)
+    assert axes.get_xscale() == "log"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("dim.", "Accuracy")
+
+
+def test_a_single_seed_has_no_error_bars(curve):
+    axes = figures.draw(curve[curve["seed"] == 1], LINES).axes[0]
+    assert not axes.containers[0].has_yerr
+
+
+def test_lines_differ_in_colour_dash_and_marker(curve):
+    axes = figures.draw(curve, LINES).axes[0]
+    looks = [(c[0].get_color(), c[0].get_linestyle(), c[0].get_marker()) for c in axes.containers]
+    assert all(len({look[i] for look in looks}) == 2 for i in range(3))
+
+
+def test_saved_figures_are_vector_and_raster_and_reproducible(curve, tmp_path):
+    for name in ("a", "b"):
+        figures.save(figures.draw(curve, LINES), tmp_path / f"{name}.pdf", tmp_path / f"{name}.png")
+    assert (tmp_path / "a.pdf").read_bytes()[:5] == b"%PDF-"
+    assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+    assert b"/Subtype /Image" not in (tmp_path / "a.pdf").read_bytes()
+
+
+def test_the_palettes_stay_apart_without_colour():
+    """Lightness alone tells the lines of the sequential palette apart; the categorical one adds dashes and markers."""
+
+    def luminance(color):
+        return sum(w * int(color[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5)))
+
+    light = [luminance(color) for color in figures.SEQUENTIAL]
+    assert all(a - b > 40 for a, b in zip(light, light[1:]))

@@ -1,0 +1,12 @@
+"""Scores of one experiment -> tidy results."""
+
+from pathlib import Path
+
+from issl.files import whole
+from issl.logs import to_file
+from issl.results import aggregate
+
+with to_file(snakemake.log[0]):
+    results = aggregate(snakemake.params.rows, [Path(score) for score in snakemake.input])
+    with whole(snakemake.output[0]) as temporary:
+        results.to_csv(temporary, index=False)
