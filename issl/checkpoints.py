@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 
 from issl.errors import UserError
 
@@ -18,8 +19,12 @@ log = logging.getLogger(__name__)
 NAMES = ("last.ckpt", "previous.ckpt")
 
 
-class Checkpoints(pl.Callback):
-    """Saves at the end of an epoch when the last save is `minutes` ago; the end of the training is saved by its results."""
+class Checkpoints(Checkpoint):
+    """Saves at the end of an epoch when the last save is `minutes` ago.
+
+    A Lightning `Checkpoint`, because those come last among the hooks: the history has its row by then, and a loss that
+    is not finite has stopped the run.
+    """
 
     def __init__(self, folder: Path, minutes: float):
         self.folder, self.seconds = folder, 60 * minutes

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from issl import augment, checkpoints, device, encoders, objectives, provenance, tracking
 from issl.config import Execution
 from issl.data.arrays import Arrays, read
-from issl.draws import EpochOrder, generator
+from issl.draws import epoch_order, generator
 from issl.errors import UserError
 from issl.files import whole, write_json
 from issl.heads import init_
@@ -71,7 +71,6 @@ def pretrain(
             *([TQDMProgressBar(refresh_rate=10)] if execution.progress else []),
         ],
         logger=tracking.logger(execution.wandb, run, seed, experiments, out) or False,
-        enable_checkpointing=False,
         enable_progress_bar=execution.progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -79,6 +78,7 @@ def pretrain(
         benchmark=where.type == "cuda",
     )
     trainer.fit(module, ckpt_path=resume, weights_only=True)
+    tracking.finish(trainer.logger)
     if trainer.interrupted:
         raise UserError("training was interrupted; the same command continues it")
 
@@ -129,11 +129,12 @@ class Pretraining(pl.LightningModule):
     # --- data ---
 
     def train_dataloader(self) -> DataLoader:
-        order = EpochOrder("order", self.seed, len(self.splits["train"][1]), self.run.optim.batch_size)
-        return DataLoader(_Rows(), sampler=order, batch_size=None)
+        # Only counts the steps: which images a step sees is a function of (seed, epoch, step), see `training_step`.
+        return DataLoader(range(len(self.order(epoch=0))), batch_size=None)
 
-    def transfer_batch_to_device(self, batch: Tensor, device: torch.device, dataloader_idx: int) -> Tensor:
-        return batch.to(device, non_blocking=True)
+    def order(self, epoch: int) -> tuple[Tensor, ...]:
+        """Row numbers of each batch of an epoch."""
+        return epoch_order("order", self.seed, epoch, len(self.splits["train"][1]), self.run.optim.batch_size)
 
     def on_fit_start(self) -> None:
         self.splits = {
@@ -161,14 +162,16 @@ class Pretraining(pl.LightningModule):
         return Clock(self.current_epoch, self.run.optim.epochs, self.current_epoch * steps + batch, steps)
 
     def on_train_epoch_start(self) -> None:
+        self.batches = self.order(self.current_epoch)
         self.history.start_epoch(self.clock(0).step)
 
-    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
         rates = learning_rates(self.run.optim, self.clock(batch_idx))
         for group, rate in zip(self.optimizers().param_groups, rates):
             group["lr"] = rate
 
-    def training_step(self, rows: Tensor, batch_idx: int) -> Tensor:
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        rows = self.batches[batch_idx].to(self.device, non_blocking=True)
         images, labels = (split[rows] for split in self.splits["train"])  # (B, H, W, 3), (B,)
         views = self.views(images.permute(0, 3, 1, 2), "augment", self.current_epoch, batch_idx)
         z = self.encoder(views)  # (2B, dim)
@@ -183,7 +186,7 @@ class Pretraining(pl.LightningModule):
         )
         return terms.loss + online_loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: int, batch_idx: int) -> None:
         self.objective.after_step(self.encoder, self.clock(batch_idx))
 
     def on_train_epoch_end(self) -> None:
@@ -228,13 +231,6 @@ class Pretraining(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history.rows = checkpoint["history"]
-
-
-class _Rows(torch.utils.data.Dataset):
-    """The sampler's row numbers themselves: the images already lie on the device."""
-
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        return rows
 
 
 def _resident(arrays: Arrays, split: str) -> tuple[Tensor, Tensor]:

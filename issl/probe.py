@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from issl import device
 from issl.config import Execution
 from issl.data.arrays import read
-from issl.draws import EpochOrder, generator
+from issl.draws import epoch_order, generator
 from issl.errors import UserError
 from issl.files import whole
 from issl.spec import ProbeGrid, ProbeSpec
@@ -138,12 +138,10 @@ def fit_and_score(
     parameters = list(heads.parameters())
     sgd = torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum)
     scaler = torch.amp.GradScaler(z.device.type, enabled=precision == "fp16")
-    order = EpochOrder("probe order", seed, len(labels), spec.batch_size)
     for epoch in range(spec.epochs):
-        order.set_epoch(epoch)
         rate = spec.lr * spec.batch_size / 256 * 0.5 * (1 + math.cos(math.pi * epoch / spec.epochs))
         sgd.param_groups[0]["lr"] = rate
-        for rows in order:
+        for rows in epoch_order("probe order", seed, epoch, len(labels), spec.batch_size):
             rows = rows.to(z.device, non_blocking=True)
             with device.autocast(z.device, precision):
                 logits = heads(z[rows].float())  # (B, H, classes)

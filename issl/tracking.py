@@ -33,5 +33,11 @@ def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], fo
         offline=wandb.mode == "offline",
         resume="allow",
         save_dir=folder,
-        settings=client.Settings(console="off", disable_git=True, save_code=False, x_disable_meta=True),
+        settings=client.Settings(silent=True, console="off", disable_git=True, save_code=False, x_disable_meta=True),
     )
+
+
+def finish(logger: Logger | None) -> None:
+    """Closes the W&B run, so that everything is written or sent."""
+    if logger:
+        logger.experiment.finish()

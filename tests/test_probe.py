@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from issl.config import Execution
 from issl.data.arrays import Content, write
-from issl.draws import EpochOrder, generator
+from issl.draws import epoch_order, generator
 from issl.errors import UserError
 from issl.probe import fit_and_score, hold_out, probe, stratified
 from issl.spec import ProbeGrid, ProbeSpec, Synthetic
@@ -57,13 +57,11 @@ def plain_probe(spec, seed, train, test, classes):
             linear(spec.hidden, classes, bias=True),
         )
     sgd = torch.optim.SGD(model.parameters(), lr=1, momentum=0.9, weight_decay=spec.weight_decay)
-    order = EpochOrder("probe order", seed, len(labels), spec.batch_size)
     for epoch in range(spec.epochs):
-        order.set_epoch(epoch)
         sgd.param_groups[0]["lr"] = (
             spec.lr * spec.batch_size / 256 * (1 + math.cos(math.pi * epoch / spec.epochs)) / 2
         )
-        for rows in order:
+        for rows in epoch_order("probe order", seed, epoch, len(labels), spec.batch_size):
             sgd.zero_grad()
             F.cross_entropy(model(z[rows]), labels[rows]).backward()
             nn.utils.clip_grad_value_(model.parameters(), 2.0)

@@ -1,0 +1,31 @@
+"""Data sets: from an archive, or none, to memory-mapped arrays.
+
+Only this package knows archives. A data set is one module with one function ``read(spec, progress) -> Content``,
+one entry in `READERS`, and one class in issl/spec.py.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from issl.data import cifar10, synthetic, tinyimagenet
+from issl.data import folder as image_folder
+from issl.data.arrays import Arrays, Content, read, write
+from issl.spec import DataSpec
+
+__all__ = ["READERS", "Arrays", "Content", "prepare", "read"]
+
+READERS: dict[str, Callable[..., Content]] = {
+    "tinyimagenet": tinyimagenet.read,
+    "cifar10": cifar10.read,
+    "folder": image_folder.read,
+    "synthetic": synthetic.read,
+}
+
+
+def prepare(spec: DataSpec, folder: str | Path, threads: int = 1, progress: bool = True) -> Arrays:
+    """Brings a data set into its prepared form in `folder`, with that many worker processes; opens it.
+
+    Raises UserError for a source that is missing, damaged or not what the spec says; the folder is then as it was.
+    """
+    write(folder, READERS[spec.kind](spec, progress), spec, threads, progress)
+    return read(folder)

@@ -1,0 +1,22 @@
+"""Self-supervised objectives: a method family is one file here, and each method one entry below."""
+
+from torch import nn
+
+from issl import spec
+from issl.objectives.base import Objective
+from issl.objectives.contrastive import CISSL, SimCLR
+from issl.objectives.dino import DINO
+from issl.objectives.dissl import DISSL
+from issl.objectives.geometry import Geometry
+
+__all__ = ["OBJECTIVES", "Geometry", "Objective", "build"]
+
+OBJECTIVES: dict[str, type[Objective]] = {"simclr": SimCLR, "cissl": CISSL, "dissl": DISSL, "dino": DINO}
+
+
+def build(objective: spec.ObjectiveSpec, dim: int, encoder: nn.Module) -> Objective:
+    """Builds the objective for representations of dimension `dim`.
+
+    `encoder` is the encoder to be trained, at its initial weights; methods with a teacher copy it.
+    """
+    return OBJECTIVES[objective.name](objective, dim, encoder)

@@ -1,0 +1,214 @@
+"""The prepared form of a data set: every image decoded once, as one memory-mapped array.
+
+A folder holds ``images.npy`` (N, H, W, 3) uint8, ``labels.npy`` (N,) int64 and ``meta.json``; the rows of the train
+split come first, those of the test split after them. ``meta.json`` is written last: where it stands, all is complete.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from issl.errors import UserError, nearest
+from issl.spec import DataSpec
+
+IMAGES, LABELS, META = "images.npy", "labels.npy", "meta.json"
+META_KEYS = ("spec", "splits", "classes", "image_size", "sha256", "source")
+CHUNK = 128  # images that a worker decodes at a time: enough to hide the overhead, few enough for any image size
+
+# Gives the images of rows start..stop, as an array (stop - start, H, W, 3) uint8.
+Rows = Callable[[int, int], np.ndarray]
+Chunk = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Content:
+    """A data set that is about to be decoded.
+
+    `open` is called once in every process that decodes, so that file handles are never shared; it must be picklable
+    if `parallel`. `source` says where the images come from: its name, and a checksum where there is one.
+    """
+
+    labels: np.ndarray
+    splits: dict[str, int]
+    classes: list[str]
+    image_size: int
+    open: Callable[[], Rows]
+    source: dict[str, Any]
+    parallel: bool = True
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A prepared data set: `images` (N, H, W, 3) uint8, memory-mapped read-only; `labels` (N,) int64; `meta`."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    meta: dict[str, Any]
+
+    def split(self, name: str) -> slice:
+        """Rows of ``train`` or ``test``. Raises UserError for another name."""
+        splits = self.meta["splits"]
+        if name not in splits:
+            raise UserError(f"no split '{name}', {nearest(name, splits)}")
+        ends = dict(zip(splits, accumulate(splits.values())))
+        return slice(ends[name] - splits[name], ends[name])
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names; the position is the label."""
+        return self.meta["classes"]
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels."""
+        return self.meta["image_size"]
+
+
+def write(folder: str | Path, content: Content, spec: DataSpec, threads: int = 1, progress: bool = False) -> None:
+    """Decodes a data set into a folder; RAM stays bounded because workers write into the memory map.
+
+    The files appear together, or not at all: an error leaves nothing behind but what stood there before. The result
+    does not depend on `threads`. Raises UserError where the folder cannot be written, and whatever the reader raises.
+    """
+    folder = Path(folder)
+    shape = (len(content.labels), content.image_size, content.image_size, 3)
+    _make_room(folder, int(np.prod(shape)))
+    with _all_or_nothing(folder) as part:
+        images = np.lib.format.open_memmap(part[IMAGES], "w+", np.uint8, shape)
+        digest = hashlib.sha256()
+        with tqdm(total=len(images), unit="img", desc="prepare", disable=None if progress else True) as bar:
+            for start, stop in _fill_all(part[IMAGES], content, threads):
+                digest.update(images[start:stop])
+                bar.update(stop - start)
+        images.flush()  # to the disk: whoever sees meta.json, on whatever machine, must see the images as well
+        del images
+        labels = content.labels.astype(np.int64)
+        np.save(part[LABELS], labels)
+        meta = {
+            "spec": json.loads(spec.canonical()),
+            "splits": content.splits,
+            "classes": content.classes,
+            "image_size": content.image_size,
+            "sha256": {"images": digest.hexdigest(), "labels": _sha256(labels)},
+            "source": content.source,
+        }
+        part[META].write_text(json.dumps(meta, indent=2) + "\n")
+
+
+def read(folder: str | Path) -> Arrays:
+    """Opens a prepared folder. Raises UserError where it is missing, incomplete or contradicts itself.
+
+    The images are mapped, not read, so their checksum is not verified here; that of the labels is.
+    """
+    folder = Path(folder)
+    try:
+        meta = json.loads((folder / META).read_text())
+        images = np.load(folder / IMAGES, mmap_mode="r")
+        labels = np.load(folder / LABELS)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: not a prepared data set, {Path(error.filename).name} is missing: prepare it first")
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{folder}: cannot be read ({error}): delete it and prepare it again") from error
+    if complaint := _contradiction(images, labels, meta):
+        raise UserError(f"{folder}: {complaint}: delete it and prepare it again")
+    return Arrays(images, labels, meta)
+
+
+def _contradiction(images: np.ndarray, labels: np.ndarray, meta: Any) -> str | None:
+    """What is wrong between the three files, if anything."""
+    if missing := [key for key in META_KEYS if not isinstance(meta, dict) or key not in meta]:
+        return f"{META} lacks '{missing[0]}'"
+    size = meta["image_size"]
+    shape = (sum(meta["splits"].values()), size, size, 3)
+    if images.shape != shape or images.dtype != np.uint8:
+        return f"{IMAGES} holds {images.dtype} {images.shape}, but {META} says uint8 {shape}"
+    if labels.shape != shape[:1] or labels.dtype != np.int64:
+        return f"{LABELS} holds {labels.dtype} {labels.shape}, but {META} says int64 {shape[:1]}"
+    if _sha256(labels) != meta["sha256"]["labels"]:
+        return f"{LABELS} is not the file that {META} was written for"
+    return None
+
+
+def _sha256(labels: np.ndarray) -> str:
+    return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
+
+
+def _make_room(folder: Path, n_bytes: int) -> None:
+    """Creates the folder. A full disk under a memory map kills the process without a word, so it is asked first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    if free < n_bytes:
+        raise UserError(f"{folder}: needs {n_bytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free on that disk")
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[dict[str, Path]]:
+    """Gives a private path for each file, and moves them to their places if nothing went wrong.
+
+    The private names are fixed, so that what a killed process left is overwritten by the next call.
+    """
+    part = {name: folder / f".part-{name}" for name in (IMAGES, LABELS, META)}
+    try:
+        yield part
+        (folder / META).unlink(missing_ok=True)  # from here on an older data set is no longer complete
+        for name, path in part.items():
+            path.replace(folder / name)
+    finally:
+        for path in part.values():
+            path.unlink(missing_ok=True)
+
+
+def _fill_all(path: Path, content: Content, threads: int) -> Iterator[Chunk]:
+    """Decodes all rows into the array at `path`; gives each chunk, in order, when it is there.
+
+    Processes, because decoding small images holds the interpreter lock most of the time: two threads are slower
+    than one. Only the bounds of a chunk travel between them; the pixels go through the shared map.
+    """
+    n_images = len(content.labels)
+    chunks = [(start, min(start + CHUNK, n_images)) for start in range(0, n_images, CHUNK)]
+    workers = min(threads, len(chunks))
+    if workers <= 1 or not content.parallel:
+        yield from _fill_here(path, content.open(), chunks)
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_begin_worker, initargs=(path, content.open))
+    try:
+        yield from pool.map(_fill_in_worker, chunks)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error nobody waits for the rest
+
+
+def _fill_here(path: Path, rows: Rows, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    images = np.load(path, mmap_mode="r+")
+    for start, stop in chunks:
+        images[start:stop] = rows(start, stop)
+        yield start, stop
+
+
+_worker: tuple[Path, Rows]  # of a pool process: set once when it starts, as the list of files is too long to send often
+
+
+def _begin_worker(path: Path, open_source: Callable[[], Rows]) -> None:
+    global _worker
+    _worker = (path, open_source())
+
+
+def _fill_in_worker(chunk: Chunk) -> Chunk:
+    path, rows = _worker
+    return next(_fill_here(path, rows, [chunk]))

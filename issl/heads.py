@@ -1,0 +1,94 @@
+"""Heads: projectors and predictors on the representation, as in the released code of Dubois et al. 2022."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+
+def init_(module: nn.Module) -> nn.Module:
+    """Initialises, in place, every Linear (normal of scale 0.02, bias 0) and BatchNorm (1, 0), and returns the module.
+
+    The "truncated" normal of the released code has absolute limits of +-2, which a scale of 0.02 never reaches.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=0.02)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.modules.batchnorm._BatchNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+    return module
+
+
+def mlp(
+    dim: int,
+    out: int,
+    hidden: Sequence[int] = (),
+    *,
+    bottleneck: int | None = None,
+    norm_out: bool = False,
+    activation: type[nn.Module] = nn.ReLU,
+) -> nn.Sequential:
+    """A multi-layer perceptron, (n, dim) -> (n, out), with one hidden layer for each width in `hidden`.
+
+    A hidden layer is Linear (no bias), BatchNorm, activation; the last layer is a Linear with bias. `bottleneck` makes
+    that last layer a map of lower rank: Linear (no bias), BatchNorm, Linear. `norm_out` appends a BatchNorm.
+    """
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(dim, width, bias=False), nn.BatchNorm1d(width), activation()]
+        dim = width
+    if bottleneck is not None:
+        layers += [nn.Linear(dim, bottleneck, bias=False), nn.BatchNorm1d(bottleneck)]
+        dim = bottleneck
+    layers.append(nn.Linear(dim, out))
+    if norm_out:
+        layers.append(nn.BatchNorm1d(out))
+    return init_(nn.Sequential(*layers))
+
+
+def linear(dim: int, out: int, *, bottleneck: int | None = None, norm_out: bool = False) -> nn.Sequential:
+    """A linear head, (n, dim) -> (n, out): `mlp` without hidden layers. A bottleneck limits the rank of the map."""
+    return mlp(dim, out, bottleneck=bottleneck, norm_out=norm_out)
+
+
+class PrototypeHead(nn.Module):
+    """The head of DINO, (n, dim) -> (n, out): GELU layer, bottleneck, inner products with `out` unit prototypes.
+
+    Linear, BatchNorm, GELU, then a Linear to the bottleneck, then a weight-normalised Linear whose magnitudes stay 1;
+    none has a bias. With `normalize_after` the l2-normalisation follows the bottleneck, so that outputs are cosines, as
+    in Caron et al. 2021; without it, it precedes the bottleneck, as in the released code of Dubois et al. 2022.
+    """
+
+    def __init__(self, dim: int, out: int, hidden: int, bottleneck: int, *, normalize_after: bool):
+        super().__init__()
+        self.normalize_after = normalize_after
+        self.hidden = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.GELU())
+        self.bottleneck = nn.Linear(hidden, bottleneck, bias=False)
+        self.prototypes = nn.Linear(bottleneck, out, bias=False)
+        init_(self)  # before the weight is split into magnitude and direction
+        weight_norm(self.prototypes)
+        nn.init.ones_(self.magnitude).requires_grad_(False)
+
+    @property
+    def magnitude(self) -> nn.Parameter:
+        """Lengths of the prototypes, (out, 1): ones, not trained."""
+        return self.prototypes.parametrizations.weight.original0
+
+    @property
+    def direction(self) -> nn.Parameter:
+        """The prototypes before normalisation, (out, bottleneck)."""
+        return self.prototypes.parametrizations.weight.original1
+
+    def forward(self, z: Tensor, freeze_prototypes: bool = False) -> Tensor:
+        x = self.hidden(z)  # (n, hidden)
+        if not self.normalize_after:
+            x = F.normalize(x, dim=1)
+        x = self.bottleneck(x)  # (n, bottleneck)
+        if self.normalize_after:
+            x = F.normalize(x, dim=1)
+        weight = self.prototypes.weight  # (out, bottleneck), unit rows
+        return F.linear(x, weight.detach() if freeze_prototypes else weight)  # (n, out)

@@ -1,0 +1,91 @@
+"""DINO (Caron et al. 2021) as in the released code of Dubois et al. 2022, whose quirks are options of spec.DINO."""
+
+import math
+from copy import deepcopy
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from issl import spec
+from issl.heads import PrototypeHead
+from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, two_views
+
+
+class DINO(Objective):
+    """A student predicts, from one view, the centred and sharpened output that a slow teacher gives to the other.
+
+        loss = 1/2 [ CE(t^2, s^1) + CE(t^1, s^2) ]
+
+    The teacher follows the student as an exponential moving average and has no gradient. In train mode its BatchNorm
+    uses batch statistics too, and keeps running ones of its own.
+    """
+
+    def __init__(self, objective: spec.DINO, dim: int, encoder: nn.Module):
+        super().__init__()
+        self.objective = objective
+        self.warmup = np.linspace(
+            objective.teacher_temperature_start, objective.teacher_temperature, objective.temperature_warmup_epochs
+        ).tolist()
+        self.projector = self._head(dim)
+        self.teacher_encoder = deepcopy(encoder).requires_grad_(False)
+        self.teacher_projector = self._head(dim).requires_grad_(False)
+        if objective.teacher_projector == "copy":
+            self.teacher_projector.load_state_dict(self.projector.state_dict())
+        self.center: Tensor
+        self.register_buffer("center", torch.zeros(1, objective.classes))
+
+    def _head(self, dim: int) -> PrototypeHead:
+        o = self.objective
+        return PrototypeHead(dim, o.classes, o.hidden, o.bottleneck, normalize_after=o.normalize == "after_bottleneck")
+
+    def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
+        frozen = clock.epoch < self.objective.freeze_last_layer_epochs
+        student = full_precision(self.projector(z, freeze_prototypes=frozen))  # (2B, C) logits
+        log_s1, log_s2 = two_views(F.log_softmax(student / self.objective.student_temperature, dim=1))
+        with torch.no_grad():
+            teacher = full_precision(self.teacher_projector(self.teacher_encoder(views)))  # (2B, C) logits
+            teacher1, teacher2 = two_views(teacher)
+            temperature = self.temperature(clock.epoch)
+            log_t2 = self._targets(teacher2, temperature)
+            log_t1 = self._targets(teacher1, temperature)  # after `log_t2`, with the centre that it moved
+            t1, t2 = log_t1.exp(), log_t2.exp()
+
+        loss = (cross_entropy(t2, log_s1) + cross_entropy(t1, log_s2)) / 2
+        with torch.no_grad():
+            uncertainty = (cross_entropy(t1, log_t1) + cross_entropy(t2, log_t2)) / 2
+        return Terms(loss, {"CE_distill_aug": loss.detach(), "H_Mlz": uncertainty})
+
+    def _targets(self, logits: Tensor, temperature: float) -> Tensor:
+        """Log-probabilities of the teacher for a view, (B, C) -> (B, C); in train mode, then moves the centre."""
+        log_t = F.log_softmax((logits - self.center) / temperature, dim=1)
+        if self.training:
+            self.center.lerp_(logits.mean(0, keepdim=True), 1 - self.objective.center_momentum)
+        return log_t
+
+    def temperature(self, epoch: int) -> float:
+        """The teacher's temperature: rises linearly during the warm-up epochs, then stays."""
+        return self.warmup[epoch] if epoch < len(self.warmup) else self.objective.teacher_temperature
+
+    @torch.no_grad()
+    def after_step(self, encoder: nn.Module, clock: Clock) -> None:
+        """Moves the teacher's parameters, but not its buffers, towards those of the student."""
+        if not self.training:
+            return
+        teacher = [*self.teacher_encoder.parameters(), *self.teacher_projector.parameters()]
+        student = [*encoder.parameters(), *self.projector.parameters()]
+        # The released code updates with the momentum it computed after the batch before: that of the steps done then.
+        decay = momentum(self.objective.ema, self.objective.ema_schedule, clock.progress)
+        get_ema_multi_avg_fn(decay)(teacher, student, None)
+
+
+def momentum(start: float, schedule: str, progress: float) -> float:
+    """Momentum of the teacher's moving average at `progress` in [0, 1]: rises as a cosine from `start` to 1.
+
+    "half_period" arrives at 1 at the end, as in Caron et al. 2021. "full_period" arrives at half time and returns to
+    `start`: the released code counts every step twice, once for each of its two optimisers.
+    """
+    turns = {"half_period": 0.5, "full_period": 1.0}[schedule]
+    return 1 - (1 - start) * (math.cos(2 * math.pi * turns * progress) + 1) / 2

@@ -1,0 +1,67 @@
+"""DISSL: distillation of equivalence classes (Dubois et al. 2022), as in the released code."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from issl import heads, spec
+from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, two_views
+
+
+class DISSL(Objective):
+    """A teacher assigns each view to one of C equivalence classes M; a student of the probe's family predicts them.
+
+    With t^v and s^v the (B, C) class probabilities that teacher and student give to view v, and H the entropy in nats:
+
+        loss =  1/2 [ CE(t^1, s^2) + CE(t^2, s^1) ]                 distillation
+              - lambda 1/2 [ H(mean_i t^1_i) + H(mean_i t^2_i) ]    maximality
+              + beta 1/2 [ CE(t^1, t^2) + CE(t^2, t^1) ]            invariance and determinism
+
+    Nothing is detached: the distillation trains the teacher too, which is why a beta below 1 is enough.
+    """
+
+    def __init__(self, objective: spec.DISSL, dim: int, encoder: nn.Module):
+        super().__init__()
+        self.student_temperature = objective.student_temperature
+        self.teacher_temperature = objective.teacher_temperature
+        self.entropy_weight = objective.entropy_weight
+        self.invariance_weight = objective.invariance_weight
+        classes, bottleneck = objective.classes, objective.bottleneck
+        if objective.predictor == "mlp":
+            self.predictor, self.projector = (
+                heads.mlp(dim, classes, [objective.mlp_hidden] * 2, bottleneck=bottleneck) for _ in range(2)
+            )
+        else:
+            self.predictor = heads.linear(dim, classes, bottleneck=bottleneck)
+            self.projector = heads.mlp(dim, classes, [objective.hidden], bottleneck=bottleneck)
+
+    def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
+        log_t = F.log_softmax(full_precision(self.projector(z)) / self.teacher_temperature, dim=1)  # (2B, C)
+        log_s = F.log_softmax(full_precision(self.predictor(z)) / self.student_temperature, dim=1)  # (2B, C)
+        t = log_t.exp()  # (2B, C)
+        (t1, t2), (log_t1, log_t2), (log_s1, log_s2) = two_views(t), two_views(log_t), two_views(log_s)
+
+        distillation = (cross_entropy(t1, log_s2) + cross_entropy(t2, log_s1)) / 2
+        # The marginal of the classes is estimated from each view alone, over B rows.
+        maximality = (entropy(t1.mean(0)) + entropy(t2.mean(0))) / 2
+        invariance = (cross_entropy(t1, log_t2) + cross_entropy(t2, log_t1)) / 2
+        loss = distillation - self.entropy_weight * maximality + self.invariance_weight * invariance
+
+        with torch.no_grad():
+            uncertainty = cross_entropy(t, log_t)
+            same_view = cross_entropy(t, log_s)
+            logs = {
+                "H_M": maximality.detach(),
+                "H_Mlz": uncertainty,
+                "KL_invariance": invariance.detach() - uncertainty,
+                "KL_distillation": same_view - uncertainty,
+                "CE_distill_aug": distillation.detach(),
+            }
+        return Terms(loss, logs)
+
+
+def entropy(p: Tensor) -> Tensor:
+    """Entropy in nats, (C,) -> (): renormalised, and clamped at the dtype's epsilon before the logarithm."""
+    p = p / p.sum()
+    eps = torch.finfo(p.dtype).eps
+    return -(p * p.clamp(eps, 1 - eps).log()).sum()

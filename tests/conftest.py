@@ -1,0 +1,51 @@
+"""Small things that many tests need: a prepared data set, a run that trains in seconds."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["WANDB_MODE"] = "offline"  # no test touches the network
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory):
+    """Folder of a prepared synthetic data set: 4 classes, 64 train and 32 test images of 16 px."""
+    from issl import data
+    from issl.spec import Synthetic
+
+    folder = tmp_path_factory.mktemp("synthetic")
+    data.prepare(small_data(Synthetic), folder, progress=False)
+    return folder
+
+
+def small_data(model):
+    return model(kind="synthetic", classes=4, train_per_class=16, test_per_class=8, image_size=16)
+
+
+@pytest.fixture
+def make_run():
+    """Builds a run on `synthetic` that trains in a second or two, with changes by section."""
+    from issl.spec import RunSpec, Synthetic
+
+    def build(method="simclr", **changes):
+        small = {
+            "simclr": {"hidden": 32, "out": 16},
+            "cissl": {"hidden": 32, "mlp_hidden": 32, "out": 16},
+            "dissl": {"hidden": 32, "mlp_hidden": 32, "bottleneck": 16, "classes": 64},
+            "dino": {"hidden": 32, "bottleneck": 16, "classes": 64, "temperature_warmup_epochs": 2},
+        }
+        content = {
+            "data": small_data(Synthetic),
+            "objective": {"name": method, **small[method]},
+            "encoder": {"arch": "resnet10", "width": 8, "dim": 64},
+            "optim": {"epochs": 3, "batch_size": 32, "warmup_epochs": 1},
+        }
+        for section, change in changes.items():
+            content[section] = {**content[section], **change}
+        return RunSpec.model_validate(content)
+
+    return build

@@ -1,0 +1,273 @@
+import hashlib
+import io
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from issl import data
+from issl.errors import UserError
+from issl.spec import TinyImageNet
+
+WNIDS = ("n03", "n01", "n02")  # not in alphabetical order, as in the official wnids.txt
+ROOT = "tiny-imagenet-200/"
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def pil(content: bytes) -> np.ndarray:
+    """PIL's own decoding: the truth that the prepared arrays are compared with."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+@pytest.fixture
+def members() -> dict[str, bytes]:
+    """Name -> content of a whole archive: 3 classes of 12 train and 2 val images; the first of n01 is greyscale."""
+    random = np.random.default_rng(0)
+    files, lines = {}, []
+    for wnid in WNIDS:
+        for k in reversed(range(12)):  # 0, 1, 10, 11, 2, ... would be the order of the names
+            grey = wnid == "n01" and k == 0
+            image = random.integers(0, 256, (64, 64) if grey else (64, 64, 3), np.uint8)
+            files[f"{ROOT}train/{wnid}/images/{wnid}_{k}.JPEG"] = jpeg(image)
+        files[f"{ROOT}train/{wnid}/{wnid}_boxes.txt"] = b"not an image"
+    for k, wnid in enumerate((*WNIDS, *WNIDS)):
+        files[f"{ROOT}val/images/val_{k}.JPEG"] = jpeg(random.integers(0, 256, (64, 64, 3), np.uint8))
+        lines.append(f"val_{k}.JPEG\t{wnid}\t0\t32\t44\t62\n")
+    files[f"{ROOT}test/images/test_0.JPEG"] = b"the unlabelled split is never opened"
+    files[f"{ROOT}val/val_annotations.txt"] = "".join(lines).encode()
+    files[f"{ROOT}wnids.txt"] = "\n".join(WNIDS).encode()
+    return files
+
+
+def write_zip(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def spec_of(archive, **changes) -> TinyImageNet:
+    counts = {"classes": 3, "train_per_class": 12, "test_per_class": 2}
+    return TinyImageNet(kind="tinyimagenet", archive=str(archive), **(counts | changes))
+
+
+@pytest.fixture
+def prepare(tmp_path, members):
+    """Prepares the fake archive, after a change to its members."""
+
+    def run(changed=None, threads=1, **spec):
+        archive = write_zip(tmp_path / "tiny.zip", members if changed is None else changed)
+        return data.prepare(spec_of(archive, **spec), tmp_path / "out", threads, progress=False)
+
+    return run
+
+
+def refused(prepare, tmp_path, *words, **arguments):
+    """The preparation fails with one line that holds all the words, and leaves no file."""
+    with pytest.raises(UserError) as error:
+        prepare(**arguments)
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+    out = tmp_path / "out"
+    assert not out.exists() or not list(out.iterdir())
+
+
+def train_name(wnid, k):
+    return f"{ROOT}train/{wnid}/images/{wnid}_{k}.JPEG"
+
+
+def test_classes_are_alphabetical_and_images_in_numeric_order(prepare, members):
+    arrays = prepare()
+    assert arrays.classes == ["n01", "n02", "n03"]
+    assert arrays.split("train") == slice(0, 36)
+    assert arrays.split("test") == slice(36, 42)
+    expected = [train_name(wnid, k) for wnid in arrays.classes for k in range(12)]
+    expected += [f"{ROOT}val/images/val_{k}.JPEG" for k in (1, 4, 2, 5, 0, 3)]
+    assert np.array_equal(arrays.images, np.stack([pil(members[name]) for name in expected]))
+    assert arrays.labels.tolist() == [0] * 12 + [1] * 12 + [2] * 12 + [0, 0, 1, 1, 2, 2]
+
+
+def test_greyscale_becomes_rgb(prepare):
+    grey = prepare().images[0]
+    assert np.ptp(grey) > 0
+    assert np.array_equal(grey[..., 0], grey[..., 1])
+    assert np.array_equal(grey[..., 0], grey[..., 2])
+
+
+def test_processes_give_the_same_arrays_as_one(prepare, monkeypatch):
+    alone = prepare()
+    monkeypatch.setattr("issl.data.arrays.CHUNK", 5)
+    together = prepare(threads=2)
+    assert together.meta == alone.meta
+    assert np.array_equal(together.images, alone.images)
+
+
+def test_caps_keep_the_first(prepare):
+    everything = np.array(prepare().images)
+    capped = prepare(classes=2, train_per_class=3, test_per_class=1)
+    assert capped.classes == ["n01", "n02"]
+    assert capped.meta["splits"] == {"train": 6, "test": 2}
+    assert np.array_equal(capped.images, everything[[0, 1, 2, 12, 13, 14, 36, 38]])
+
+
+def test_says_where_it_comes_from(prepare, tmp_path):
+    arrays = prepare()
+    md5 = hashlib.md5((tmp_path / "tiny.zip").read_bytes()).hexdigest()
+    assert arrays.meta["source"] == {"archive": "tiny.zip", "md5": md5}
+    assert prepare(md5=md5.upper()).meta == arrays.meta
+
+
+def test_counts_must_be_those_of_the_spec(prepare, tmp_path, members):
+    refused(prepare, tmp_path, "expected 13 train", "found 12 in n01", "`partial: true`", train_per_class=13)
+    refused(prepare, tmp_path, "expected 3 val", "found 2 in n01", "3 of 3 classes", test_per_class=3)
+    refused(prepare, tmp_path, "expected 4 classes, found 3", classes=4)
+    del members[train_name("n02", 7)]
+    refused(prepare, tmp_path, "found 11 in n02", "1 of 3 classes")
+
+
+def test_partial_takes_what_is_there(prepare, members):
+    del members[train_name("n02", 7)]
+    arrays = prepare(partial=True, classes=200, train_per_class=500, test_per_class=50)
+    assert arrays.meta["splits"] == {"train": 35, "test": 6}
+    assert np.bincount(arrays.labels[:35]).tolist() == [12, 11, 12]
+    assert np.array_equal(arrays.images[19], pil(members[train_name("n02", 8)]))
+
+
+def test_partial_needs_an_image_of_every_class_and_split(prepare, tmp_path, members):
+    val = {name: content for name, content in members.items() if "val_1." not in name and "val_4." not in name}
+    refused(prepare, tmp_path, "class n01 has no val image", changed=val, partial=True)
+    train = {name: content for name, content in members.items() if "n02_" not in name}
+    refused(prepare, tmp_path, "class n02 has no train image", changed=train, partial=True)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_names_the_damaged_member(prepare, tmp_path, members, threads, monkeypatch):
+    monkeypatch.setattr("issl.data.arrays.CHUNK", 5)
+    name = train_name("n02", 7)
+    cut = members | {name: members[name][:300]}
+    refused(prepare, tmp_path, name, "damaged", changed=cut, threads=threads)
+    refused(prepare, tmp_path, name, "not a JPEG", changed=members | {name: b"<html>"}, threads=threads)
+
+
+def test_names_the_member_of_wrong_size(prepare, tmp_path, members):
+    name = train_name("n02", 7)
+    refused(prepare, tmp_path, name, "65 x 64", changed=members | {name: jpeg(np.zeros((64, 65, 3), np.uint8))})
+
+
+def test_names_the_member_whose_bytes_changed(tmp_path, members):
+    archive = tmp_path / "tiny.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    content = members[train_name("n03", 4)]
+    whole = archive.read_bytes()
+    place = whole.index(content) + len(content) // 2
+    archive.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(UserError, match=r"n03_4\.JPEG' is damaged \(Bad CRC"):
+        data.prepare(spec_of(archive), tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "C:/evil", "a\\..\\..\\evil", "\\evil"])
+def test_refuses_members_outside_the_folder(prepare, tmp_path, members, name):
+    refused(prepare, tmp_path, f"member '{name}'", "do not use", changed=members | {name: b"x"})
+
+
+def test_dots_inside_a_name_are_no_escape(prepare, members):
+    assert prepare(changed=members | {f"{ROOT}notes..txt": b"x"}).n_classes == 3
+
+
+def test_refuses_symbolic_links_and_doubles(tmp_path, members):
+    link = zipfile.ZipInfo(f"{ROOT}train/link")
+    link.create_system = 3
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive = write_zip(tmp_path / "link.zip", members)
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr(link, "/etc")
+    with pytest.raises(UserError, match=r"train/link' is a symbolic link"):
+        data.prepare(spec_of(archive), tmp_path / "out", progress=False)
+
+    archive = write_zip(tmp_path / "double.zip", members)
+    with zipfile.ZipFile(archive, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
+        file.writestr(f"{ROOT}wnids.txt", "n01")
+    with pytest.raises(UserError, match=r"wnids\.txt' is there twice"):
+        data.prepare(spec_of(archive), tmp_path / "out", progress=False)
+
+
+def test_refuses_what_is_not_the_archive(prepare, tmp_path, members):
+    archive = tmp_path / "tiny.zip"
+    refused(prepare, tmp_path, "its md5 is", "not 0123", "`md5`", md5="0123")
+
+    whole = archive.read_bytes()
+    prepare_as_it_is = lambda: data.prepare(spec_of(archive), tmp_path / "out", progress=False)  # noqa: E731
+    for content in (whole[: len(whole) // 2], b"<html>404</html>", b""):
+        archive.write_bytes(content)
+        refused(prepare_as_it_is, tmp_path, "tiny.zip", "not a complete zip file", "download it again")
+    archive.unlink()
+    refused(prepare_as_it_is, tmp_path, "no such file", "tiny-imagenet-200.zip", "`url`")
+    archive.mkdir()
+    refused(prepare_as_it_is, tmp_path, "cannot be read")
+
+
+def test_refuses_another_layout(prepare, tmp_path, members):
+    without = {name: content for name, content in members.items() if not name.endswith("wnids.txt")}
+    refused(prepare, tmp_path, "not TinyImageNet", "0 files called wnids.txt", changed=without)
+    without = {name: content for name, content in members.items() if "annotations" not in name}
+    refused(prepare, tmp_path, "lacks", "val_annotations.txt", changed=without)
+    stranger = f"{ROOT}train/n09/images/n09_0.JPEG"
+    refused(prepare, tmp_path, stranger, "'n09'", changed=members | {stranger: b""})
+    unlisted = f"{ROOT}val/images/val_6.JPEG"
+    refused(prepare, tmp_path, unlisted, "no line", changed=members | {unlisted: b""})
+
+
+def test_an_absent_archive_is_downloaded_if_there_is_a_url(tmp_path, members, monkeypatch):
+    calls = []
+
+    def fetch(url, path, md5, progress):
+        calls.append((url, md5))
+        write_zip(Path(path), members)
+
+    monkeypatch.setattr("issl.data.download.fetch", fetch)
+    spec = spec_of(tmp_path / "tiny.zip", url="http://example.org/tiny.zip")
+    for _ in range(2):
+        assert data.prepare(spec, tmp_path / "out", progress=False).n_classes == 3
+    assert calls == [("http://example.org/tiny.zip", None)]
+
+
+@pytest.mark.skipif("ISSL_TINYIMAGENET_ZIP" not in os.environ, reason="ISSL_TINYIMAGENET_ZIP names no archive")
+def test_the_real_archive(tmp_path):
+    archive = os.environ["ISSL_TINYIMAGENET_ZIP"]
+    spec = TinyImageNet(kind="tinyimagenet", partial=True, archive=archive)
+    arrays = data.prepare(spec, tmp_path / "out", threads=2, progress=False)
+    assert arrays.n_classes == 200
+    with zipfile.ZipFile(archive) as file:
+        names = file.namelist()
+        root = next(name for name in names if name.endswith("wnids.txt")).removesuffix("wnids.txt")
+        wnid_of = dict(
+            line.split("\t")[:2] for line in file.read(f"{root}val/val_annotations.txt").decode().splitlines()
+        )
+        assert arrays.classes == sorted(file.read(f"{root}wnids.txt").decode().split())
+        keys = {"train": [], "test": []}
+        for name in names:
+            file_name = name.rpartition("/")[2]
+            number = file_name.removesuffix(".JPEG").rpartition("_")[2]
+            if name.startswith(f"{root}train/") and name.endswith(".JPEG"):
+                keys["train"].append((name.split("/")[-3], int(number), name))
+            elif name.startswith(f"{root}val/") and name.endswith(".JPEG"):
+                keys["test"].append((wnid_of[file_name], int(number), name))
+        expected = sorted(keys["train"]) + sorted(keys["test"])
+        assert arrays.meta["splits"] == {split: len(found) for split, found in keys.items()}
+        assert [arrays.classes[label] for label in arrays.labels] == [wnid for wnid, _, _ in expected]
+        for row in np.random.default_rng(0).choice(len(expected), 300, replace=False):
+            assert np.array_equal(arrays.images[row], pil(file.read(expected[row][2])))
+    assert hashlib.sha256(arrays.images).hexdigest() == arrays.meta["sha256"]["images"]

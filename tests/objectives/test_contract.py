@@ -1,0 +1,192 @@
+"""What every objective promises, whichever its method."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from issl import objectives, spec
+from issl.objectives.base import Clock, Objective, cross_entropy, full_precision, two_views
+
+DIM, SIZE = 16, 4
+START = Clock(epoch=0, epochs=4, step=0, steps_per_epoch=10)
+
+SMALL = {"hidden": 24}
+VARIANTS: dict[str, spec.ObjectiveSpec] = {
+    "simclr": spec.SimCLR(name="simclr", out=8, **SMALL),
+    "cissl": spec.CISSL(name="cissl", out=8, **SMALL),
+    "cissl_mlp": spec.CISSL(name="cissl", predictor="mlp", mlp_hidden=24, out=8),
+    "dissl": spec.DISSL(name="dissl", classes=20, bottleneck=12, **SMALL),
+    "dissl_mlp": spec.DISSL(name="dissl", predictor="mlp", mlp_hidden=24, classes=20, bottleneck=12),
+    "dino": spec.DINO(name="dino", classes=20, bottleneck=12, **SMALL),
+    "dino_paper": spec.DINO(
+        name="dino",
+        classes=20,
+        bottleneck=12,
+        ema_schedule="half_period",
+        teacher_projector="copy",
+        normalize="after_bottleneck",
+        **SMALL,
+    ),
+}
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def toy_encoder() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, DIM), nn.BatchNorm1d(DIM), nn.ReLU())
+
+
+def toy_views(images: Tensor, noise: float = 0.3) -> Tensor:
+    """Two noisy copies of each image, (B, 3, H, W) -> (2B, 3, H, W)."""
+    pairs = torch.cat([images, images])
+    return pairs + noise * torch.randn_like(pairs)
+
+
+def build(variant: str, seed: int = 0) -> tuple[Objective, nn.Module, Tensor]:
+    """An objective, its encoder and views of 16 images."""
+    torch.manual_seed(seed)
+    encoder = toy_encoder()
+    return objectives.build(VARIANTS[variant], DIM, encoder), encoder, toy_views(torch.randn(16, 3, SIZE, SIZE))
+
+
+def snapshot(module: nn.Module) -> dict[str, Tensor]:
+    return copy.deepcopy(module.state_dict())
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_every_method_of_the_spec_has_an_objective():
+    names = {VARIANTS[variant].name for variant in VARIANTS}
+    assert names == set(objectives.OBJECTIVES)
+
+
+@every_variant
+def test_terms(variant):
+    objective, encoder, views = build(variant)
+    loss, logs = objective(encoder(views), views, START)
+    assert loss.shape == () and loss.requires_grad and loss.isfinite()
+    for name, value in logs.items():
+        assert isinstance(value, Tensor) and value.shape == () and not value.requires_grad, name
+        assert value.isfinite(), name
+
+
+@every_variant
+def test_training_lowers_the_loss(variant):
+    objective, encoder, _ = build(variant)
+    images = torch.randn(16, 3, SIZE, SIZE)
+    trained = [p for p in [*encoder.parameters(), *objective.parameters()] if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=3e-3)
+    losses = []
+    for step in range(40):
+        views, clock = toy_views(images), Clock(step // 10, 4, step, 10)
+        optimizer.zero_grad()
+        loss = objective(encoder(views), views, clock).loss
+        loss.backward()
+        optimizer.step()
+        objective.after_step(encoder, clock)
+        losses.append(loss.item())
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.03
+
+
+@every_variant
+def test_autocast_stays_close_to_float32(variant):
+    objective, encoder, views = build(variant)
+    twin, twin_encoder = copy.deepcopy(objective), copy.deepcopy(encoder)
+    loss, logs = objective(encoder(views), views, START)
+    with torch.autocast("cpu", torch.bfloat16):
+        z = twin_encoder(views).bfloat16()
+        half, half_logs = twin(z, views, START)
+    assert half.dtype == torch.float32 and all(value.dtype == torch.float32 for value in half_logs.values())
+    torch.testing.assert_close(half, loss, rtol=0.02, atol=0.02)
+    for name in logs:
+        torch.testing.assert_close(half_logs[name], logs[name], rtol=0.03, atol=0.05)
+    half.backward()
+    assert all(p.grad.isfinite().all() for p in twin.parameters() if p.grad is not None)
+
+
+@every_variant
+def test_eval_mode_changes_no_state(variant):
+    objective, encoder, views = build(variant)
+    objective.eval()
+    before = snapshot(objective)
+    first = objective(encoder(views), views, START).loss
+    objective.after_step(encoder, START)
+    assert same(before, snapshot(objective))
+    torch.testing.assert_close(objective(encoder(views), views, START).loss, first)
+
+
+@every_variant
+def test_state_dict_is_the_whole_state(variant):
+    objective, encoder, views = build(variant)
+    objective(encoder(views), views, START)
+    objective.after_step(encoder, START)
+    other, _, _ = build(variant, seed=1)
+    other.load_state_dict(snapshot(objective))
+    clock = Clock(1, 4, 10, 10)
+    z = encoder(views).detach()
+    torch.testing.assert_close(other(z, views, clock).loss, objective(z, views, clock).loss, rtol=0, atol=0)
+    assert same(snapshot(other), snapshot(objective))
+
+
+class NoReadBack(TorchDispatchMode):
+    """Fails wherever a tensor's value is read by Python, which on a GPU waits for the device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a tensor was read back"
+        return func(*args, **(kwargs or {}))
+
+
+@every_variant
+def test_never_waits_for_the_device(variant):
+    objective, encoder, views = build(variant)
+    with NoReadBack():
+        objective(encoder(views), views, START).loss.backward()
+        objective.after_step(encoder, START)
+    with pytest.raises(AssertionError, match="read back"), NoReadBack():
+        torch.ones(()).item()
+
+
+@every_variant
+def test_odd_rows_are_refused(variant):
+    objective, encoder, views = build(variant)
+    with pytest.raises(ValueError, match="31 rows cannot be two views"):
+        objective(encoder(views)[:-1], views[:-1], START)
+
+
+def test_clock():
+    assert START.progress == 0
+    assert Clock(epoch=2, epochs=4, step=20, steps_per_epoch=10).progress == 0.5
+    assert Clock(epoch=3, epochs=4, step=39, steps_per_epoch=10).progress < 1
+
+
+def test_objective_asks_for_a_forward():
+    with pytest.raises(NotImplementedError):
+        Objective()(torch.zeros(2, 1), torch.zeros(2, 3, 1, 1), START)
+
+
+def test_two_views():
+    first, second = two_views(torch.arange(6))
+    assert first.tolist() == [0, 1, 2] and second.tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_full_precision(given, expected):
+    assert full_precision(torch.zeros(1, dtype=given)).dtype == expected
+
+
+def test_cross_entropy():
+    p, q = torch.tensor([[0.25, 0.75], [1.0, 0.0]]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])
+    expected = (torch.tensor(2.0).log() + torch.tensor(4.0).log()) / 2
+    torch.testing.assert_close(cross_entropy(p, q.log()), expected)

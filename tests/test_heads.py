@@ -1,0 +1,131 @@
+"""Heads: sizes, layer order, initialisation and the weight-normalised prototypes."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from issl.heads import PrototypeHead, init_, linear, mlp
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def kinds(module: nn.Sequential) -> list[str]:
+    return [type(layer).__name__ for layer in module]
+
+
+@pytest.mark.parametrize(
+    ("head", "parameters"),
+    [
+        (lambda: mlp(512, 128, [1024], norm_out=True), 657_792),  # SimCLR; CISSL projector
+        (lambda: linear(512, 128, norm_out=True), 65_920),  # CISSL predictor
+        (lambda: mlp(512, 128, [2048, 2048], norm_out=True), 5_513_600),  # CISSL-MLP, both
+        (lambda: mlp(512, 16384, [1024], bottleneck=512), 9_456_640),  # DISSL projector
+        (lambda: linear(512, 16384, bottleneck=512), 8_668_160),  # DISSL predictor
+        (lambda: mlp(512, 16384, [2048, 2048], bottleneck=512), 14_705_664),  # DISSL-MLP, both
+        (lambda: PrototypeHead(512, 1000, 1024, 256, normalize_after=False), 1_045_480),  # DINO
+    ],
+)
+def test_parameter_counts(head, parameters):
+    assert count(head()) == parameters
+
+
+def test_layer_order():
+    assert kinds(mlp(8, 4, [6, 5], norm_out=True)) == [
+        *("Linear", "BatchNorm1d", "ReLU"),
+        *("Linear", "BatchNorm1d", "ReLU"),
+        *("Linear", "BatchNorm1d"),
+    ]
+    assert kinds(mlp(8, 4, [6], bottleneck=3, activation=nn.GELU)) == [
+        *("Linear", "BatchNorm1d", "GELU"),
+        *("Linear", "BatchNorm1d", "Linear"),  # no activation in the bottleneck
+    ]
+    assert kinds(linear(8, 4)) == ["Linear"]
+
+
+def test_only_the_last_linear_has_a_bias():
+    biases = [layer.bias is not None for layer in mlp(8, 4, [6, 5], bottleneck=3) if isinstance(layer, nn.Linear)]
+    assert biases == [False, False, False, True]
+
+
+def test_a_linear_head_with_bottleneck_is_linear_of_limited_rank():
+    torch.manual_seed(0)
+    head = linear(8, 6, bottleneck=2).double().eval()
+    a, b, zero = torch.randn(8).double(), torch.randn(8).double(), torch.zeros(8).double()
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return head(x[None])[0] - head(zero[None])[0]  # without the bias
+
+    torch.testing.assert_close(f(2 * a - 3 * b), 2 * f(a) - 3 * f(b))
+    assert torch.linalg.matrix_rank(torch.stack([f(row) for row in torch.eye(8).double()])) == 2
+
+
+def test_initialisation():
+    torch.manual_seed(0)
+    head = mlp(512, 1000, [1024], bottleneck=256, norm_out=True)
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            assert abs(layer.weight.std().item() / 0.02 - 1) < 0.01
+            assert abs(layer.weight.mean().item()) < 2e-4
+            assert layer.bias is None or not layer.bias.any()
+        elif isinstance(layer, nn.BatchNorm1d):
+            assert (layer.weight == 1).all() and (layer.bias == 0).all()
+
+
+def test_init_resets_any_module_in_place():
+    module = nn.Sequential(nn.Linear(300, 300), nn.BatchNorm2d(3))
+    nn.init.constant_(module[0].bias, 7), nn.init.constant_(module[1].weight, 7)
+    assert init_(module) is module
+    assert abs(module[0].weight.std().item() / 0.02 - 1) < 0.02
+    assert not module[0].bias.any() and (module[1].weight == 1).all()
+
+
+# --- prototypes ---
+
+
+@pytest.mark.parametrize("normalize_after", [False, True])
+def test_prototype_head_against_formula(normalize_after):
+    torch.manual_seed(0)
+    head = PrototypeHead(6, 5, 7, 4, normalize_after=normalize_after).double().eval()
+    z = torch.randn(3, 6).double()
+    hidden = F.gelu(z @ head.hidden[0].weight.T / (1 + 1e-5) ** 0.5)  # running mean 0 and variance 1
+    if normalize_after:
+        x = hidden @ head.bottleneck.weight.T
+        x = x / x.norm(dim=1, keepdim=True)
+    else:
+        x = hidden / hidden.norm(dim=1, keepdim=True) @ head.bottleneck.weight.T
+    directions = head.direction / head.direction.norm(dim=1, keepdim=True)
+    torch.testing.assert_close(head(z), x @ directions.T)
+    assert (head(z).abs().max() <= 1) or not normalize_after
+
+
+def test_prototypes_stay_unit_vectors_and_magnitudes_are_not_trained():
+    torch.manual_seed(0)
+    head = PrototypeHead(6, 5, 7, 4, normalize_after=False)
+    optimizer = torch.optim.Adam([p for p in head.parameters() if p.requires_grad], lr=0.1, weight_decay=0.1)
+    before = head.direction.detach().clone()
+    for _ in range(3):
+        optimizer.zero_grad()
+        head(torch.randn(8, 6)).square().sum().backward()
+        optimizer.step()
+    assert not torch.equal(head.direction, before)
+    assert head.magnitude.grad is None and (head.magnitude == 1).all()
+    torch.testing.assert_close(head.prototypes.weight.norm(dim=1), torch.ones(5))
+
+
+def test_initial_direction_is_the_usual_normal():
+    torch.manual_seed(0)
+    head = PrototypeHead(64, 1000, 64, 256, normalize_after=False)
+    assert abs(head.direction.std().item() / 0.02 - 1) < 0.02
+
+
+def test_frozen_prototypes_give_the_same_output_and_no_gradient():
+    torch.manual_seed(0)
+    head = PrototypeHead(6, 5, 7, 4, normalize_after=False)
+    z = torch.randn(8, 6)
+    torch.testing.assert_close(head(z, freeze_prototypes=True), head(z))
+    head(z, freeze_prototypes=True).square().sum().backward()
+    assert head.direction.grad is None
+    assert head.bottleneck.weight.grad.any()

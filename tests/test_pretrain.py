@@ -1,0 +1,275 @@
+"""Pretraining: it learns, writes what it did, resumes to the same end, and says clearly what is wrong."""
+
+import csv
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from issl import checkpoints, pretrain
+from issl.config import Execution, Wandb
+from issl.errors import UserError
+from issl.features import featurize
+from issl.history import History
+from issl.spec import run_id
+
+CPU = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=0)
+
+
+def history(out):
+    with (out / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("objective", "changes"),
+    [
+        ("simclr", {}),
+        ("cissl", {}),
+        ("cissl", {"predictor": "mlp"}),
+        ("dissl", {}),
+        ("dissl", {"predictor": "mlp"}),
+        ("dino", {}),
+        ("dino", {"ema_schedule": "half_period", "teacher_projector": "copy", "normalize": "after_bottleneck"}),
+    ],
+)
+def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, objective, changes):
+    run = make_run(objective, objective=changes, optim={"epochs": 5})
+    pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
+    losses = [float(row["loss"]) for row in history(tmp_path)]
+    assert len(losses) == 5
+    assert losses[-1] < losses[0]
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert about["run"] == run_id(run) and about["seed"] == 1
+    assert about["loss"] == pytest.approx(losses[-1])
+    assert 0 <= about["test_online_acc"] <= 1
+    assert about["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("objective", ["simclr", "dino"])
+def test_a_killed_run_continues_to_bit_identical_weights(synthetic, make_run, tmp_path, monkeypatch, objective):
+    run = make_run(objective, optim={"epochs": 4})
+    pretrain.pretrain(run, 1, synthetic, tmp_path / "whole", CPU)
+
+    class Killed(BaseException):
+        """Stands for the end of the process: nothing may handle it."""
+
+    original = pretrain.Pretraining.training_step
+
+    def killed(module, batch, batch_idx):
+        if module.current_epoch == 2 and batch_idx == 1:
+            raise Killed
+        return original(module, batch, batch_idx)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(pretrain.Pretraining, "training_step", killed)
+        pretrain.pretrain(run, 1, synthetic, tmp_path / "broken", CPU)
+    assert (tmp_path / "broken/checkpoints/last.ckpt").exists()
+    assert not (tmp_path / "broken/encoder.safetensors").exists()
+
+    pretrain.pretrain(run, 1, synthetic, tmp_path / "broken", CPU)
+    whole, resumed = (load_file(tmp_path / name / "encoder.safetensors") for name in ("whole", "broken"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    timing = {"seconds", "images_per_second"}
+    strip = [[{k: v for k, v in r.items() if k not in timing} for r in history(tmp_path / n)] for n in ("whole", "broken")]
+    assert strip[0] == strip[1]
+
+
+def test_a_torn_checkpoint_falls_back_to_the_one_before(synthetic, make_run, tmp_path, monkeypatch, caplog):
+    run = make_run(optim={"epochs": 4})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "remove", lambda folder: None)
+        pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
+    folder, identity = tmp_path / "checkpoints", {"spec": run.canonical(), "seed": 1}
+    assert checkpoints.newest(folder, identity) == folder / "last.ckpt"
+    content = (folder / "last.ckpt").read_bytes()
+    (folder / "last.ckpt").write_bytes(content[: len(content) // 2])
+    assert checkpoints.newest(folder, identity) == folder / "previous.ckpt"
+    assert "last.ckpt cannot be read" in caplog.text
+
+
+def test_a_checkpoint_of_another_run_is_refused(synthetic, make_run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "remove", lambda folder: None)
+        pretrain.pretrain(make_run(optim={"epochs": 2}), 1, synthetic, tmp_path, CPU)
+    with pytest.raises(UserError, match="belongs to another run"):
+        pretrain.pretrain(make_run(optim={"epochs": 3}), 1, synthetic, tmp_path, CPU)
+
+
+def test_seeds_differ_and_repeat(synthetic, make_run, tmp_path):
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        pretrain.pretrain(make_run(optim={"epochs": 2}), seed, synthetic, tmp_path / name, CPU)
+        weights.append(load_file(tmp_path / name / "encoder.safetensors")["conv1.weight"])
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_epoch_0_moves_no_weight_unless_the_schedule_is_smooth(synthetic, make_run, tmp_path):
+    """Released behaviour: the rate is 0 in epoch 0, while batch norm already follows the data."""
+    moved = {}
+    for interval in ("epoch", "step"):
+        run = make_run(optim={"epochs": 2, "lr_interval": interval})
+        before = {}
+
+        class Watch(pretrain.Pretraining):
+            def on_train_epoch_end(self):
+                if self.current_epoch == 0:
+                    moved[interval] = not torch.equal(self.encoder.conv1.weight, before["w"])
+                    moved[interval, "bn"] = self.encoder.bn1.running_mean.abs().sum() > 0
+                super().on_train_epoch_end()
+
+            def on_train_start(self):
+                before["w"] = self.encoder.conv1.weight.detach().clone()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pretrain, "Pretraining", Watch)
+            pretrain.pretrain(run, 1, synthetic, tmp_path / interval, CPU)
+    assert not moved["epoch"] and moved["epoch", "bn"]
+    assert moved["step"]
+
+
+def test_the_online_evaluation_does_not_move_the_encoder(synthetic, make_run, tmp_path):
+    weights = []
+    for lr in (1e-9, 1.0):
+        pretrain.pretrain(make_run(optim={"online_lr": lr}), 1, synthetic, tmp_path / str(lr), CPU)
+        weights.append(load_file(tmp_path / str(lr) / "encoder.safetensors"))
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_monitoring_does_not_change_the_result(synthetic, make_run, tmp_path):
+    for every in (1, 3):
+        pretrain.pretrain(
+            make_run("dino"), 1, synthetic, tmp_path / str(every), CPU.model_copy(update={"validate_every": every})
+        )
+    often, seldom = (load_file(tmp_path / n / "encoder.safetensors") for n in ("1", "3"))
+    assert all(torch.equal(often[key], seldom[key]) for key in often)
+    assert [bool(row["test_loss"]) for row in history(tmp_path / "3")] == [False, False, True]
+
+
+def test_bf16_trains_close_to_float32(synthetic, make_run, tmp_path):
+    for precision in ("32", "bf16"):
+        pretrain.pretrain(
+            make_run(), 1, synthetic, tmp_path / precision, CPU.model_copy(update={"precision": precision})
+        )
+    exact, mixed = (float(history(tmp_path / n)[-1]["loss"]) for n in ("32", "bf16"))
+    assert mixed == pytest.approx(exact, rel=0.05)
+
+
+def test_weights_carry_their_spec(synthetic, make_run, tmp_path):
+    run = make_run(optim={"epochs": 2})
+    pretrain.pretrain(run, 7, synthetic, tmp_path, CPU)
+    with safe_open(tmp_path / "encoder.safetensors", "pt") as file:
+        assert file.metadata() == {"spec": run.canonical(), "seed": "7"}
+
+
+def test_features_are_the_clean_images_in_eval_mode(synthetic, make_run, tmp_path):
+    import numpy as np
+
+    from issl import augment, encoders
+    from issl.data.arrays import read
+
+    run = make_run(optim={"epochs": 2})
+    pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
+    featurize(run, tmp_path / "encoder.safetensors", synthetic, tmp_path / "features.npy", CPU)
+    features = np.load(tmp_path / "features.npy")
+    arrays = read(synthetic)
+    assert features.shape == (96, 64) and features.dtype == np.float16
+    encoder = encoders.build(run.encoder, 16).eval()
+    encoder.load_state_dict(load_file(tmp_path / "encoder.safetensors"))
+    image = torch.from_numpy(arrays.images[70:71].copy()).permute(0, 3, 1, 2)
+    expected = encoder(augment.clean(image))[0].detach().numpy()
+    assert features[70] == pytest.approx(expected, abs=2e-3)
+
+
+# --- what goes wrong ---
+
+
+def test_no_gpu_is_said_before_anything_is_read(make_run, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(UserError, match=r"no GPU here.*--profile slurm.*device: cpu"):
+        pretrain.pretrain(make_run(), 1, tmp_path / "nowhere", tmp_path, Execution(device="gpu"))
+
+
+def test_fp16_on_the_cpu_is_refused(synthetic, make_run, tmp_path):
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        pretrain.pretrain(make_run(), 1, synthetic, tmp_path, Execution(device="cpu", precision="fp16"))
+
+
+def test_a_batch_larger_than_the_data_is_refused(synthetic, make_run, tmp_path):
+    with pytest.raises(UserError, match="batch_size 65 exceeds the 64 training images"):
+        pretrain.pretrain(make_run(optim={"batch_size": 65}), 1, synthetic, tmp_path, CPU)
+
+
+def test_a_diverging_run_stops_names_step_and_term_and_keeps_its_checkpoints(synthetic, make_run, tmp_path, monkeypatch):
+    original = pretrain.Pretraining.training_step
+
+    def poisoned(module, batch, batch_idx):
+        if module.current_epoch == 1 and batch_idx == 1:
+            with torch.no_grad():
+                module.encoder.conv1.weight.fill_(math.nan)
+        return original(module, batch, batch_idx)
+
+    monkeypatch.setattr(pretrain.Pretraining, "training_step", poisoned)
+    with pytest.raises(UserError, match="training stopped: loss is nan at step 3"):
+        pretrain.pretrain(make_run(), 1, synthetic, tmp_path, CPU)
+    assert not (tmp_path / "encoder.safetensors").exists()
+    saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert all(value.isfinite().all() for value in saved["state_dict"].values())
+
+
+def test_history_names_the_first_bad_term_by_step():
+    kept = History()
+    kept.start_epoch(step=100)
+    kept.add({"loss": torch.tensor(1.0), "H_M": torch.tensor(2.0)})
+    kept.add({"loss": torch.tensor(1.0), "H_M": torch.tensor(math.inf)})
+    with pytest.raises(UserError, match="H_M is inf at step 101"):
+        kept.end_epoch(0, 0.1, 64, {})
+
+
+def test_history_averages_an_epoch_and_tells_the_time_left():
+    kept = History()
+    kept.start_epoch(step=0)
+    for value in (1.0, 2.0, 6.0):
+        kept.add({"loss": torch.tensor(value), "online_acc": torch.tensor(0.5)})
+    row = kept.end_epoch(0, 0.1, 64, {"test_loss": 3.0})
+    assert (row["loss"], row["lr"], row["test_loss"]) == (3.0, 0.1, 3.0)
+    assert "epoch 1/3  loss 3.0000  online accuracy 50.0 %" in kept.line(3) and "ETA 0:00:0" in kept.line(3)
+
+
+# --- tracking ---
+
+
+def test_wandb_offline_has_one_run_with_a_stable_id_and_no_key(synthetic, make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a1b2c3d4" * 5)
+    run = make_run(optim={"epochs": 2})
+    tracked = CPU.model_copy(update={"wandb": Wandb(mode="offline")})
+    pretrain.pretrain(run, 1, synthetic, tmp_path, tracked, ["fig7c", "table1_contrastive"])
+    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
+    assert folder.name.endswith(f"-{run_id(run)}-s1")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"a1b2c3d4a1b2c3d4" in path.read_bytes() for path in written)
+    content = (folder / f"run-{run_id(run)}-s1.wandb").read_bytes()
+    assert b"fig7c" in content and b"table1_contrastive" in content
+    shutil.rmtree(tmp_path / "wandb")
+
+
+def test_disabled_tracking_does_not_even_import_wandb(synthetic, make_run, tmp_path):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from pathlib import Path; from issl.pretrain import pretrain; from issl.config import Execution;"
+        "from issl.spec import RunSpec; run, data, out = sys.argv[1:];"
+        "pretrain(RunSpec.model_validate_json(run), 1, Path(data), Path(out), Execution(device='cpu', progress=False));"
+        "assert 'wandb' not in sys.modules"
+    )
+    spec = make_run(optim={"epochs": 2}).canonical()
+    subprocess.run([sys.executable, "-c", code, spec, str(synthetic), str(tmp_path)], check=True)
