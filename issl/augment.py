@@ -1,7 +1,7 @@
 """The SimCLR views: drawn per image on the CPU, computed for a whole batch on the device where the images are.
 
 The truth is torchvision's pipeline on PIL images, RandomResizedCrop (bicubic), RandomHorizontalFlip, ColorJitter,
-RandomGrayscale and GaussianBlur in this order (spec section 2). It is followed operation by operation, with one
+RandomGrayscale and GaussianBlur in this order. It is followed operation by operation, with one
 difference: PIL goes back to 8 bits after each operation, most often by cutting off the fraction, and this stays in
 float32. A view is therefore about one level of 255 brighter on average (`tests/test_augment.py` bounds the effect).
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from issl.spec import Augment
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for every data set (spec section 1)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for every data set, as in the released code
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 CROP_TRIES = 10
 SIGMAS = (0.1, 2.0)
@@ -58,7 +58,7 @@ def draw(augment: Augment, n: int, height: int, width: int, generator: torch.Gen
     """Draws n views of images of height x width pixels.
 
     Everything is drawn whether or not it is used, so two specs that differ in strength or blur share their crops' and
-    flips' random numbers. Ranges: spec section 2, table of effective values.
+    flips' random numbers. Ranges: those of the released code, scaled by `augment.strength`.
 
     Args:
         generator: on the CPU; advanced by the same amount for every spec.
@@ -236,7 +236,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 def _blur_matrices(sigma: Tensor, size: int) -> Tensor:
     """(n, size, size) weights of a Gaussian over about a tenth of the side, mirrored at the outer pixels."""
-    reach = int(BLUR_SIZE * size) // 2  # the spec makes an even kernel size odd by adding one
+    reach = int(BLUR_SIZE * size) // 2  # an even kernel size is made odd by adding one
     offsets = torch.arange(-reach, reach + 1, device=sigma.device)
     weights = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)  # (n, taps)
     weights = weights / weights.sum(1, keepdim=True)
@@ -300,7 +300,7 @@ ADJUSTMENTS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue
 
 @torch.no_grad()
 def normalize(images: Tensor) -> Tensor:
-    """Standardises the channels with the mean and standard deviation of ImageNet (spec section 1).
+    """Standardises the channels with the mean and standard deviation of ImageNet.
 
     Args:
         images: (n, 3, H, W), uint8 or float in [0, 1].

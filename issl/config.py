@@ -1,4 +1,4 @@
-"""The shape of config.yaml: typed sections, presets as overlays, and errors that name key, value and what is allowed."""
+"""The shape of config.yaml: typed sections, presets as overlays, errors that name key, value and what is allowed."""
 
 import types
 import typing
@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
-from pydantic import WithJsonSchema
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from issl.errors import UserError, nearest
 from issl.spec import Augment, DataSpec, Encoder, Name, Optim, Value
@@ -117,7 +125,8 @@ class Execution(Value):
 
     device: Literal["gpu", "cpu", "auto"] = Field("gpu", description="gpu: stop where there is none")
     precision: Literal["auto", "bf16", "fp16", "32"] = Field(
-        "auto", description="of matrix products; auto: bf16 on a GPU that has it, else fp16; 32 on the CPU"
+        "auto",
+        description="of matrix products; auto: bf16 where the hardware has it, else fp16 on a GPU and 32 on the CPU",
     )
     progress: bool = Field(True, description="progress bar on a terminal")
     validate_every: PositiveInt = Field(10, description="epochs between two looks at the test split, for monitoring")

@@ -31,8 +31,16 @@ def precision(execution: Execution, device: torch.device) -> str:
     if execution.precision != "auto":
         return execution.precision
     if device.type == "cpu":
-        return "32"
+        return "bf16" if _cpu_multiplies_bf16() else "32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has instructions for bf16 products; without them bf16 is emulated, and slower than float32."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # older torch cannot tell
+        return False
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def autocast(device: torch.device, kind: str) -> contextlib.AbstractContextManager:

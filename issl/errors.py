@@ -1,7 +1,7 @@
 """Errors for people: one line that says what is wrong, where, and what is allowed."""
 
-from difflib import get_close_matches
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class UserError(Exception):

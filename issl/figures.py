@@ -1,4 +1,4 @@
-"""Figures from tidy results: vector PDF and PNG, in the style of the paper's (spec.Lines is config.Lines)."""
+"""Figures from tidy results: vector PDF and PNG, in the style of the paper's."""
 
 from pathlib import Path
 

@@ -70,9 +70,14 @@ class History:
         """The newest row for a log file, with the time that the rest will take at the pace of the last epochs."""
         row, recent = self.rows[-1], self.rows[-10:]
         left = (epochs - 1 - row["epoch"]) * sum(r["seconds"] for r in recent) / len(recent)
-        return (
-            f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.4f}  online accuracy {100 * row['online_acc']:.1f} %  "
-            f"{row['images_per_second']:.0f} images/s  ETA {timedelta(seconds=round(left))}"
+        return "  ".join(
+            (
+                f"epoch {row['epoch'] + 1}/{epochs}",
+                f"loss {row['loss']:.4f}",
+                f"online accuracy {100 * row['online_acc']:.1f} %",
+                f"{row['images_per_second']:.0f} images/s",
+                f"ETA {timedelta(seconds=round(left))}",
+            )
         )
 
     def write(self, path: Path) -> None:

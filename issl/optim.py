@@ -1,4 +1,4 @@
-"""Optimisation of pretraining: Adam, warm-up, cosine (released code of Dubois et al., 2022; spec.Optim)."""
+"""Optimisation of pretraining: Adam, warm-up, cosine (released code of Dubois et al., 2022)."""
 
 import math
 from collections.abc import Iterable

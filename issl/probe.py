@@ -1,4 +1,4 @@
-"""Probes: supervised heads on frozen features, a whole grid of them in one pass (released code, spec.ProbeSpec).
+"""Probes: supervised heads on frozen features, a whole grid of them in one pass (released code).
 
 Heads that differ only in weight decay see the same batches and are trained side by side: H linear heads are one linear
 layer with H times the outputs, and what acts on each weight alone (clipping, momentum, decay) need not know.

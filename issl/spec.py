@@ -4,8 +4,8 @@ The id of a value is readable words plus a hash of its JSON *without the fields 
 Adding a field with a default therefore keeps every id, and a default in this file is never edited afterwards
 (`tests/test_spec.py` freezes them): new behaviour gets a new field.
 
-"Spec" in the comments is the released code of Dubois et al., *Improving Self-Supervised Learning by Characterizing
-Idealized Representations* (NeurIPS 2022); docs/fidelity.md lists what follows it and what does not.
+Every default is the value of the *released code* of Dubois et al., *Improving Self-Supervised Learning by
+Characterizing Idealized Representations* (NeurIPS 2022); docs/fidelity.md lists what follows it and what does not.
 """
 
 import hashlib
@@ -111,10 +111,10 @@ def data_id(data: DataSpec) -> str:
 
 
 class Augment(Value):
-    """The SimCLR pipeline; `strength` scales what the spec scales (section 2) and nothing else."""
+    """The SimCLR pipeline; `strength` scales what the released code scales, and nothing else."""
 
     strength: PositiveFloat = 1.0
-    blur: bool = Field(False, description="Gaussian blur, the spec's `blured_simclr`")
+    blur: bool = Field(False, description="Gaussian blur, the released code's `blured_simclr`")
     min_area: Probability = Field(0.2, description="smallest crop at strength 1; divided by the strength")
     jitter: NonNegativeFloat = Field(0.4, description="brightness, contrast, saturation; times the strength")
     hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.1, description="times the strength")
@@ -135,7 +135,7 @@ class Augment(Value):
 
 
 class Encoder(Value):
-    """ResNet with the small-image stem below 100 px, and the expanding head (spec section 3)."""
+    """ResNet with the small-image stem below 100 px, and the expanding head."""
 
     arch: Literal["resnet10", "resnet18", "resnet50"] = "resnet18"
     width: PositiveInt = Field(64, description="channels of the stem; 64 in the papers")
@@ -158,7 +158,7 @@ class Encoder(Value):
 
 
 class SimCLR(Value):
-    """SimCLR (Chen et al., 2020) as in spec 4.1."""
+    """SimCLR (Chen et al., 2020) as the released code has it."""
 
     name: Literal["simclr"]
     temperature: PositiveFloat = 0.07
@@ -167,7 +167,7 @@ class SimCLR(Value):
 
 
 class CISSL(Value):
-    """CISSL, spec 4.2; `predictor: mlp` makes predictor and projector two-layer MLPs."""
+    """CISSL; `predictor: mlp` makes predictor and projector two-layer MLPs."""
 
     name: Literal["cissl"]
     predictor: Literal["linear", "mlp"] = "linear"
@@ -178,7 +178,7 @@ class CISSL(Value):
 
 
 class DISSL(Value):
-    """DISSL, spec 4.3; `predictor: mlp` makes predictor and projector two-layer MLPs."""
+    """DISSL; `predictor: mlp` makes predictor and projector two-layer MLPs."""
 
     name: Literal["dissl"]
     predictor: Literal["linear", "mlp"] = "linear"
@@ -193,7 +193,7 @@ class DISSL(Value):
 
 
 class DINO(Value):
-    """DINO (Caron et al., 2021) as the spec's baseline had it (4.4); its quirks are named options."""
+    """DINO (Caron et al., 2021) as the released baseline has it; its quirks are named options."""
 
     name: Literal["dino"]
     classes: Annotated[int, Field(ge=2)] = 1000
@@ -222,7 +222,7 @@ ObjectiveSpec = Annotated[SimCLR | CISSL | DISSL | DINO, Field(discriminator="na
 
 
 class Optim(Value):
-    """Adam with coupled weight decay, warm-up and cosine (spec section 5)."""
+    """Adam with coupled weight decay, warm-up and cosine."""
 
     epochs: PositiveInt = 300
     batch_size: Annotated[int, Field(ge=2)] = Field(512, description="images; each gives two views")
@@ -265,7 +265,7 @@ def run_id(run: RunSpec) -> str:
 
 
 class ProbeSpec(Value):
-    """One supervised head on frozen features (spec section 6)."""
+    """One supervised head on frozen features."""
 
     kind: Literal["linear", "mlp"] = "linear"
     weight_decay: NonNegativeFloat = 1e-6

@@ -58,9 +58,7 @@ def plain_probe(spec, seed, train, test, classes):
         )
     sgd = torch.optim.SGD(model.parameters(), lr=1, momentum=0.9, weight_decay=spec.weight_decay)
     for epoch in range(spec.epochs):
-        sgd.param_groups[0]["lr"] = (
-            spec.lr * spec.batch_size / 256 * (1 + math.cos(math.pi * epoch / spec.epochs)) / 2
-        )
+        sgd.param_groups[0]["lr"] = spec.lr * spec.batch_size / 256 * (1 + math.cos(math.pi * epoch / spec.epochs)) / 2
         for rows in epoch_order("probe order", seed, epoch, len(labels), spec.batch_size):
             sgd.zero_grad()
             F.cross_entropy(model(z[rows]), labels[rows]).backward()

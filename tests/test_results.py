@@ -1,5 +1,7 @@
 """From scores to numbers: choices, seeds, tables, figures."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,7 +51,7 @@ def test_where_there_is_no_choice_both_are_the_same_number():
 
 def test_a_figure_can_keep_one_weight_decay():
     assert chosen(RESULTS, weight_decay=1e-5)["published"].tolist() == [0.45, 0.41, 0.50, 0.50]
-    with pytest.raises(UserError, match="no probe with weight decay 1.0"):
+    with pytest.raises(UserError, match=r"no probe with weight decay 1\.0"):
         chosen(RESULTS, weight_decay=1.0)
 
 
@@ -72,7 +74,9 @@ def test_results_that_differ_in_more_than_the_seed_are_not_averaged():
 
 def test_aggregate_joins_what_is_known_of_a_run_with_its_scores(tmp_path):
     path = tmp_path / "scores.csv"
-    path.write_text("probe,weight_decay,fraction,n_labels,probe_epochs,test_acc,holdout_acc\nlinear,1e-06,1.0,9,1,0.5,\n")
+    path.write_text(
+        "probe,weight_decay,fraction,n_labels,probe_epochs,test_acc,holdout_acc\nlinear,1e-06,1.0,9,1,0.5,\n"
+    )
     table = aggregate([{"row": "+ dim.", "seed": 1}, {"row": "+ dim.", "seed": 2}], [path, path])
     assert table[["row", "seed", "test_acc"]].values.tolist() == [["+ dim.", 1, 0.5], ["+ dim.", 2, 0.5]]
 
@@ -163,4 +167,4 @@ def test_the_palettes_stay_apart_without_colour():
         return sum(w * int(color[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5)))
 
     light = [luminance(color) for color in figures.SEQUENTIAL]
-    assert all(a - b > 40 for a, b in zip(light, light[1:]))
+    assert all(a - b > 40 for a, b in itertools.pairwise(light))

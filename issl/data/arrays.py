@@ -120,7 +120,8 @@ def read(folder: str | Path) -> Arrays:
         images = np.load(folder / IMAGES, mmap_mode="r")
         labels = np.load(folder / LABELS)
     except FileNotFoundError as error:
-        raise UserError(f"{folder}: not a prepared data set, {Path(error.filename).name} is missing: prepare it first")
+        missing = Path(error.filename).name
+        raise UserError(f"{folder}: not a prepared data set, {missing} is missing: prepare it first") from error
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{folder}: cannot be read ({error}): delete it and prepare it again") from error
     if complaint := _contradiction(images, labels, meta):

@@ -10,8 +10,8 @@ from issl.objectives.base import full_precision, two_views
 class Geometry(nn.Module):
     """Centred cosine similarities within and between images, (2B, dim) -> three 0-d tensors by name.
 
-    `cosine_pos` is the mean over the two views of an image, `cosine_neg` the mean over views of different images (NaN
-    for a single image), and `dist_to_etf` = (1 - cosine_pos) + cosine_neg tells how far the images are from a simplex
+    `cosine_pos` is the mean over the two views of an image, `cosine_neg` the mean over views of different images (0 for
+    a single image), and `dist_to_etf` = (1 - cosine_pos) + cosine_neg tells how far the images are from a simplex
     (equiangular tight frame), where it is close to 0. The centre is half the view's own mean and half a running mean,
     which moves in train mode only. Dubois et al. 2022, released code.
     """
@@ -27,7 +27,7 @@ class Geometry(nn.Module):
         images = len(a)
         same = (a * b).sum()
         every = (a.sum(0) * b.sum(0)).sum()  # all B x B cosines, without the matrix
-        pos, neg = same / images, (every - same) / (images * (images - 1))
+        pos, neg = same / images, (every - same) / max(images * (images - 1), 1)
         return {"cosine_pos": pos, "cosine_neg": neg, "dist_to_etf": 1 - pos + neg}
 
     def _centred(self, view: Tensor) -> Tensor:

@@ -1,10 +1,14 @@
 """Scores of one experiment -> tidy results."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from issl.files import whole
 from issl.logs import to_file
 from issl.results import aggregate
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
 
 with to_file(snakemake.log[0]):
     results = aggregate(snakemake.params.rows, [Path(score) for score in snakemake.input])

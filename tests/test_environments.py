@@ -1,0 +1,243 @@
+"""What each job may import: the conda environments, pyproject.toml and constraints.txt say what the code really uses."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import rattler
+import yaml
+
+PROJECT = Path(__file__).parent.parent
+ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
+
+# Where a package's import name, its name on PyPI and its name on conda-forge differ.
+PYPI = {"PIL": "pillow", "pytorch_lightning": "pytorch-lightning", "rattler": "py-rattler", "sklearn": "scikit-learn"}
+PYPI |= {"yaml": "pyyaml"}
+CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
+
+# Nothing imports these, and each is needed.
+NOT_IMPORTED = {
+    "pulp": "Snakemake's scheduler solves with it",
+    "snakemake-executor-plugin-slurm": "Snakemake loads it for profiles/slurm",
+    "ruff": "`make lint`",
+    "snakefmt": "`make lint`",
+    "pytest": "runs the tests",
+}
+
+# What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded.
+STAGES = {
+    "prepare": "issl.data",
+    "pretrain": "issl.pretrain",
+    "featurize": "issl.features",
+    "probe": "issl.probe",
+}
+
+
+# --- imports, read from the source ---
+
+
+def imports(source: str, inside_functions: bool = True) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(module, names taken from it) of each import statement that can run: not those for type checkers."""
+    pending: list[ast.AST] = [ast.parse(source)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, ()) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "this project imports by absolute names"
+            yield node.module, tuple(alias.name for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            pending.extend(node.orelse)
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            pending.extend(ast.iter_child_nodes(node))
+
+
+@cache
+def file_of(module: str) -> Path | None:
+    """Source of one of this project's modules; None for what is none."""
+    place = PROJECT.joinpath(*module.split("."))
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+
+
+def third_party(names: set[str]) -> set[str]:
+    return {PYPI.get(name, name) for name in names} - set(sys.stdlib_module_names) - {"issl"}
+
+
+def closure(*entries: str | Path, inside_functions: bool = True) -> set[str]:
+    """PyPI names of all that the entries (modules or scripts) can come to import.
+
+    A module that is imported may be called, so the imports in its functions count. A package around it is merely run
+    (``issl/data/__init__.py`` for ``from issl.data.arrays import read``): of it, and of what it imports, only the
+    imports that stand outside functions count.
+    """
+    found: set[str] = set()
+    seen: set[tuple[Path, bool]] = set()
+    pending = [(entry, inside_functions) for entry in entries]
+    while pending:
+        module, called = pending.pop()
+        path = module if isinstance(module, Path) else file_of(module)
+        if path is None or (path, called) in seen:
+            continue
+        seen.add((path, called))
+        if isinstance(module, str):
+            parents = module.split(".")[:-1]
+            pending.extend((".".join(parents[:depth]), False) for depth in range(1, len(parents) + 1))
+        for name, members in imports(path.read_text(), called):
+            if name.partition(".")[0] != "issl":
+                found.add(name.partition(".")[0])
+                continue
+            # `from issl import data` takes modules out of a package that is merely run on the way.
+            modules = [f"{name}.{member}" for member in members if file_of(f"{name}.{member}")]
+            pending.extend((taken, called) for taken in modules)
+            pending.append((name, called and len(modules) < max(1, len(members))))
+    return third_party(found)
+
+
+def needed(environment: str) -> set[str]:
+    """PyPI names of what the jobs in an environment can come to import."""
+    if environment == "results":
+        return closure(*(PROJECT / "workflow/scripts").glob("*.py"))
+    commands = closure("issl.__main__", inside_functions=False)  # all commands share what `issl.cli` needs to start
+    return commands | closure(STAGES[environment])
+
+
+def test_the_closure_finds_what_python_really_imports():
+    """The reading of the sources agrees with an interpreter that starts the leanest and the richest stage."""
+    import subprocess
+
+    for environment in ("prepare", "pretrain"):
+        code = f"import sys, issl.cli, {STAGES[environment]}; print(*{{n.partition('.')[0] for n in sys.modules}})"
+        loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
+        later = {"prepare": {"torchvision"}, "pretrain": {"wandb"}}[environment]  # only when asked for
+        assert needed(environment) - later <= third_party(set(loaded.stdout.split()))
+        assert later <= needed(environment)
+
+
+# --- conda environments ---
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """Package name -> version bounds, "" for none."""
+    specs = [rattler.MatchSpec(spec, strict=True) for spec in yaml.safe_load(path.read_text())["dependencies"]]
+    packages = {spec.name.normalized: str(spec.version or "") for spec in specs}
+    assert len(packages) == len(specs), f"{path.name} names a package twice"
+    return packages
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_an_environment_is_valid_and_comes_from_conda_forge_alone(path):
+    content = yaml.safe_load(path.read_text())
+    assert content.keys() == {"channels", "dependencies"}
+    assert content["channels"] == ["conda-forge", "nodefaults"]
+    assert read_environment(path)  # strict match specs, no pip section
+    assert content["dependencies"][0].startswith("python ")
+    assert content["dependencies"][1:] == sorted(content["dependencies"][1:])
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_an_environment_holds_what_its_rule_imports_and_nothing_else(path):
+    expected = {CONDA.get(name, name) for name in needed(path.stem)}
+    assert read_environment(path).keys() - {"python"} == expected
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_an_environment_has_the_bounds_of_pyproject(path):
+    bounds = {CONDA.get(name, name): bound for name, bound in declared().items()}
+    bounds["python"] = pyproject()["requires-python"]
+    for package, bound in read_environment(path).items():
+        assert rattler.VersionSpec(bound) == rattler.VersionSpec(bounds[package]), package
+
+
+def test_every_rule_with_a_job_of_its_own_names_an_environment_and_every_environment_is_named():
+    named = set()
+    for path in (PROJECT / "rules").glob("*.smk"):
+        text = path.read_text()
+        rules = re.findall(r"^rule (\w+):", text, re.MULTILINE)
+        found = re.findall(r'^    conda:\n        "(.+)"$', text, re.MULTILINE)
+        assert len(found) == len(rules), f"{path.name}: a rule without an environment"
+        named |= {(path.parent / name).resolve() for name in found}
+    assert named == set(ENVIRONMENTS)
+
+
+def test_a_rule_runs_the_stage_that_its_environment_is_made_for():
+    for stage in STAGES:
+        text = (PROJECT / f"rules/{stage}.smk").read_text()
+        assert f"python -m issl {stage} " in text
+        assert f'"../envs/{stage}.yaml"' in text
+
+
+# --- pyproject.toml and constraints.txt ---
+
+
+@cache
+def pyproject() -> dict:
+    return tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+
+
+def requirements(lines: list[str]) -> dict[str, str]:
+    """Package -> bounds, from lines like ``numpy>=2.0``."""
+    parts = [re.fullmatch(r"([A-Za-z0-9._-]+?)\s*([<>=!~].*)?", line) for line in lines]
+    assert all(parts), lines
+    return {normal(part[1]): part[2] or "" for part in parts}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def declared(extra: str | None = None) -> dict[str, str]:
+    """Dependencies of the package, or of one of its extras, with their bounds."""
+    project = pyproject()
+    return requirements(project["optional-dependencies"][extra] if extra else project["dependencies"])
+
+
+def test_every_dependency_has_a_lower_bound():
+    for package, bound in (declared() | declared("test")).items():
+        assert re.fullmatch(r">=[0-9.]+", bound), package
+
+
+def test_constraints_pin_every_direct_dependency_within_its_bounds():
+    pinned = requirements((PROJECT / "constraints.txt").read_text().splitlines())
+    for package, bound in (declared() | declared("test")).items():
+        assert package in pinned, f"{package} is not pinned"
+        version = rattler.Version(pinned[package].removeprefix("=="))
+        assert rattler.VersionSpec(bound).matches(version), f"{package} {version} is not {bound}"
+
+
+def test_constraints_are_plain_pins_of_published_versions():
+    lines = (PROJECT / "constraints.txt").read_text().splitlines()
+    for line in lines:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line), line  # no path, no URL, no local version
+    names = [normal(line.partition("==")[0]) for line in lines]
+    assert len(names) == len(set(names))
+    assert "issl" not in names
+
+
+def used_in(*places: str) -> set[str]:
+    """PyPI names of everything imported in files of this project, for type checkers or not."""
+    files = [path for place in places for path in sorted((PROJECT / place).rglob("*.py"))]
+    assert files
+    modules = {module for path in files for module, _ in imports(path.read_text())}
+    own = {path.stem for path in files if "tests" in path.parts}  # conftest and the like
+    return third_party({module.partition(".")[0] for module in modules} - own)
+
+
+def test_what_the_package_imports_is_a_dependency():
+    assert used_in("issl", "workflow") <= declared().keys()
+
+
+def test_what_the_tests_import_is_a_dependency_or_in_the_test_extra():
+    assert used_in("tests") <= declared().keys() | declared("test").keys()
+
+
+def test_every_dependency_is_used_or_has_a_reason():
+    snakefiles = "\n".join(path.read_text() for path in [PROJECT / "Snakefile", *(PROJECT / "rules").glob("*.smk")])
+    assert "from snakemake.utils import" in snakefiles
+    assert declared().keys() == used_in("issl", "workflow") | {"snakemake"} | (declared().keys() & NOT_IMPORTED.keys())
+    assert declared("test").keys() - used_in("tests") <= NOT_IMPORTED.keys()
+    assert NOT_IMPORTED.keys() <= declared().keys() | declared("test").keys()

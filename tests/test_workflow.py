@@ -1,0 +1,296 @@
+"""The real snakemake: what it plans for every target of every preset, what an edit plans again, and a whole small run."""
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from issl.config import merge, read_yaml
+
+PROJECT = Path(__file__).parent.parent
+
+
+def snakemake(folder, *arguments, check=True):
+    """Runs the project's workflow in a folder with a config.yaml of its own."""
+    command = [sys.executable, "-m", "snakemake", "-s", PROJECT / "Snakefile", "--directory", folder, *arguments]
+    environment = {**os.environ, "PYTHONPATH": "", "WANDB_MODE": "offline"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def planned(folder, *arguments):
+    """Number of jobs that a dry run plans, by rule."""
+    output = snakemake(folder, "-n", *arguments).stdout
+    if "Nothing to be done" in output:
+        return {}
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.DOTALL | re.MULTILINE)
+    return {name: int(count) for name, count in (line.split() for line in table[1].splitlines())}
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """A folder with the project's own config and no results."""
+    folder = tmp_path_factory.mktemp("fresh")
+    shutil.copy(PROJECT / "config.yaml", folder)
+    return folder
+
+
+# --- what is planned -------------------------------------------------------------------------------------------------
+
+
+def jobs(runs, **last):
+    return {"prepare": 1, "pretrain": runs, "featurize": runs, "probe": runs, "aggregate": 1, **last}
+
+
+TARGETS = {
+    "table1_contrastive.md": jobs(5, plot_table=1),
+    "table1_contrastive.tex": jobs(5, plot_table=1),
+    "table1_contrastive.csv": jobs(5),
+    "table1_distillation.md": jobs(5, plot_table=1),
+    "table1_distillation.tex": jobs(5, plot_table=1),
+    "table1_distillation.csv": jobs(5),
+    "fig7a.pdf": jobs(3, plot=1),
+    "fig7a.png": jobs(3, plot=1),
+    "fig7a.csv": jobs(3),
+    "fig7c.pdf": jobs(8, plot=1),
+    "fig7c.png": jobs(8, plot=1),
+    "fig7c.csv": jobs(8),
+}
+
+
+@pytest.mark.parametrize("root", ["results", "results/small", "results/tiny"])
+@pytest.mark.parametrize("target", TARGETS)
+def test_each_target_plans_its_own_runs_and_no_more(fresh, root, target):
+    assert planned(fresh, f"{root}/{target}") == TARGETS[target]
+
+
+@pytest.mark.parametrize("preset", ["all", "small", "tiny"])
+def test_all_targets_together_share_what_is_the_same(fresh, preset):
+    assert planned(fresh, preset) == {
+        **{"prepare": 1, "pretrain": 20, "featurize": 20, "probe": 20},
+        **{"aggregate": 4, "plot": 2, "plot_table": 2, preset: 1},
+    }
+
+
+def test_three_seeds_triple_the_training_but_not_the_data(fresh):
+    plan = planned(fresh, "--config", "seeds=[1,2,3]")
+    assert (plan["prepare"], plan["pretrain"], plan["probe"], plan["aggregate"]) == (1, 60, 60, 4)
+
+
+def test_the_words_of_the_readme(fresh):
+    assert planned(PROJECT, "results/fig7c.pdf")["pretrain"] <= 8
+    assert planned(fresh, "-c", "all", "results/tiny/fig7c.pdf")["pretrain"] == 8
+    profile = ["--profile", PROJECT / "profiles/slurm"]
+    assert planned(fresh, "results/fig7c.pdf", *profile)["pretrain"] == 8
+
+
+def test_a_dry_run_of_the_paper_needs_neither_gpu_nor_data(fresh):
+    assert not (fresh / "data").exists()
+    output = snakemake(fresh, "-n", "results/fig7c.pdf").stdout
+    assert "gpu=1" in output
+    assert not (fresh / "results").exists()
+
+
+def test_a_mistake_in_the_config_is_one_line(fresh, tmp_path):
+    text = (PROJECT / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(text.replace("  optim: {epochs: 300", "  optim: {epocs: 300"))
+    done = snakemake(tmp_path, "-n", check=False)
+    assert done.returncode != 0
+    assert done.stderr.strip().splitlines()[-1] == (
+        "error: config: experiments.table1_contrastive: row 'SimCLR': optim.epocs: unknown key, did you mean 'epochs'?"
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_target_is_refused(fresh):
+    done = snakemake(fresh, "-n", "results/fig9.pdf", check=False)
+    assert done.returncode != 0 and "fig9" in done.stderr
+
+
+# --- what an edit plans again ----------------------------------------------------------------------------------------
+
+NANO = {
+    "data": {"synthetic": {"image_size": 16, "train_per_class": 8, "test_per_class": 4, "classes": 4}},
+    "defaults": {"encoder": {"width": 4, "dim": 32, "bottleneck": 16}, "optim": {"epochs": 2, "batch_size": 16}},
+    "patches": {"dim": {"encoder": {"dim": 64}}, "epochs": {"optim": {"epochs": 3}}},
+    "methods": {name: {"objective": {"hidden": 16, "out": 8}} for name in ("simclr", "cissl")},
+    "experiments": {
+        "table1_contrastive": {
+            "rows": {"+ epochs": None, "+ aug.": None, "+ dim.": None},
+            "probes": [{"weight_decay": [1e-4, 1e-6], "epochs": 2}],
+            "table": {"published": {"+ dim.": None, "+ epochs": None, "+ aug.": None}},
+        },
+        "table1_distillation": None,
+        "fig7a": None,
+        "fig7c": {
+            "base": {"with": []},
+            "grid": {"method": ["cissl"], "encoder.dim": [16, 64]},
+            "probes": [{"weight_decay": [1e-4, 1e-6], "epochs": 2}],
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config():
+    """The project's config with a *tiny* of two rows and two points that trains in seconds."""
+    return merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"tiny": _keep_null(NANO)}})
+
+
+class _Null:
+    """Stands for a null that must survive the merge: a null in an overlay removes, here we want to write one."""
+
+
+def _keep_null(value):
+    if isinstance(value, dict):
+        return {key: _keep_null(item) for key, item in value.items()}
+    return _Null if value is None else value
+
+
+def _write(folder, config):
+    def plain(value):
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return None if value is _Null else value
+
+    (folder / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, config):
+    """A finished run of every target of the small *tiny*."""
+    folder = tmp_path_factory.mktemp("finished")
+    _write(folder, config)
+    snakemake(folder, "tiny", "--cores", "2")
+    return folder
+
+
+def edit(config, path, value):
+    changed = copy.deepcopy(config)
+    place = changed["presets"]["tiny"]
+    for key in path[:-1]:
+        place = place.setdefault(key, {})
+    place[path[-1]] = value
+    return changed
+
+
+def stages(n, **last):
+    return {"pretrain": n, "featurize": n, "probe": n, **last, "tiny": 1}
+
+
+BOTH = {"aggregate": 2, "plot": 1, "plot_table": 1}
+ONLY_FIGURE = {"aggregate": 1, "plot": 1}
+
+EDITS = {
+    "nothing": ((), None, {}),
+    "a further dimension": (
+        *(("experiments", "fig7c", "grid", "encoder.dim"), [16, 64, 128]),
+        stages(1, **ONLY_FIGURE),
+    ),
+    "another weight decay": (
+        *(("experiments", "fig7c", "probes"), [{"weight_decay": [1e-4, 1e-5], "epochs": 2}]),
+        {"featurize": 2, "probe": 2, **ONLY_FIGURE, "tiny": 1},
+    ),
+    "the style of a figure": (("experiments", "fig7c", "figure", "ylabel"), "Top-1", {"plot": 1, "tiny": 1}),
+    "a published number": (
+        *(("experiments", "table1_contrastive", "table", "published", "SimCLR"), 1.0),
+        {"plot_table": 1, "tiny": 1},
+    ),
+    "W&B": (("execution", "wandb"), {"mode": "offline"}, {}),
+    "how often to look at the test split": (("execution", "validate_every"), 1, {}),
+    "resources": (("hardware", "pretrain", "minutes"), 99, {}),
+    "a second seed": (("seeds",), [1, 2], stages(4, **BOTH)),
+    "a setting of one method": (("methods", "simclr", "objective", "temperature"), 0.1, stages(1, aggregate=1, plot_table=1)),
+    "a setting of all runs": (("defaults", "optim", "lr"), 0.001, stages(4, **BOTH)),
+    "the data": (("data", "synthetic", "seed"), 1, {"prepare": 1, **stages(4, **BOTH)}),
+    "an experiment that this preset lacks": (("patches", "aug"), {"augment": {"strength": 1.5}}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_an_edit_plans_what_depends_on_it_and_nothing_else(finished, config, name):
+    path, value, expected = EDITS[name]
+    _write(finished, edit(config, path, value) if path else config)
+    assert planned(finished, "tiny") == expected
+    _write(finished, config)
+    assert planned(finished, "tiny") == {}, "changing back must cost nothing"
+
+
+def test_everything_asked_for_is_there(finished):
+    found = {path.name for path in (finished / "results/tiny").iterdir() if path.is_file()}
+    assert found == {"fig7c.pdf", "fig7c.png", "fig7c.csv"} | {f"table1_contrastive.{e}" for e in ("md", "tex", "csv")}
+
+
+def test_tidy_results_have_a_row_for_each_run_seed_and_probe(finished):
+    table = pd.read_csv(finished / "results/tiny/fig7c.csv")
+    assert len(table) == 2 * 2  # dimensions x weight decays
+    assert table["test_acc"].between(0, 1).all() and table["holdout_acc"].between(0, 1).all()
+    assert sorted(table["dim"].unique()) == [16, 64]
+
+
+def test_logs_are_found_by_rule_and_features_are_gone(finished):
+    assert len(list((finished / "results/tiny/logs/pretrain").glob("*-s1.log"))) == 4
+    assert not list(finished.rglob("features.npy"))
+    assert "epoch 2/2" in next((finished / "results/tiny/logs/pretrain").glob("*.log")).read_text()
+
+
+def test_a_failing_job_is_one_line_and_leaves_nothing_half_written(tmp_path, config):
+    _write(tmp_path, edit(config, ("defaults", "optim", "batch_size"), 1000))
+    done = snakemake(tmp_path, "results/tiny/fig7c.pdf", "--cores", "2", check=False)
+    assert done.returncode != 0
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert errors[0] == f"error: optim.batch_size 1000 exceeds the 32 training images of {_data_folder(tmp_path)}"
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "results/tiny/runs").rglob("*.safetensors"))
+
+
+def _data_folder(folder):
+    (found,) = (folder / "results/tiny/data").iterdir()
+    return found.relative_to(folder)
+
+
+def test_the_paper_without_a_gpu_stops_at_once_and_says_what_to_do(tmp_path, config):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    changed = edit(config, ("execution", "device"), "gpu")
+    _write(tmp_path, changed)
+    done = snakemake(tmp_path, "results/tiny/fig7c.pdf", "--cores", "2", check=False)
+    assert "error: no GPU here" in done.stderr and "execution={device: cpu}" in done.stderr
+
+
+def test_seeds_give_error_bars_and_share_nothing_but_data(finished, config):
+    _write(finished, edit(config, ("seeds",), [1, 2]))
+    snakemake(finished, "results/tiny/table1_contrastive.md", "--cores", "2")
+    _write(finished, config)
+    text = (finished / "results/tiny/table1_contrastive.md").read_text()
+    assert " ± " in text and "| 2 |" in text
+    assert len(list((finished / "results/tiny/data").iterdir())) == 1
+
+
+def test_the_workflow_passes_its_own_lint():
+    done = snakemake(PROJECT, "--lint", check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["slurm", "local"])
+def test_profiles_are_commented_key_by_key(name):
+    text = (PROJECT / f"profiles/{name}/config.yaml").read_text()
+    for line in text.splitlines():
+        if re.match(r"^[a-z]", line) and not line.startswith("default-resources"):
+            assert "#" in line, f"{name}: {line}"
+    assert yaml.safe_load(text)
+
+
+def test_the_slurm_profile_is_found_under_its_short_name():
+    assert (PROJECT / "slurm").resolve() == PROJECT / "profiles/slurm"
+    assert not (PROJECT / "profiles/default").exists(), "snakemake would load it silently over --profile"
