@@ -16,7 +16,9 @@ from issl.errors import UserError
 min_version("9.10")
 
 try:
-    refuse_mistakes("config.yaml", *workflow.configfiles)  # what Snakemake's own reading would let pass
+    refuse_mistakes(
+        "config.yaml", *workflow.configfiles
+    )  # what Snakemake's own reading would let pass
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -25,7 +27,9 @@ configfile: "config.yaml"
 
 
 try:
-    PLANS = catalog.plans(config)  # results folder -> everything that its preset asks for
+    PLANS = catalog.plans(
+        config
+    )  # results folder -> everything that its preset asks for
 except UserError as error:
     sys.exit(f"error: {error}")
 
@@ -38,7 +42,9 @@ wildcard_constraints:
     run=r"[a-z0-9_]+-z\d+-e\d+-[0-9a-f]{8}",
     seed=r"\d+",
     grid=r"[a-z-]+-[0-9a-f]{8}",
-    experiment=r"[a-z0-9_]+",
+    experiment="|".join({name: None for plan in PLANS.values() for name in plan.rows}),
+    figure="|".join({name: None for plan in PLANS.values() for name in plan.figures}),
+    table="|".join({name: None for plan in PLANS.values() for name in plan.tables}),
 
 
 localrules:

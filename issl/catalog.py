@@ -80,7 +80,11 @@ class Plan:
         ]
 
     def rows_for(self, experiment: str) -> list[dict[str, Any]]:
-        """What the tidy results say of each (row, seed): label, method, ids and the settings that people plot by."""
+        """What the tidy results say of each (row, seed): label, method, ids and the settings that people plot by.
+
+        Raises UserError for an experiment that this preset lacks.
+        """
+        _known(experiment, self.rows, f"preset {self.preset}: unknown experiment")
         return [
             {
                 "row": row.label,
@@ -221,6 +225,8 @@ def _probes(experiment: Experiment, kind: str, where: str) -> ProbeGrid:
         choices = [value if isinstance(value, list) else [value] for value in entry.values()]
         for values in itertools.product(*choices):
             content = {"kind": kind} | dict(zip(entry, values))
+            if content["kind"] == "linear":
+                content.pop("hidden", None)  # said for the MLPs of the same experiment; a linear probe has none
             probes.append(cfg.validate(ProbeSpec, content, f"{where}: probes.{number}"))
     if len(set(probes)) < len(probes):
         raise UserError(f"{where}: probes: the same probe is asked for twice")

@@ -6,13 +6,13 @@ rule aggregate:
         lambda w: PLANS[w.root].scores(w.experiment),
     output:
         "{root}/{experiment}.csv",
-    params:
-        rows=lambda w: PLANS[w.root].rows_for(w.experiment),
     log:
         "{root}/logs/aggregate/{experiment}.log",
     benchmark:
         "{root}/benchmarks/aggregate/{experiment}.tsv"
     conda:
         "../envs/results.yaml"
+    params:
+        rows=lambda w: PLANS[w.root].rows_for(w.experiment),
     script:
         "../workflow/scripts/aggregate.py"

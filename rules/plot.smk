@@ -3,35 +3,35 @@
 
 rule plot:
     input:
-        "{root}/{experiment}.csv",
+        "{root}/{figure}.csv",
     output:
-        pdf="{root}/{experiment}.pdf",
-        png="{root}/{experiment}.png",
-    params:
-        figure=lambda w: PLANS[w.root].config.experiments[w.experiment].figure.canonical(),
+        pdf="{root}/{figure}.pdf",
+        png="{root}/{figure}.png",
     log:
-        "{root}/logs/plot/{experiment}.log",
+        "{root}/logs/plot/{figure}.log",
     benchmark:
-        "{root}/benchmarks/plot/{experiment}.tsv"
+        "{root}/benchmarks/plot/{figure}.tsv"
     conda:
         "../envs/results.yaml"
+    params:
+        figure=lambda w: PLANS[w.root].config.experiments[w.figure].figure.canonical(),
     script:
         "../workflow/scripts/plot.py"
 
 
 rule plot_table:
     input:
-        "{root}/{experiment}.csv",
+        "{root}/{table}.csv",
     output:
-        md="{root}/{experiment}.md",
-        tex="{root}/{experiment}.tex",
-    params:
-        table=lambda w: PLANS[w.root].config.experiments[w.experiment].table.canonical(),
+        md="{root}/{table}.md",
+        tex="{root}/{table}.tex",
     log:
-        "{root}/logs/plot_table/{experiment}.log",
+        "{root}/logs/plot_table/{table}.log",
     benchmark:
-        "{root}/benchmarks/plot_table/{experiment}.tsv"
+        "{root}/benchmarks/plot_table/{table}.tsv"
     conda:
         "../envs/results.yaml"
+    params:
+        table=lambda w: PLANS[w.root].config.experiments[w.table].table.canonical(),
     script:
         "../workflow/scripts/plot_table.py"

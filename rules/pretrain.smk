@@ -8,22 +8,22 @@ rule pretrain:
         encoder="{root}/runs/{run}/s{seed}/encoder.safetensors",
         history="{root}/runs/{run}/s{seed}/history.csv",
         run="{root}/runs/{run}/s{seed}/run.json",
-    params:
-        spec=lambda w: PLANS[w.root].runs[w.run].canonical(),
-        # Derived from resources, and so not compared: neither changes what comes out.
-        settings=lambda w, resources: PLANS[w.root].settings(),
-        experiments=lambda w, resources: ",".join(PLANS[w.root].experiments_of(w.run)),
-    threads: lambda w: PLANS[w.root].config.hardware.pretrain.threads
-    resources:
-        gpu=lambda w: PLANS[w.root].config.hardware.pretrain.gpus,
-        mem_mb=lambda w: PLANS[w.root].mem_mb("pretrain"),
-        runtime=lambda w: PLANS[w.root].minutes("pretrain", w.run),
     log:
         "{root}/logs/pretrain/{run}-s{seed}.log",
     benchmark:
         "{root}/benchmarks/pretrain/{run}-s{seed}.tsv"
     conda:
         "../envs/pretrain.yaml"
+    threads: lambda w: PLANS[w.root].config.hardware.pretrain.threads
+    resources:
+        gpu=lambda w: PLANS[w.root].config.hardware.pretrain.gpus,
+        mem_mb=lambda w: PLANS[w.root].mem_mb("pretrain"),
+        runtime=lambda w: PLANS[w.root].minutes("pretrain", w.run),
+    params:
+        spec=lambda w: PLANS[w.root].runs[w.run].canonical(),
+        # Derived from resources, and so not compared: neither changes what comes out.
+        settings=lambda w, resources: PLANS[w.root].settings(),
+        experiments=lambda w, resources: ",".join(PLANS[w.root].experiments_of(w.run)),
     shell:
         "python -m issl pretrain --spec {params.spec:q} --seed {wildcards.seed} --data $(dirname {input.arrays[0]:q})"
         " --out $(dirname {output.run:q}) --experiments {params.experiments:q} --settings {params.settings:q}"

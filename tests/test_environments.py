@@ -1,7 +1,8 @@
-"""What each job may import: the conda environments, pyproject.toml and constraints.txt say what the code really uses."""
+"""What jobs may import: conda environments, pyproject.toml and constraints.txt say what the code really uses."""
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def imports(source: str, inside_functions: bool = True) -> Iterator[tuple[str, t
             yield node.module, tuple(alias.name for alias in node.names)
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             pending.extend(node.orelse)
-        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             pending.extend(ast.iter_child_nodes(node))
 
 
@@ -108,8 +109,6 @@ def needed(environment: str) -> set[str]:
 
 def test_the_closure_finds_what_python_really_imports():
     """The reading of the sources agrees with an interpreter that starts the leanest and the richest stage."""
-    import subprocess
-
     for environment in ("prepare", "pretrain"):
         code = f"import sys, issl.cli, {STAGES[environment]}; print(*{{n.partition('.')[0] for n in sys.modules}})"
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)

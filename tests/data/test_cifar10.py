@@ -43,7 +43,7 @@ def test_rows_and_labels_are_those_of_the_batches(tmp_path, batches):
     assert arrays.meta["splits"] == {"train": 40, "test": 20}
     flat = np.concatenate([content["data"] for content in batches.values()])
     assert np.array_equal(arrays.images.transpose(0, 3, 1, 2).reshape(60, -1), flat)
-    assert arrays.labels.tolist() == sum((content["labels"] for content in batches.values()), [])
+    assert arrays.labels.tolist() == [label for content in batches.values() for label in content["labels"]]
 
 
 def test_missing_or_damaged_files_are_not_taken(tmp_path, batches):

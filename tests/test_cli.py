@@ -1,0 +1,450 @@
+"""The command line: what it answers, and one clear line for every mistake."""
+
+import errno
+import json
+import logging
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from issl import cli
+from issl.config import Config
+from issl.spec import ProbeGrid, RunSpec, run_id
+
+PROJECT = Path(__file__).parent.parent
+CPU = json.dumps({"device": "cpu", "progress": False})
+SYNTHETIC = {"kind": "synthetic", "classes": 4, "train_per_class": 16, "test_per_class": 8, "image_size": 16}
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def command(*arguments: object, options: tuple[str, ...] = ()) -> Answer:
+    """What `python -m issl ...` does as a process of its own."""
+    line = [sys.executable, *options, "-m", "issl", *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, cwd=PROJECT)
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The same in this process, where starting one would only cost time."""
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])  # the command sets up its own
+    monkeypatch.chdir(PROJECT)
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["issl", *map(str, arguments)])
+        capsys.readouterr()
+        ending = None
+        try:
+            cli.main()
+        except SystemExit as error:
+            ending = error.code
+        out, err = capsys.readouterr()
+        if isinstance(ending, str):  # what Python itself does with it
+            return Answer(1, out, f"{err}{ending}\n")
+        return Answer(ending or 0, out, err)
+
+    yield run
+    logging.captureWarnings(False)
+    for handler in root.handlers:
+        handler.close()
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def refused(call, tmp_path):
+    """Calls a command that must fail as a command fails: says so once, in the log too, and leaves nothing behind."""
+
+    def run(*arguments: object) -> str:
+        log = tmp_path / "job.log"
+        before = files_in(tmp_path)
+        answer = call(*arguments, "--log", log)
+        check_refusal(answer, log.read_text())
+        log.unlink()
+        assert files_in(tmp_path) == before
+        return answer.err
+
+    return run
+
+
+def check_refusal(answer: Answer, log: str | None = None) -> None:
+    assert answer.status == 1
+    assert answer.err.startswith("error: ") and answer.err.count("\n") == 1 and answer.err.endswith("\n")
+    assert answer.out == ""
+    if log is not None:
+        assert "Traceback" not in log
+        assert [line for line in log.splitlines() if line.endswith(answer.err.strip())], "not in the log file"
+
+
+# --- a mistake is one line ---
+
+
+def test_a_mistake_ends_the_process_with_one_line_and_status_1(tmp_path):
+    log = tmp_path / "logs/job.log"
+    answer = command("prepare", "--spec", '{"kind": "synthetic", "clases": 4}', "--out", tmp_path / "a", "--log", log)
+    check_refusal(answer, log.read_text())
+    assert answer.err == "error: --spec: data.clases: unknown key, did you mean 'classes'?\n"
+    assert set(files_in(tmp_path)) == {log}
+
+
+def test_a_mistake_in_a_run_ends_the_process_with_one_line_and_status_1(make_run, tmp_path):
+    spec = json.loads(make_run().canonical())
+    spec["optim"]["epocs"] = 3
+    answer = command(
+        *("pretrain", "--spec", json.dumps(spec), "--seed", 1, "--data", tmp_path, "--out", tmp_path / "a")
+    )
+    check_refusal(answer)
+    assert answer.err == "error: --spec: optim.epocs: unknown key, did you mean 'epochs'?\n"
+    assert not files_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ('{"kind": "synthetic", "imagesize": 32}', "imagesize: unknown key, did you mean 'image_size'?"),
+        ('{"kind": "synthetik"}', "unknown kind 'synthetik', did you mean 'synthetic'?"),
+        ('{"kind": "synthetic", "classes": "many"}', "classes: Input should be a valid integer"),
+        ('{"kind": "synthetic", "classes": 1}', "classes: Input should be greater than or equal to 2, not 1"),
+        ("{}", "--spec: data"),
+        ('{"kind":', "not valid JSON"),
+        ("", "not valid JSON"),
+        ('["kind", "synthetic"]', "--spec"),
+        ('"synthetic"', "--spec"),
+        ("null", "--spec"),
+    ],
+)
+def test_a_wrong_data_set_is_refused(refused, tmp_path, spec, says):
+    assert says in refused("prepare", "--spec", spec, "--out", tmp_path / "data")
+
+
+@pytest.mark.parametrize("place", ['["data"]', "1", '{"archve": "a.zip"}', "{"])
+def test_a_wrong_place_of_a_data_set_is_refused(refused, tmp_path, place):
+    refused("prepare", "--spec", '{"kind": "tinyimagenet"}', "--place", place, "--out", tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"objectiv": {}}, "objectiv: unknown key, did you mean 'objective'?"),
+        ({"objective": {"name": "simclr", "temprature": 1}}, "temprature: unknown key, did you mean 'temperature'?"),
+        ({"objective": {"name": "simcrl"}}, "unknown name 'simcrl', did you mean 'simclr'?"),
+        ({"optim": {"epochs": 1.5}}, "optim.epochs: Input should be a valid integer"),
+        ({"optim": {"epochs": 5, "warmup_epochs": 5}}, "optim: epochs 5 must exceed warmup_epochs 5"),
+        ({"data": None}, "data"),
+    ],
+)
+def test_a_wrong_run_is_refused(refused, make_run, tmp_path, change, says):
+    spec = json.dumps(json.loads(make_run().canonical()) | change)
+    where = ("--data", tmp_path / "data", "--out", tmp_path / "run")
+    assert says in refused("pretrain", "--spec", spec, "--seed", 1, *where, "--settings", CPU)
+
+
+@pytest.mark.parametrize("spec", ["", "{", "[]", "1", "{}"])
+def test_a_run_that_is_no_run_is_refused(refused, tmp_path, spec):
+    where = ("--data", tmp_path / "data", "--out", tmp_path / "run")
+    refused("pretrain", "--spec", spec, "--seed", 1, *where, "--settings", CPU)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ('{"devise": "cpu"}', "--settings: devise: unknown key, did you mean 'device'?"),
+        ('{"device": "tpu"}', "--settings: device: Input should be 'gpu', 'cpu' or 'auto', not 'tpu'"),
+        ('{"wandb": {"mod": "offline"}}', "--settings: wandb.mod: unknown key, did you mean 'mode'?"),
+    ],
+)
+def test_wrong_settings_are_refused(refused, tmp_path, settings, says):
+    out = ("--out", tmp_path / "data")
+    assert says in refused("prepare", "--spec", json.dumps(SYNTHETIC), *out, "--settings", settings)
+
+
+def test_a_wrong_probe_is_refused(refused, tmp_path):
+    where = ("--features", tmp_path / "z.npy", "--data", tmp_path, "--out", tmp_path / "scores.csv", "--settings", CPU)
+    spec = json.dumps({"probes": [{"weight_decya": 0}]})
+    assert "weight_decya: unknown key, did you mean 'weight_decay'?" in refused(
+        "probe", "--spec", spec, "--seed", 1, *where
+    )
+
+
+def test_a_misspelt_command_or_option_is_refused(call):
+    for arguments in (["shw"], ["plan", "--confg", "config.yaml"], ["show"], ["prepare", "--threads", "0"]):
+        check_refusal(call(*arguments))
+
+
+# --- what lies on the disk ---
+
+
+def test_a_missing_archive_is_named(refused, tmp_path):
+    place = json.dumps({"archive": str(tmp_path / "nowhere.zip")})
+    line = refused("prepare", "--spec", '{"kind": "tinyimagenet"}', "--place", place, "--out", tmp_path / "data")
+    assert f"{tmp_path}/nowhere.zip: no such file" in line
+
+
+def test_a_truncated_archive_is_named(refused, tmp_path):
+    archive = tmp_path / "tiny-imagenet-200.zip"
+    with zipfile.ZipFile(archive, "w") as whole:
+        whole.writestr("tiny-imagenet-200/wnids.txt", "n01\nn02\n" * 100)
+    archive.write_bytes(archive.read_bytes()[:-40])
+    place = json.dumps({"archive": str(archive)})
+    line = refused("prepare", "--spec", '{"kind": "tinyimagenet"}', "--place", place, "--out", tmp_path / "data")
+    assert f"{archive}: not a complete zip file" in line
+
+
+def test_a_folder_that_cannot_be_written_is_named(refused, synthetic, make_run, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    below = tmp_path / "file/below"
+    assert f"{below}: " in refused("prepare", "--spec", json.dumps(SYNTHETIC), "--out", below)
+    spec = ("--spec", make_run().canonical(), "--data", synthetic, "--settings", CPU)
+    save_encoder(make_run(), tmp_path / "encoder.safetensors")
+    encoder = ("--encoder", tmp_path / "encoder.safetensors")
+    assert f"{below}: " in refused("featurize", *spec, *encoder, "--out", below / "z.npy")
+
+
+def test_a_log_file_that_cannot_be_written_is_named(call, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    log, out = tmp_path / "file/job.log", tmp_path / "data"
+    answer = call("prepare", "--spec", json.dumps(SYNTHETIC), "--out", out, "--log", log)
+    check_refusal(answer)
+    assert str(tmp_path / "file") in answer.err
+    assert not out.exists()
+
+
+def test_a_data_set_that_is_not_prepared_is_named(refused, make_run, tmp_path):
+    where = ("--data", tmp_path / "nowhere", "--out", tmp_path / "run", "--settings", CPU)
+    line = refused("pretrain", "--spec", make_run().canonical(), "--seed", 1, *where)
+    assert f"{tmp_path}/nowhere: not a prepared data set, meta.json is missing: prepare it first" in line
+
+
+def save_encoder(run: RunSpec, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from issl import encoders
+
+    save_file(encoders.build(run.encoder, run.data.image_size).state_dict(), path)
+
+
+def test_a_batch_larger_than_the_data_is_refused(refused, synthetic, make_run, tmp_path):
+    run = make_run(optim={"batch_size": 65})
+    where = ("--data", synthetic, "--out", tmp_path / "run", "--settings", CPU)
+    line = refused("pretrain", "--spec", run.canonical(), "--seed", 1, *where)
+    assert "optim.batch_size 65 exceeds the 64 training images" in line
+
+
+def test_a_gpu_is_not_silently_replaced_by_the_cpu(refused, synthetic, make_run, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    spec = ("--spec", make_run().canonical())
+    line = refused("pretrain", *spec, "--seed", 1, "--data", synthetic, "--out", tmp_path / "run")  # gpu is the default
+    assert "no GPU here" in line and "execution={device: cpu}" in line
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_kept(refused, synthetic, make_run, tmp_path):
+    import torch
+
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    last.parent.mkdir(parents=True)
+    torch.save({"identity": {"spec": make_run().canonical(), "seed": 2}}, last)
+    where = ("--data", synthetic, "--out", tmp_path / "run", "--settings", CPU)
+    line = refused("pretrain", "--spec", make_run().canonical(), "--seed", 1, *where)
+    assert f"{last}: belongs to another run" in line
+
+
+def test_weights_of_another_architecture_are_refused(refused, synthetic, make_run, tmp_path):
+    weights = tmp_path / "encoder.safetensors"
+    save_encoder(make_run(encoder={"width": 16, "dim": 128}), weights)
+    where = ("--encoder", weights, "--data", synthetic, "--out", tmp_path / "z.npy", "--settings", CPU)
+    assert f"{weights}: not the weights of this run" in refused("featurize", "--spec", make_run().canonical(), *where)
+
+
+@pytest.mark.parametrize("length", [None, 0, 5, 1000], ids=["absent", "empty", "no header", "half"])
+def test_weights_that_cannot_be_read_are_named(refused, synthetic, make_run, tmp_path, length):
+    weights = tmp_path / "encoder.safetensors"
+    if length is not None:
+        save_encoder(make_run(), weights)
+        weights.write_bytes(weights.read_bytes()[:length])
+    where = ("--encoder", weights, "--data", synthetic, "--out", tmp_path / "z.npy", "--settings", CPU)
+    assert str(weights) in refused("featurize", "--spec", make_run().canonical(), *where)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not an array"], ids=["absent", "empty", "something else"])
+def test_features_that_cannot_be_read_are_named(refused, synthetic, tmp_path, content):
+    features = tmp_path / "features.npy"
+    if content is not None:
+        features.write_bytes(content)
+    where = ("--features", features, "--data", synthetic, "--out", tmp_path / "scores.csv", "--settings", CPU)
+    assert str(features) in refused("probe", "--spec", '{"probes": [{}]}', "--seed", 1, *where)
+
+
+def test_features_of_another_data_set_are_refused(refused, synthetic, tmp_path):
+    features = tmp_path / "features.npy"
+    np.save(features, np.zeros((95, 8), np.float16))
+    where = ("--features", features, "--data", synthetic, "--out", tmp_path / "scores.csv", "--settings", CPU)
+    line = refused("probe", "--spec", '{"probes": [{}]}', "--seed", 1, *where)
+    assert f"{features}: 95 rows, but {synthetic} has 96 images" in line
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback_in_the_log_too(call, tmp_path, monkeypatch):
+    from issl import data
+
+    def broken(*_, **__):
+        raise ZeroDivisionError("a mistake of ours")
+
+    monkeypatch.setattr(data, "prepare", broken)
+    log = tmp_path / "job.log"
+    with pytest.raises(ZeroDivisionError):
+        call("prepare", "--spec", json.dumps(SYNTHETIC), "--out", tmp_path / "data", "--log", log)
+    assert "Traceback" in log.read_text() and "a mistake of ours" in log.read_text()
+
+
+def test_a_full_disk_is_one_line(refused, tmp_path, monkeypatch):
+    from issl import data
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "images.npy")
+
+    monkeypatch.setattr(data, "prepare", full)
+    line = refused("prepare", "--spec", json.dumps(SYNTHETIC), "--out", tmp_path / "data")
+    assert line == "error: images.npy: No space left on device\n"
+
+
+# --- plan, show, schema ---
+
+
+def test_plan_answers_without_importing_what_only_the_stages_need():
+    answer = command("plan", options=("-X", "importtime"))
+    assert answer.status == 0 and "results/runs/" in answer.out
+    modules = {line.rpartition("|")[2].strip() for line in answer.err.splitlines() if line.startswith("import time:")}
+    assert {"issl.cli", "issl.catalog", "yaml"} <= modules
+    assert not modules & {"torch", "pytorch_lightning", "numpy", "pandas", "matplotlib", "PIL", "sklearn", "wandb"}
+
+
+def test_plan_lists_every_run_of_the_paper_once(call):
+    """5 + 5 rows of the tables, 3 + 8 points of the figures; CISSL with dimension and epochs is in two of them."""
+    status, out, err = call("plan")
+    assert (status, err) == (0, "")
+    paper = [line for line in out.splitlines() if line.startswith("results/runs/")]
+    assert len(paper) == len(set(paper)) == 5 + 5 + 3 + 8 - 1
+    (shared,) = (line for line in paper if line.endswith("table1_contrastive, fig7c"))
+    assert shared.startswith("results/runs/cissl-z2048-e1000-") and "  1000 epochs  " in shared
+    for preset in ("small", "tiny"):
+        assert f"results/{preset}/runs/" in out
+
+
+def test_plan_shows_the_runs_of_some_experiments(call):
+    paper = [line for line in call("plan", "fig7c").out.splitlines() if line.startswith("results/runs/")]
+    assert len(paper) == 8 and all("fig7c" in line for line in paper)
+    both = [line for line in call("plan", "fig7c", "fig7a").out.splitlines() if line.startswith("results/runs/")]
+    assert len(both) == 8 + 3
+
+
+def test_plan_refuses_an_unknown_experiment_with_the_nearest(call):
+    answer = call("plan", "fig7")
+    check_refusal(answer)
+    assert "unknown experiment 'fig7', did you mean 'fig7" in answer.err
+
+
+def test_plan_names_a_config_that_is_not_there(call):
+    answer = call("plan", "--config", "nowhere.yaml")
+    check_refusal(answer)
+    assert answer.err == "error: nowhere.yaml: cannot be read: No such file or directory\n"
+
+
+def test_show_prints_every_setting_with_its_default(call):
+    name = next(line.split()[0].rpartition("/")[2] for line in call("plan").out.splitlines() if "/dissl-z2048" in line)
+    status, out, err = call("show", name)
+    assert (status, err) == (0, "")
+    shown = json.loads(out)
+    assert run_id(RunSpec.model_validate(shown)) == name
+    assert shown["objective"]["entropy_weight"] == 2.3  # defaults, which config.yaml does not say
+    assert shown["optim"]["clip_value"] == 2.0
+    assert shown["encoder"]["dim"] == 2048  # and what it says
+    for section, model in RunSpec.model_fields.items():
+        assert section in shown
+        if hasattr(model.annotation, "model_fields"):
+            assert shown[section].keys() == model.annotation.model_fields.keys()
+
+
+def test_show_refuses_an_unknown_run_with_the_nearest(call):
+    name = next(line.split()[0].rpartition("/")[2] for line in call("plan").out.splitlines())
+    answer = call("show", name[:-1])
+    check_refusal(answer)
+    assert f"unknown run '{name[:-1]}', did you mean '{name}'?" in answer.err
+
+
+def test_schema_prints_the_schema_of_the_config(call):
+    status, out, err = call("schema")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["properties"].keys() == {*Config.model_fields, "presets"}
+
+
+def test_help_lists_every_command_and_is_no_error(call):
+    for arguments in ([], ["--help"]):
+        answer = call(*arguments)
+        text = answer.out + answer.err
+        assert text.startswith("Usage: ")
+        for name in ("prepare", "pretrain", "featurize", "probe", "plan", "show", "schema"):
+            assert f"  {name} " in text
+
+
+# --- success is silent ---
+
+
+def test_the_commands_lead_from_nothing_to_scores_in_silence(call, make_run, tmp_path):
+    run, grid = make_run().canonical(), ProbeGrid.model_validate({"probes": [{"epochs": 2}]}).canonical()
+    data = ("--data", tmp_path / "data", "--settings", CPU)
+    log = {name: tmp_path / f"logs/deep/{name}.log" for name in ("prepare", "pretrain", "featurize", "probe")}
+
+    prepared = command(
+        *("prepare", "--spec", json.dumps(SYNTHETIC), "--out", tmp_path / "data", "--log", log["prepare"])
+    )
+    assert prepared == Answer(0, "", "")
+    assert np.load(tmp_path / "data/images.npy").shape == (96, 16, 16, 3)
+
+    trained = command(
+        *("pretrain", "--spec", run, "--seed", 1, *data, "--out", tmp_path / "run", "--log", log["pretrain"])
+    )
+    assert trained == Answer(0, "", "")
+    for words in ("seed 1 on CPU", "epoch 1/3", "epoch 3/3", "images/s"):
+        assert words in log["pretrain"].read_text()
+
+    encoder, features = tmp_path / "run/encoder.safetensors", tmp_path / "features.npy"
+    encoded = call(
+        *("featurize", "--spec", run, "--encoder", encoder, *data, "--out", features, "--log", log["featurize"])
+    )
+    assert encoded == Answer(0, "", "")
+    assert "96 features of dimension 64" in log["featurize"].read_text()
+    assert np.load(features).shape == (96, 64)
+
+    scores = tmp_path / "scores.csv"
+    scored = call(
+        *("probe", "--spec", grid, "--seed", 1, "--features", features, *data, "--out", scores, "--log", log["probe"])
+    )
+    assert scored == Answer(0, "", "")
+    assert "linear probes on 64 labels" in log["probe"].read_text()
+    assert len(scores.read_text().splitlines()) == 2
+
+    assert all("error" not in path.read_text() for path in log.values())
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()], "something private was left behind"
+
+
+def test_without_a_log_file_messages_go_to_stderr(call, synthetic, make_run, tmp_path):
+    save_encoder(make_run(), tmp_path / "encoder.safetensors")
+    where = ("--encoder", tmp_path / "encoder.safetensors", "--data", synthetic, "--out", tmp_path / "z.npy")
+    status, _, err = call("featurize", "--spec", make_run().canonical(), *where, "--settings", CPU)
+    assert status == 0
+    assert "96 features of dimension 64" in err
