@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from issl import config as cfg
-from issl.config import Config, Experiment, Patch, Row
+from issl.config import Config, Experiment, Patch, Row, Table
 from issl.errors import UserError, nearest
-from issl.spec import DataSpec, ProbeGrid, ProbeSpec, RunSpec, data_id, grid_id, run_id
+from issl.spec import DataSpec, ProbeGrid, ProbeSpec, RunSpec, data_id, grid_id, run_id, train_images
 
 SECTIONS = tuple(Patch.model_fields)
 
@@ -102,6 +102,14 @@ class Plan:
             for seed in self.config.seeds
         ]
 
+    def table(self, experiment: str) -> Table:
+        """How a table is shown. Published numbers stand only beside the paper's own settings."""
+        table = self.config.experiments[experiment].table
+        if self.preset == cfg.PAPER:
+            return table
+        note = f"Preset {self.preset}: not comparable with the paper."
+        return table.model_copy(update={"caption": f"{table.caption} {note}", "published": {}})
+
     def experiments_of(self, run: str) -> list[str]:
         """Names of the experiments that use a run."""
         return [name for name, rows in self.rows.items() if any(run_id(row.run) == run for row in rows)]
@@ -169,7 +177,9 @@ def _rows(config: Config, name: str, place: str) -> Iterator[PlannedRow]:
             raise UserError(f"{where}: no method, allowed: {', '.join(config.methods)}")
         _known(method, config.methods, f"{where}: unknown method")
         run = _resolve(config, method, experiment.base, row, where)
-        yield PlannedRow(label, method, run, _probes(experiment, config.methods[method].probe, where))
+        grid = _probes(experiment, config.methods[method].probe, where)
+        _refuse_too_few_images(run, grid, where)
+        yield PlannedRow(label, method, run, grid)
 
 
 def _declared(experiment: Experiment, place: str) -> Iterator[tuple[str, Row]]:
@@ -231,6 +241,21 @@ def _probes(experiment: Experiment, kind: str, where: str) -> ProbeGrid:
     if len(set(probes)) < len(probes):
         raise UserError(f"{where}: probes: the same probe is asked for twice")
     return cfg.validate(ProbeGrid, {"probes": probes}, f"{where}: probes")
+
+
+def _refuse_too_few_images(run: RunSpec, grid: ProbeGrid, where: str) -> None:
+    """What a job could say only after hours of pretraining, where the spec alone tells it."""
+    images = train_images(run.data)
+    if images is None:
+        return
+    if run.optim.batch_size > images:
+        raise UserError(f"{where}: optim.batch_size {run.optim.batch_size} exceeds the {images} training images")
+    for probe in grid.probes:
+        classes = getattr(run.data, "classes", 10)  # CIFAR-10 says so in its name
+        if round(probe.fraction * images) < classes:
+            raise UserError(
+                f"{where}: probes: fraction {probe.fraction} of {images} training images is less than one a class"
+            )
 
 
 def _known(name: str, table: Mapping[str, Any], complaint: str) -> None:

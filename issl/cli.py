@@ -127,7 +127,11 @@ def probe(
 @click.argument("experiments", nargs=-1)
 def plan(path: Path, experiments: tuple[str, ...]) -> None:
     """Show the runs of every preset: id, epochs, and the experiments that use it."""
-    for root, plan in catalog.load(path).items():
+    plans = catalog.load(path)
+    known = {name for plan in plans.values() for name in plan.rows}
+    if unknown := set(experiments) - known:
+        raise UserError(f"unknown experiment '{min(unknown)}', {nearest(min(unknown), known)}")
+    for root, plan in plans.items():
         for run, spec in plan.runs.items():
             users = plan.experiments_of(run)
             if not experiments or set(users) & set(experiments):

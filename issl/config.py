@@ -96,7 +96,7 @@ class Experiment(Value):
 class Resources(Value):
     """What a job of a rule asks for, on a cluster and from the local scheduler."""
 
-    gpus: NonNegativeInt = 0
+    gpus: Annotated[int, Field(ge=0, le=1)] = Field(0, description="a job computes on one GPU at most")
     threads: PositiveInt = 1
     mem_gb: PositiveFloat = 4
     minutes: PositiveInt = 10

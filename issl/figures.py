@@ -1,9 +1,12 @@
 """Figures from tidy results: vector PDF and PNG, in the style of the paper's."""
 
+from math import log2
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -14,7 +17,7 @@ from issl.results import chosen, over_seeds
 # Okabe and Ito's palette as seaborn orders it: told apart with every common colour blindness.
 CATEGORICAL = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161")
 # Even steps of lightness, light to dark, as the published figure: also told apart in grey.
-SEQUENTIAL = ("#e6b3b3", "#a8658d", "#2d1e3e")
+SEQUENTIAL = LinearSegmentedColormap.from_list("sequential", ("#e6b3b3", "#a8658d", "#2d1e3e"))
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (3, 1.25, 1.5, 1.25)), (0, (5, 1, 1, 1)), (0, (2, 2)))
 MARKERS = ("o", "X", "s", "P", "D", "^")
 
@@ -44,16 +47,17 @@ def draw(results: pd.DataFrame, lines: Lines) -> Figure:
     """Accuracy against one column, a line for each value of another, error bars where there are several seeds."""
     shown = points(results, lines)
     with rc_context(STYLE):
-        figure = Figure(figsize=lines.size, layout="tight")
-        axes = figure.subplots()
-        for number, (value, line) in enumerate(shown.groupby(lines.hue, sort=False)):
+        figure = Figure(figsize=lines.size)
+        axes = figure.add_axes((0, 0, 1, 1))  # labels and legend stand outside; the saved box grows to hold them
+        groups = shown.groupby(lines.hue, sort=False)
+        for number, ((value, line), color) in enumerate(zip(groups, _colors(lines.palette, groups.ngroups))):
             line = line.sort_values(lines.x)
             axes.errorbar(
                 line[lines.x],
                 line["accuracy"],
                 yerr=None if line["sem"].isna().all() else line["sem"],
                 label=str(value),
-                color=_color(lines, number),
+                color=color,
                 linestyle=DASHES[number % len(DASHES)],
                 marker=MARKERS[number % len(MARKERS)],
                 linewidth=lines.line_width,
@@ -76,27 +80,22 @@ def save(figure: Figure, pdf: Path, png: Path) -> None:
                 figure.savefig(temporary, format=path.suffix[1:], metadata=metadata, bbox_inches="tight")
 
 
-def _color(lines: Lines, number: int) -> str:
-    palette = SEQUENTIAL if lines.palette == "sequential" else CATEGORICAL
-    return palette[number % len(palette)]
+def _colors(palette: str, n: int) -> list[str]:
+    if palette == "sequential":
+        return [to_hex(SEQUENTIAL(part)) for part in np.linspace(0, 1, n)]
+    return [CATEGORICAL[number % len(CATEGORICAL)] for number in range(n)]
 
 
 def _scale(axes, xscale: str) -> None:
     if xscale == "log2":
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(LogLocator(base=4))  # 2^8, 2^10, 2^12
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"$2^{{{round(_log2(x))}}}$"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"$2^{{{round(log2(x))}}}$"))
         axes.xaxis.set_minor_locator(LogLocator(base=2))
         axes.xaxis.set_minor_formatter("")
     elif xscale == "log10":
         axes.set_xscale("log")
         axes.xaxis.set_minor_formatter("")
-
-
-def _log2(x: float) -> float:
-    from math import log2
-
-    return log2(x)
 
 
 def _legend(axes, lines: Lines) -> None:

@@ -31,7 +31,8 @@ from issl.spec import RunSpec, run_id
 log = logging.getLogger(__name__)
 # What Lightning says of hardware and its own products, and advises about data loaders, does not hold or help here.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", module="pytorch_lightning")
+for package in ("pytorch_lightning", "lightning_fabric"):
+    warnings.filterwarnings("ignore", module=package)
 
 PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "32": "32-true"}
 
@@ -133,8 +134,9 @@ class Pretraining(pl.LightningModule):
         return DataLoader(range(len(self.order(epoch=0))), batch_size=None)
 
     def order(self, epoch: int) -> tuple[Tensor, ...]:
-        """Row numbers of each batch of an epoch."""
-        return epoch_order("order", self.seed, epoch, len(self.splits["train"][1]), self.run.optim.batch_size)
+        """Row numbers of each batch of an epoch, on the device."""
+        n, batch_size = len(self.splits["train"][1]), self.run.optim.batch_size
+        return tuple(rows.to(self.device) for rows in epoch_order("order", self.seed, epoch, n, batch_size))
 
     def on_fit_start(self) -> None:
         self.splits = {
@@ -171,7 +173,7 @@ class Pretraining(pl.LightningModule):
             group["lr"] = rate
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
-        rows = self.batches[batch_idx].to(self.device, non_blocking=True)
+        rows = self.batches[batch_idx]
         images, labels = (split[rows] for split in self.splits["train"])  # (B, H, W, 3), (B,)
         views = self.views(images.permute(0, 3, 1, 2), "augment", self.current_epoch, batch_idx)
         z = self.encoder(views)  # (2B, dim)

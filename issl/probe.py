@@ -142,6 +142,8 @@ def fit_and_score(
         rate = spec.lr * spec.batch_size / 256 * 0.5 * (1 + math.cos(math.pi * epoch / spec.epochs))
         sgd.param_groups[0]["lr"] = rate
         for rows in epoch_order("probe order", seed, epoch, len(labels), spec.batch_size):
+            if len(rows) == 1 and spec.kind == "mlp":
+                continue  # batch norm has no variance to divide by
             rows = rows.to(z.device, non_blocking=True)
             with device.autocast(z.device, precision):
                 logits = heads(z[rows].float())  # (B, H, classes)

@@ -81,7 +81,7 @@ class ImageFolder(Value):
     kind: Literal["folder"]
     name: Name = Field(description="identifies the content: another content needs another name")
     image_size: PositiveInt
-    path: str = Field(exclude=True)
+    path: str = Field("data/images", exclude=True)
 
 
 class Synthetic(Value):
@@ -97,6 +97,15 @@ class Synthetic(Value):
     @property
     def name(self) -> str:
         return "synthetic"
+
+
+def train_images(data: "DataSpec") -> int | None:
+    """Number of training images, where the spec alone tells; an image folder or a partial archive does not."""
+    if isinstance(data, Cifar10):
+        return 50_000
+    if isinstance(data, ImageFolder) or (isinstance(data, TinyImageNet) and data.partial):
+        return None
+    return data.classes * data.train_per_class
 
 
 DataSpec = Annotated[TinyImageNet | Cifar10 | ImageFolder | Synthetic, Field(discriminator="kind")]

@@ -8,6 +8,7 @@ from issl.config import Table
 from issl.results import chosen, over_seeds
 
 HEADER = ("", "published", "reproduced, chosen on test", "reproduced, chosen on held-out train", "seeds")
+WITHOUT_PUBLISHED = ("", "chosen on test", "chosen on held-out train", "seeds")
 MEANING = (
     "Accuracy in per cent on the test split. The weight decay of the probe is chosen on the test split, as the paper's "
     "code does, or on a held-out part of the training split; ± is the standard error over seeds."
@@ -16,16 +17,17 @@ MEANING = (
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table, already text."""
+    """One row of a table, already text; without `published` where the table has no published numbers at all."""
 
     label: str
-    published: str
+    published: str | None
     reproduced: str
     honest: str
     seeds: str
 
     def cells(self) -> tuple[str, ...]:
-        return (self.label, self.published, self.reproduced, self.honest, self.seeds)
+        cells = (self.label, self.published, self.reproduced, self.honest, self.seeds)
+        return tuple(cell for cell in cells if cell is not None)
 
 
 def lines(results: pd.DataFrame, table: Table) -> list[Line]:
@@ -34,7 +36,7 @@ def lines(results: pd.DataFrame, table: Table) -> list[Line]:
     return [
         Line(
             label=row["row"],
-            published=f"{table.published[row['row']]:.1f}" if row["row"] in table.published else "–",
+            published=_published(table, row["row"]),
             reproduced=_percent(row["published"], row["published_sem"]),
             honest=_percent(row["honest"], row["honest_sem"]),
             seeds=str(row["seeds"]),
@@ -43,13 +45,24 @@ def lines(results: pd.DataFrame, table: Table) -> list[Line]:
     ]
 
 
+def _published(table: Table, row: str) -> str | None:
+    if not table.published:
+        return None
+    return f"{table.published[row]:.1f}" if row in table.published else "–"
+
+
 def _percent(mean: float, sem: float) -> str:
     return f"{100 * mean:.1f}" + ("" if pd.isna(sem) else f" ± {100 * sem:.1f}")
 
 
+def _header(table: Table) -> tuple[str, ...]:
+    return HEADER if table.published else WITHOUT_PUBLISHED
+
+
 def markdown(rows: list[Line], table: Table) -> str:
     """GitHub-flavoured Markdown."""
-    body = [HEADER, ("---",) + ("---:",) * (len(HEADER) - 1), *(row.cells() for row in rows)]
+    header = _header(table)
+    body = [header, ("---",) + ("---:",) * (len(header) - 1), *(row.cells() for row in rows)]
     text = "\n".join("| " + " | ".join(_plain(cell) for cell in cells) + " |" for cells in body)
     return f"**{table.caption}**\n\n{text}\n\n{MEANING}\n"
 
@@ -60,13 +73,14 @@ def _plain(cell: str) -> str:
 
 def latex(rows: list[Line], table: Table) -> str:
     """A floating table for the booktabs package."""
+    header = _header(table)
     body = "\n".join("    " + " & ".join(_tex(cell) for cell in row.cells()) + r" \\" for row in rows)
-    head = " & ".join(_tex(cell) for cell in HEADER)
     return (
         "\\begin{table}\n  \\centering\n"
         f"  \\caption{{{_tex(table.caption)} {_tex(MEANING)}}}\n"
-        "  \\begin{tabular}{lrrrr}\n    \\toprule\n"
-        f"    {head} \\\\\n    \\midrule\n{body}\n    \\bottomrule\n  \\end{{tabular}}\n\\end{{table}}\n"
+        f"  \\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n    \\toprule\n"
+        f"    {' & '.join(_tex(cell) for cell in header)} \\\\\n    \\midrule\n{body}\n"
+        "    \\bottomrule\n  \\end{tabular}\n\\end{table}\n"
     )
 
 

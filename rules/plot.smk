@@ -32,6 +32,6 @@ rule plot_table:
     conda:
         "../envs/results.yaml"
     params:
-        table=lambda w: PLANS[w.root].config.experiments[w.table].table.canonical(),
+        table=lambda w: PLANS[w.root].table(w.table).canonical(),
     script:
         "../workflow/scripts/plot_table.py"

@@ -149,7 +149,7 @@ def test_an_environment_has_the_bounds_of_pyproject(path):
     bounds = {CONDA.get(name, name): bound for name, bound in declared().items()}
     bounds["python"] = pyproject()["requires-python"]
     for package, bound in read_environment(path).items():
-        assert rattler.VersionSpec(bound) == rattler.VersionSpec(bounds[package]), package
+        assert bound == bounds[package], package
 
 
 def test_every_rule_with_a_job_of_its_own_names_an_environment_and_every_environment_is_named():
@@ -204,8 +204,8 @@ def test_constraints_pin_every_direct_dependency_within_its_bounds():
     pinned = requirements((PROJECT / "constraints.txt").read_text().splitlines())
     for package, bound in (declared() | declared("test")).items():
         assert package in pinned, f"{package} is not pinned"
-        version = rattler.Version(pinned[package].removeprefix("=="))
-        assert rattler.VersionSpec(bound).matches(version), f"{package} {version} is not {bound}"
+        version, least = (rattler.Version(text.lstrip("=>")) for text in (pinned[package], bound))
+        assert version >= least, f"{package} {version} is not {bound}"
 
 
 def test_constraints_are_plain_pins_of_published_versions():

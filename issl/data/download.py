@@ -8,6 +8,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from issl.errors import UserError
@@ -20,15 +21,27 @@ def fetch(url: str, path: str | Path, md5: str | None = None, progress: bool = T
     """Downloads `url` to `path`. What came so far stays in ``<path>.part``, and the next call continues there.
 
     `path` appears only when the file is complete and, where `md5` is given, has that checksum; a file with another
-    checksum is deleted. Raises UserError saying what to do, e.g. to fetch the file by hand.
+    checksum is deleted. Of several processes that want the same file one downloads and the others wait. Raises
+    UserError saying what to do, e.g. to fetch the file by hand.
     """
     path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    by_hand = f"fetch it by hand and put it at {path}"
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise UserError(f"{url}: only http and https are downloaded: correct the url, or {by_hand}")
+        raise UserError(
+            f"{url}: only http and https are downloaded: correct the url, or put the file at {path} by hand"
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                _fetch_alone(url, path, md5, progress)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be written: {error.strerror}") from error
+
+
+def _fetch_alone(url: str, path: Path, md5: str | None, progress: bool) -> None:
+    part = path.with_name(f"{path.name}.part")
+    by_hand = f"fetch it by hand and put it at {path}"
+    try:
         _continue(url, part, path.name, progress)
     except urllib.error.HTTPError as error:
         raise UserError(

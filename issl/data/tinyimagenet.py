@@ -26,8 +26,9 @@ Members = dict[str, list[str]]  # wnid -> names in the zip, in numeric order
 def read(spec: TinyImageNet, progress: bool = False) -> Content:
     """Finds the images of the official layout; "test" is the official val split, the unlabelled one is not used.
 
-    A class index is the place of its wnid in alphabetical order. Images stand class by class, in the numeric order of
-    their file names; caps keep the first ones. The archive is downloaded if it is absent and the spec has a url.
+    A class index is the place of its wnid in alphabetical order. Images stand class by class, in the alphabetical order
+    of their file names as in the released code, so that few-shot draws are the same images; caps keep those of lowest
+    number. The archive is downloaded if it is absent and the spec has a url.
 
     Raises UserError for an archive that is absent, damaged, unsafe, another one than its checksum says, or that lacks
     images which the spec asks for (with ``partial: true`` only if a class lacks all of them).
@@ -46,8 +47,8 @@ def read(spec: TinyImageNet, progress: bool = False) -> Content:
         ) from error
 
     classes = classes[: spec.classes]
-    train = {wnid: train[wnid][: spec.train_per_class] for wnid in classes}
-    test = {wnid: test[wnid][: spec.test_per_class] for wnid in classes}
+    train = {wnid: sorted(train[wnid][: spec.train_per_class]) for wnid in classes}
+    test = {wnid: sorted(test[wnid][: spec.test_per_class]) for wnid in classes}
     _check_counts(spec, classes, train, test)
     groups = [*train.values(), *test.values()]
     return Content(

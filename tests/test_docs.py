@@ -1,0 +1,158 @@
+"""The documentation names only what exists: files, config keys, targets, commands, links."""
+
+import ast
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from issl import catalog, spec
+from issl.cli import issl
+from issl.config import Execution, Hardware, Lines, Resources, Table
+
+PROJECT = Path(__file__).parent.parent
+PAGES = [
+    *sorted((PROJECT / "docs").glob("*.md")),
+    *(page for page in (PROJECT / "README.md", PROJECT / "CONTRIBUTING.md") if page.exists()),
+]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOP = {path.name for path in PROJECT.iterdir()}
+MADE = ("results/", "data/")  # by users and jobs: not in the repository
+EXAMPLES = {"issl/objectives/vicreg.py", "issl/data/npz.py", "tests/objectives/test_vicreg.py"}  # of extending.md
+EXAMPLE_TARGETS = re.compile(r"results/(my_\w+|digits/\w+)\.\w+")
+
+SECTIONS = {
+    "augment": [spec.Augment],
+    "encoder": [spec.Encoder],
+    "optim": [spec.Optim],
+    "objective": [spec.SimCLR, spec.CISSL, spec.DISSL, spec.DINO],
+    "probes": [spec.ProbeSpec],
+    "figure": [Lines],
+    "table": [Table],
+    "execution": [Execution],
+    "hardware": [Hardware],
+    "data": list(get_args(get_args(spec.DataSpec)[0])),
+}
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def quoted(page: Path) -> list[str]:
+    """What stands in backticks outside code blocks."""
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose(page))]
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    return [code for language, code in FENCE.findall(page.read_text()) if language in languages]
+
+
+def commands(page: Path, program: str) -> list[list[str]]:
+    """Words after `program` in every command that the page shows."""
+    lines = quoted(page) + [
+        line.partition("#")[0] for block in blocks(page, "sh", "bash") for line in block.splitlines()
+    ]
+    return [line.strip().removeprefix(program).split() for line in lines if line.strip().startswith(f"{program} ")]
+
+
+@cache
+def targets() -> set[str]:
+    """Everything that the plans can make and people ask for."""
+    plans = catalog.load(PROJECT / "config.yaml").values()
+    return {target for plan in plans for target in plan.targets()} | {"all", "tiny", "small"}
+
+
+def test_there_are_pages():
+    assert {"fidelity.md", "architecture.md", "extending.md", "data.md"} <= {page.name for page in PAGES}
+
+
+@every_page
+def test_paths_exist(page):
+    for code in quoted(page):
+        path = code.rstrip("/")
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", path) or code.startswith(MADE) or path in EXAMPLES:
+            continue
+        if "/" in path and path.split("/")[0] in TOP:
+            assert (PROJECT / path).exists(), f"{page.name}: `{code}`"
+
+
+@every_page
+def test_config_keys_exist(page):
+    for code in quoted(page):
+        key = re.match(r"([a-z]+)((?:\.[a-z_]+)+)(?::|$)", code)
+        if not key or key[1] not in SECTIONS:
+            continue
+        models, steps = SECTIONS[key[1]], key[2].strip(".").split(".")
+        if key[1] == "hardware" and len(steps) == 2:
+            assert steps[1] in Resources.model_fields, f"{page.name}: `{code}`"
+        if key[1] == "execution" and len(steps) == 2:
+            models, steps = [Execution.model_fields[steps[0]].annotation], steps[1:]
+        assert any(steps[0] in model.model_fields for model in models), f"{page.name}: `{code}`"
+
+
+@every_page
+def test_snakemake_targets_are_planned(page):
+    for words in commands(page, "snakemake"):
+        for word in words:
+            if word.startswith("results/") and not EXAMPLE_TARGETS.fullmatch(word):
+                assert word in targets(), f"{page.name}: snakemake {' '.join(words)}"
+
+
+def test_snakemake_has_the_flags():
+    used = {word for page in PAGES for words in commands(page, "snakemake") for word in words if word[:2] == "--"}
+    known = subprocess.run([sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True).stdout
+    assert used and not {flag for flag in used if not re.search(rf"{flag.partition('=')[0]}\b", known)}
+
+
+@every_page
+def test_commands_of_the_package_exist(page):
+    for words in commands(page, "python -m issl"):
+        name = words[0]
+        if name == "--help":
+            continue
+        assert name in issl.commands, f"{page.name}: python -m issl {name}"
+        known = {flag for option in issl.commands[name].params for flag in option.opts} | {"--help"}
+        assert {word for word in words if word[:2] == "--"} <= known, f"{page.name}: {' '.join(words)}"
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if not re.match(r"[a-z]+:|#", link):
+            assert (page.parent / link.partition("#")[0]).exists(), f"{page.name}: {link}"
+
+
+@every_page
+def test_python_parses(page):
+    for code in blocks(page, "python"):
+        ast.parse(code)
+
+
+@every_page
+def test_yaml_parses(page):
+    for code in blocks(page, "yaml"):
+        assert yaml.safe_load(code)
+
+
+def test_make_targets_exist():
+    rules = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    used = {words[0] for page in PAGES for words in commands(page, "make") if words}
+    assert used <= rules
+
+
+def test_citation():
+    citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors"} <= citation.keys()
+    paper = citation["preferred-citation"]
+    assert {"type", "title", "authors", "year"} <= paper.keys()
+    assert paper["year"] == 2022
+    assert [author["family-names"] for author in paper["authors"]] == ["Dubois", "Hashimoto", "Ermon", "Liang"]
