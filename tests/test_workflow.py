@@ -1,4 +1,4 @@
-"""The real snakemake: what it plans for every target of every preset, what an edit plans again, and a whole small run."""
+"""The real snakemake: what it plans for every target and preset, what an edit plans again, and a whole small run."""
 
 import copy
 import os
@@ -210,7 +210,10 @@ EDITS = {
     "how often to look at the test split": (("execution", "validate_every"), 1, {}),
     "resources": (("hardware", "pretrain", "minutes"), 99, {}),
     "a second seed": (("seeds",), [1, 2], stages(4, **BOTH)),
-    "a setting of one method": (("methods", "simclr", "objective", "temperature"), 0.1, stages(1, aggregate=1, plot_table=1)),
+    "a setting of one method": (
+        *(("methods", "simclr", "objective", "temperature"), 0.1),
+        stages(1, aggregate=1, plot_table=1),
+    ),
     "a setting of all runs": (("defaults", "optim", "lr"), 0.001, stages(4, **BOTH)),
     "the data": (("data", "synthetic", "seed"), 1, {"prepare": 1, **stages(4, **BOTH)}),
     "an experiment that this preset lacks": (("patches", "aug"), {"augment": {"strength": 1.5}}, {}),

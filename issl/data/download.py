@@ -27,7 +27,7 @@ def fetch(url: str, path: str | Path, md5: str | None = None, progress: bool = T
     path = Path(path)
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise UserError(
-            f"{url}: only http and https are downloaded: correct the url, or put the file at {path} by hand"
+            f"{url}: only http and https are downloaded: correct the url, or fetch it by hand and put it at {path}"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
