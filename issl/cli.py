@@ -3,9 +3,10 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from pydantic import BaseModel
 
 from issl import catalog, config
 from issl.config import Execution
@@ -13,42 +14,38 @@ from issl.errors import UserError, nearest
 from issl.logs import to_file
 from issl.spec import DataSpec, ProbeGrid, RunSpec, Value
 
-# torch, Lightning and the rest are imported inside the commands: `issl plan` must answer at once.
+# torch, Lightning and the rest are imported inside the commands: `issl plan` must answer at once. JSON is read inside
+# `to_file`, so that what is wrong with it stands in the log file too.
 
-
-class _Spec(click.ParamType):
-    """A value as canonical JSON."""
-
-    name = "json"
-
-    def __init__(self, model: type[Value]):
-        self.model = model
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Value:
-        return config.validate(self.model, _json(value), str(param.opts[0]) if param else "value")
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"not valid JSON: {error}: {text[:80]}") from None
-
-
-def _data_spec(content: dict[str, Any]) -> DataSpec:
-    # A data spec is one of several models: validate it as the field of a model that has only this one.
-    from pydantic import create_model
-
-    holder = create_model("Data", __base__=Value, data=(DataSpec, ...))
-    return config.validate(holder, {"data": content}, "--spec").data
-
+M = TypeVar("M", bound=BaseModel)
 
 _folder = click.Path(file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
 _log = click.option("--log", "log_file", type=_file, help="Write messages there; errors go to stderr as well.")
-_settings = click.option("--settings", type=_Spec(Execution), default="{}", help="The config's `execution`, as JSON.")
-_run = click.option("--spec", "run", type=_Spec(RunSpec), required=True, help="The run, as JSON.")
+_settings = click.option("--settings", default="{}", help="The config's `execution`, as JSON.")
+_run = click.option("--spec", required=True, help="The run, as JSON.")
 _seed = click.option("--seed", type=click.IntRange(min=0), required=True)
+_data = click.option("--data", type=_folder, required=True, help="Folder of a prepared data set.")
+
+
+class _Data(Value):
+    """Holds a data set, whose model depends on its kind."""
+
+    data: DataSpec
+
+
+def _object(text: str, option: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{option}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{option}: must be a JSON object, not {text[:80]}")
+    return content
+
+
+def _read(model: type[M], text: str, option: str = "--spec") -> M:
+    return config.validate(model, _object(text, option), option)
 
 
 @click.group()
@@ -63,63 +60,67 @@ def issl() -> None:
 @click.option("--threads", type=click.IntRange(min=1), default=1)
 @_settings
 @_log
-def prepare(spec: str, place: str, out: Path, threads: int, settings: Execution, log_file: Path | None) -> None:
+def prepare(spec: str, place: str, out: Path, threads: int, settings: str, log_file: Path | None) -> None:
     """Decode a data set once into memory-mapped arrays."""
     with to_file(log_file):
+        content = _object(spec, "--spec") | _object(place, "--place")
+        wanted = config.validate(_Data, {"data": content}, "--spec").data
+        progress = _read(Execution, settings, "--settings").progress
         from issl import data
 
-        data.prepare(_data_spec(_json(spec) | _json(place)), out, threads, progress=settings.progress)
+        data.prepare(wanted, out, threads, progress)
 
 
 @issl.command()
 @_run
 @_seed
-@click.option("--data", type=_folder, required=True, help="Folder of a prepared data set.")
+@_data
 @click.option("--out", type=_folder, required=True)
 @click.option("--experiments", default="", help="Names for W&B, separated by commas.")
 @_settings
 @_log
 def pretrain(
-    run: RunSpec, seed: int, data: Path, out: Path, experiments: str, settings: Execution, log_file: Path | None
+    spec: str, seed: int, data: Path, out: Path, experiments: str, settings: str, log_file: Path | None
 ) -> None:
     """Pretrain an encoder; continues where an interrupted attempt stopped."""
     with to_file(log_file):
+        run, execution = _read(RunSpec, spec), _read(Execution, settings, "--settings")
         from issl.pretrain import pretrain
 
-        pretrain(run, seed, data, out, settings, [name for name in experiments.split(",") if name])
+        pretrain(run, seed, data, out, execution, [name for name in experiments.split(",") if name])
 
 
 @issl.command()
 @_run
 @click.option("--encoder", type=_file, required=True)
-@click.option("--data", type=_folder, required=True, help="Folder of a prepared data set.")
+@_data
 @click.option("--out", type=_file, required=True)
 @_settings
 @_log
-def featurize(run: RunSpec, encoder: Path, data: Path, out: Path, settings: Execution, log_file: Path | None) -> None:
+def featurize(spec: str, encoder: Path, data: Path, out: Path, settings: str, log_file: Path | None) -> None:
     """Encode every image of a data set once."""
     with to_file(log_file):
+        run, execution = _read(RunSpec, spec), _read(Execution, settings, "--settings")
         from issl.features import featurize
 
-        featurize(run, encoder, data, out, settings)
+        featurize(run, encoder, data, out, execution)
 
 
 @issl.command()
-@click.option("--spec", "grid", type=_Spec(ProbeGrid), required=True, help="The probes, as JSON.")
+@click.option("--spec", required=True, help="The probes, as JSON.")
 @_seed
 @click.option("--features", type=_file, required=True)
-@click.option("--data", type=_folder, required=True, help="Folder of a prepared data set.")
+@_data
 @click.option("--out", type=_file, required=True)
 @_settings
 @_log
-def probe(
-    grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, settings: Execution, log_file: Path | None
-) -> None:
+def probe(spec: str, seed: int, features: Path, data: Path, out: Path, settings: str, log_file: Path | None) -> None:
     """Train and score all probes of a grid on one run's features."""
     with to_file(log_file):
+        grid, execution = _read(ProbeGrid, spec), _read(Execution, settings, "--settings")
         from issl.probe import probe
 
-        probe(grid, seed, features, data, out, settings)
+        probe(grid, seed, features, data, out, execution)
 
 
 @issl.command()
@@ -129,8 +130,8 @@ def plan(path: Path, experiments: tuple[str, ...]) -> None:
     """Show the runs of every preset: id, epochs, and the experiments that use it."""
     plans = catalog.load(path)
     known = {name for plan in plans.values() for name in plan.rows}
-    if unknown := set(experiments) - known:
-        raise UserError(f"unknown experiment '{min(unknown)}', {nearest(min(unknown), known)}")
+    for name in set(experiments) - known:
+        raise UserError(f"unknown experiment '{name}', {nearest(name, known)}")
     for root, plan in plans.items():
         for run, spec in plan.runs.items():
             users = plan.experiments_of(run)
@@ -158,8 +159,10 @@ def schema() -> None:
 def main() -> None:
     """Runs a command; a mistake of the user is one line on stderr and exit status 1, never a traceback."""
     try:
-        issl(standalone_mode=False)
-    except (UserError, click.ClickException) as error:
-        sys.exit(f"error: {error.format_message() if isinstance(error, click.ClickException) else error}")
+        issl(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except click.ClickException as error:
+        sys.exit(f"error: {error.format_message()}")
     except click.Abort:
         sys.exit("error: interrupted")

@@ -271,11 +271,13 @@ def _child(annotation: Any, step: int | str) -> Any:
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Reads a YAML file safely. Raises UserError where it cannot be read or says one key twice."""
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8")
         refuse_duplicates(yaml.compose(text, yaml.SafeLoader), path)
         return yaml.safe_load(text) or {}
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error.reason}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None  # names line and column
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,10 +22,14 @@ BATCH = 512
 
 
 def load_encoder(run: RunSpec, weights: Path) -> nn.Module:
-    """The pretrained encoder in eval mode. Raises UserError when the weights are of another architecture."""
+    """The pretrained encoder in eval mode. Raises UserError when they are unreadable or of another kind."""
     encoder = encoders.build(run.encoder, run.data.image_size)
     try:
-        encoder.load_state_dict(load_file(weights))
+        tensors = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{weights}: cannot be read ({error}); delete it and pretrain again") from None
+    try:
+        encoder.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"{weights}: not the weights of this run: {str(error).splitlines()[-1].strip()}") from None
     return encoder.eval()

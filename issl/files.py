@@ -44,7 +44,7 @@ def _umask() -> int:
 def write_text(path: str | Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
     with whole(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")  # whatever the locale of a node
 
 
 def write_json(path: str | Path, content: Any) -> None:

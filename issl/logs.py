@@ -16,7 +16,10 @@ def to_file(path: str | Path | None) -> Iterator[None]:
     A mistake of the user, or what the system refuses (a full disk, a missing permission), ends the process with status
     1 and one line on stderr; any other error keeps its traceback, in the log file too.
     """
-    _configure(Path(path) if path else None)
+    try:
+        _configure(Path(path) if path else None)
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
     try:
         yield
     except UserError as error:

@@ -42,7 +42,10 @@ def probe(grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, exe
     where = device.choose(execution)
     kind = device.precision(execution, where)
     arrays = read(data)
-    z = torch.from_numpy(np.load(features, mmap_mode="c"))  # (N, dim) float16, train rows first
+    try:
+        z = torch.from_numpy(np.load(features, mmap_mode="c"))  # (N, dim) float16, train rows first
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{features}: cannot be read ({error}); delete it and featurize again") from None
     if len(z) != len(arrays.labels):
         raise UserError(f"{features}: {len(z)} rows, but {data} has {len(arrays.labels)} images")
     labels = torch.from_numpy(arrays.labels.copy())

@@ -7,14 +7,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("issl", "torch", "torchvision", "pytorch-lightning", "numpy")
+from issl import __version__
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy")
 
 
 def describe() -> dict[str, Any]:
     """Commit, versions, host and time of the job that calls it."""
     return {
         "git": git_state(Path(__file__).parent),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version(), "issl": __version__}
+        | {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
