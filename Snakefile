@@ -13,7 +13,7 @@ from issl.config import refuse_mistakes
 from issl.environment import lead_jobs_here
 from issl.errors import UserError
 
-min_version("9.10")
+min_version("9.12")
 
 try:
     refuse_mistakes(

@@ -1,6 +1,7 @@
 """Pretraining of one run with one seed: arrays and spec in, encoder and history out."""
 
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -61,6 +62,7 @@ def pretrain(
     resume = checkpoints.newest(folder, module.identity)
     if resume:
         log.info("continuing from %s", resume)
+    bar = execution.progress and sys.stdout.isatty()
     trainer = pl.Trainer(
         accelerator="gpu" if where.type == "cuda" else "cpu",
         devices=1,
@@ -69,10 +71,10 @@ def pretrain(
         plugins=[LightningEnvironment()],  # under srun Lightning would take the job's tasks for its own ranks
         callbacks=[
             checkpoints.Checkpoints(folder, execution.checkpoint_minutes),
-            *([TQDMProgressBar(refresh_rate=10)] if execution.progress else []),
+            *([TQDMProgressBar(refresh_rate=10)] if bar else []),
         ],
         logger=tracking.logger(execution.wandb, run, seed, experiments, out) or False,
-        enable_progress_bar=execution.progress,
+        enable_progress_bar=bar,
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -202,9 +202,13 @@ EDITS = {
         {"featurize": 2, "probe": 2, **ONLY_FIGURE, "tiny": 1},
     ),
     "the style of a figure": (("experiments", "fig7c", "figure", "ylabel"), "Top-1", {"plot": 1, "tiny": 1}),
-    "a published number": (
-        *(("experiments", "table1_contrastive", "table", "published", "SimCLR"), 1.0),
+    "the caption of a table": (
+        *(("experiments", "table1_contrastive", "table", "caption"), "Another."),
         {"plot_table": 1, "tiny": 1},
+    ),
+    "a published number, which this preset does not show": (
+        *(("experiments", "table1_contrastive", "table", "published", "SimCLR"), 1.0),
+        {},
     ),
     "W&B": (("execution", "wandb"), {"mode": "offline"}, {}),
     "how often to look at the test split": (("execution", "validate_every"), 1, {}),
@@ -248,18 +252,18 @@ def test_logs_are_found_by_rule_and_features_are_gone(finished):
 
 
 def test_a_failing_job_is_one_line_and_leaves_nothing_half_written(tmp_path, config):
-    _write(tmp_path, edit(config, ("defaults", "optim", "batch_size"), 1000))
+    absent = edit(config, ("data", "absent"), {"kind": "tinyimagenet", "archive": "nowhere.zip"})
+    _write(tmp_path, edit(absent, ("defaults", "data"), "absent"))
     done = snakemake(tmp_path, "results/tiny/fig7c.pdf", "--cores", "2", check=False)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert errors[0] == f"error: optim.batch_size 1000 exceeds the 32 training images of {_data_folder(tmp_path)}"
+    assert len(errors) == 1 and errors[0].startswith(
+        "error: nowhere.zip: no such file: put tiny-imagenet-200.zip there"
+    )
     assert "Traceback" not in done.stderr
-    assert not list((tmp_path / "results/tiny/runs").rglob("*.safetensors"))
-
-
-def _data_folder(folder):
-    (found,) = (folder / "results/tiny/data").iterdir()
-    return found.relative_to(folder)
+    (log,) = (tmp_path / "results/tiny/logs/prepare").iterdir()
+    assert errors[0] in log.read_text()
+    assert not [path for path in (tmp_path / "results/tiny/data").rglob("*") if path.is_file()]
 
 
 def test_the_paper_without_a_gpu_stops_at_once_and_says_what_to_do(tmp_path, config):

@@ -62,7 +62,7 @@ def test_state_dict_round_trip_and_half_precision():
 
 def test_a_single_image_has_no_negatives():
     values = Geometry(3)(torch.rand(2, 3))
-    assert values["cosine_neg"].isnan() and not values["cosine_pos"].isnan()
+    assert values["cosine_neg"] == 0 and values["cosine_pos"].isfinite()
 
 
 def test_odd_rows_are_refused():
