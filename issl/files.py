@@ -1,9 +1,10 @@
 """Files appear whole or not at all."""
 
+import csv
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,11 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, content: Any) -> None:
     """Writes readable JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a CSV, whole or not at all; a column that a row lacks is empty there."""
+    with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as target:
+        writer = csv.DictWriter(target, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,6 +1,5 @@
 """What a training wrote down: one row an epoch, non-finite terms caught and named."""
 
-import csv
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from issl.errors import UserError
-from issl.files import whole
+from issl.files import write_csv
 
 LOOK_EVERY = 50  # steps between two looks at the device: each look waits for it
 
@@ -83,7 +82,4 @@ class History:
     def write(self, path: Path) -> None:
         """CSV with one row an epoch; a column that only some epochs have is empty in the others."""
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        with whole(path) as temporary, temporary.open("w", newline="") as target:
-            writer = csv.DictWriter(target, columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(path, columns, self.rows)

@@ -90,6 +90,7 @@ def pretrain(
         save_file(weights, temporary, metadata={"spec": run.canonical(), "seed": str(seed)})
     module.history.write(out / "history.csv")
     rows = module.history.rows
+    seconds = sum(row["seconds"] for row in rows)
     write_json(
         out / "run.json",
         {
@@ -101,9 +102,9 @@ def pretrain(
             "precision": kind,
             "loss": rows[-1]["loss"],
             "test_online_acc": rows[-1]["test_online_acc"],
-            "seconds": sum(row["seconds"] for row in rows),
+            "seconds": seconds,
             "seconds_this_attempt": time.monotonic() - started,
-            "images_per_second": n_train * len(rows) / sum(row["seconds"] for row in rows),
+            "images_per_second": n_train * len(rows) / seconds,
             "peak_memory_gb": device.peak_memory_gb(where),
         }
         | provenance.describe(),

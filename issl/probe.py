@@ -4,7 +4,6 @@ Heads that differ only in weight decay see the same batches and are trained side
 layer with H times the outputs, and what acts on each weight alone (clipping, momentum, decay) need not know.
 """
 
-import csv
 import logging
 import math
 import time
@@ -23,7 +22,7 @@ from issl.config import Execution
 from issl.data.arrays import read
 from issl.draws import epoch_order, generator
 from issl.errors import UserError
-from issl.files import whole
+from issl.files import write_csv
 from issl.spec import ProbeGrid, ProbeSpec
 
 log = logging.getLogger(__name__)
@@ -72,10 +71,7 @@ def probe(grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, exe
             *(len(group), spec.kind, len(subset)),
             *(", ".join(f"{100 * acc:.1f}" for acc in tested), time.monotonic() - started),
         )
-    with whole(out) as temporary, temporary.open("w", newline="") as target:
-        writer = csv.DictWriter(target, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out, COLUMNS, rows)
 
 
 def _side_by_side(probes: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
