@@ -8,8 +8,8 @@ import sys
 
 from snakemake.utils import min_version
 
-from issl import catalog
-from issl.config import refuse_mistakes
+from issl import catalog, fingerprint
+from issl.config import PAPER, refuse_mistakes
 from issl.environment import lead_jobs_here
 from issl.errors import UserError
 
@@ -35,6 +35,13 @@ except UserError as error:
 
 lead_jobs_here(workflow.basedir)
 
+CODE = {
+    stage: fingerprint.current(stage)["fingerprint"] for stage in fingerprint.STAGES
+}
+
+
+report: "workflow/report/workflow.rst"
+
 
 wildcard_constraints:
     root="|".join(PLANS),
@@ -49,11 +56,11 @@ wildcard_constraints:
 
 localrules:
     all,
-    tiny,
-    small,
     aggregate,
     plot,
     plot_table,
+    compare,
+    curves,
 
 
 include: "rules/prepare.smk"
@@ -62,6 +69,8 @@ include: "rules/featurize.smk"
 include: "rules/probe.smk"
 include: "rules/aggregate.smk"
 include: "rules/plot.smk"
+include: "rules/compare.smk"
+include: "rules/curves.smk"
 
 
 rule all:
@@ -70,11 +79,13 @@ rule all:
         PLANS["results"].targets(),
 
 
-rule tiny:
-    input:
-        PLANS["results/tiny"].targets(),
+# Every other preset has a target of its name: `snakemake tiny`.
+for plan in PLANS.values():
+    if plan.preset != PAPER:
 
-
-rule small:
-    input:
-        PLANS["results/small"].targets(),
+        rule:
+            name:
+                plan.preset
+            input:
+                plan.targets(),
+            localrule: True

@@ -1,32 +1,30 @@
-"""From config.yaml to the runs, probes and paths of every preset: the plan that the rules look things up in.
-
-A row resolves as ``defaults <- method <- patches <- its own keys``: three links, no includes, no interpolation.
-"""
+"""From config.yaml to the runs, probes and paths of every preset: the plan that the rules look things up in."""
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from issl import config as cfg
-from issl.config import Config, Experiment, Patch, Row, Table
-from issl.errors import UserError, nearest
-from issl.spec import DataSpec, ProbeGrid, ProbeSpec, RunSpec, data_id, grid_id, run_id, train_images
+from issl.config import Config, Experiment, Scatter, word
+from issl.errors import UserError
+from issl.leftovers import leftovers
+from issl.resolve import PlannedRow, known, resolved
+from issl.spec import DataSpec, ProbeGrid, RunSpec, data_id, grid_id, run_id, train_images
 
-SECTIONS = tuple(Patch.model_fields)
-
-
-@dataclass(frozen=True)
-class PlannedRow:
-    """One row of an experiment, resolved."""
-
-    label: str
-    method: str
-    run: RunSpec
-    grid: ProbeGrid
+RUN_FILES = (
+    "encoder.safetensors",
+    "history.csv",
+    "run.json",
+    "features.npy",
+    "features.json",
+    "checkpoints/",
+    "wandb/",
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class Plan:
 
     preset: str
     root: str
+    roots: tuple[str, ...]  # results folders of every preset
     config: Config
     rows: dict[str, list[PlannedRow]] = field(repr=False)  # experiment -> rows
 
@@ -62,10 +61,21 @@ class Plan:
         return [name for name, experiment in self.config.experiments.items() if experiment.table]
 
     def targets(self) -> list[str]:
-        """The files that `all` makes: every figure as PDF and PNG, every table as Markdown and LaTeX, their CSV."""
+        """The files that `all` makes: each figure and table in every form, the comparison, the training curves."""
         shown = [(name, ("pdf", "png", "csv")) for name in self.figures]
-        shown += [(name, ("md", "tex", "csv")) for name in self.tables]
+        shown += [(name, ("md", "tex", "html", "csv")) for name in self.tables]
+        shown += [("reproduction", ("md", "json", "html")), ("training", ("html",))]
         return [f"{self.root}/{name}.{ending}" for name, endings in shown for ending in endings]
+
+    def made(self) -> set[str]:
+        """Every file that the rules make below the results folder, and every folder that is theirs alone."""
+        results = {target.removeprefix(f"{self.root}/") for target in self.targets()}
+        arrays = {path.removeprefix(f"{self.root}/") for run in self.runs for path in self.arrays(run)}
+        runs = set()
+        for row, seed in itertools.product(self._all_rows(), self.config.seeds):
+            folder, score = row.folder(seed), row.score(seed)
+            runs |= {f"{folder}/{name}" for name in RUN_FILES} | {score, score.removesuffix("csv") + "json"}
+        return results | arrays | runs | {"logs/", "benchmarks/"}
 
     def arrays(self, run: str) -> list[str]:
         """Files of the run's prepared data set, all in one folder."""
@@ -74,45 +84,107 @@ class Plan:
 
     def scores(self, experiment: str) -> list[str]:
         """Score files of an experiment, row by row and seed by seed: the order of `rows_for`."""
-        return [
-            f"{self.root}/runs/{row['run']}/s{row['seed']}/probes/{row['grid']}.csv"
-            for row in self.rows_for(experiment)
-        ]
+        return [f"{self.root}/{row.score(seed)}" for row, seed in self._shown(experiment)]
+
+    def histories(self, experiment: str) -> list[str]:
+        """What the pretraining of each of `rows_for` wrote down, in the same order."""
+        return [f"{self.root}/{row.folder(seed)}/history.csv" for row, seed in self._shown(experiment)]
 
     def rows_for(self, experiment: str) -> list[dict[str, Any]]:
         """What the tidy results say of each (row, seed): label, method, ids and the settings that people plot by.
 
         Raises UserError for an experiment that this preset lacks.
         """
-        _known(experiment, self.rows, f"preset {self.preset}: unknown experiment")
-        return [
-            {
-                "row": row.label,
-                "method": self.config.methods[row.method].label,
-                "dim": row.run.encoder.dim,
-                "epochs": row.run.optim.epochs,
-                "batch_size": row.run.optim.batch_size,
-                "strength": row.run.augment.strength,
-                "blur": row.run.augment.blur,
-                "run": run_id(row.run),
-                "seed": seed,
-                "grid": grid_id(row.grid),
-            }
-            for row in self.rows[experiment]
-            for seed in self.config.seeds
-        ]
+        return [self._facts(row) | {"seed": seed} for row, seed in self._shown(experiment)]
 
-    def table(self, experiment: str) -> Table:
-        """How a table is shown. Published numbers stand only beside the paper's own settings."""
-        table = self.config.experiments[experiment].table
-        if self.preset == cfg.PAPER:
-            return table
-        note = f"Preset {self.preset}: not comparable with the paper."
-        return table.model_copy(update={"caption": f"{table.caption} {note}", "published": {}})
+    def _facts(self, row: PlannedRow) -> dict[str, Any]:
+        return {
+            "row": row.label,
+            "method": self.config.methods[row.method].label,
+            "family": self.config.methods[row.method].probe,
+            "dim": row.run.encoder.dim,
+            "epochs": row.run.optim.epochs,
+            "batch_size": row.run.optim.batch_size,
+            "strength": row.run.augment.strength,
+            "blur": row.run.augment.blur,
+            "run": run_id(row.run),
+            "grid": grid_id(row.grid),
+        }
+
+    def outline(self, experiment: str) -> dict[str, set[str]]:
+        """The lines of a figure or table, and the columns of each, as far as the specs tell them."""
+        shown = self.config.experiments[experiment].shown
+        lines: dict[str, set[str]] = {}
+        for row in self.rows[experiment]:
+            images = train_images(row.run.data)
+            for probe in row.grid.probes:
+                labels = {"n_labels": math.ceil(probe.fraction * images)} if images else {}
+                point = self._facts(row) | {"probe": probe.kind, "fraction": probe.fraction} | labels
+                line, column = shown.axes
+                lines.setdefault(word(point[line]), set()).add(word(point.get(column, "")))
+        return lines
+
+    def _shown(self, experiment: str) -> list[tuple[PlannedRow, int]]:
+        """Rows and seeds of an experiment: all of them, or those that have their scores already."""
+        known(experiment, self.rows, f"preset {self.preset}: unknown experiment")
+        every = itertools.product(self.rows[experiment], self.config.seeds)
+        if not self.config.existing_only:
+            return list(every)
+        return [(row, seed) for row, seed in every if Path(self.root, row.score(seed)).exists()]
+
+    def shown(self, experiment: str) -> str:
+        """How a figure or table is shown, as JSON."""
+        return self.config.experiments[experiment].shown.canonical()
+
+    def caption(self, experiment: str) -> str:
+        """What stands below a figure or above a table; in another preset than the paper's, it says so."""
+        caption = self.config.experiments[experiment].shown.caption
+        note = "" if self.preset == cfg.PAPER else f" Preset {self.preset}: not comparable with the paper."
+        return (caption + note).strip()
+
+    def published(self, experiment: str) -> str:
+        """Published numbers of an experiment, as JSON: only beside the paper's own settings."""
+        published = self.config.experiments[experiment].published
+        return published.canonical() if published and self.preset == cfg.PAPER else "null"
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """The experiments whose results the comparison reads."""
+        return [name for name in self.rows if self._shown(name)]
+
+    def records(self, stage: str) -> list[str]:
+        """The files in which a stage says what made its results, for everything that the comparison is about."""
+        rows = [(row, seed) for name in self.rows for row, seed in self._shown(name)]
+        paths = {
+            "prepare": lambda row, seed: f"data/{data_id(row.run.data)}/meta.json",
+            "pretrain": lambda row, seed: f"{row.folder(seed)}/run.json",
+            "featurize": lambda row, seed: f"{row.folder(seed)}/features.json",
+            "probe": lambda row, seed: row.score(seed).removesuffix("csv") + "json",
+        }
+        return list(dict.fromkeys(f"{self.root}/{paths[stage](row, seed)}" for row, seed in rows))
+
+    def trained(self) -> list[str]:
+        """The history of each run and seed, once each."""
+        return [str(Path(record).with_name("history.csv")) for record in self.records("pretrain")]
+
+    def comparison(self) -> str:
+        """What the comparison asks: the preset, its experiments without their settings, and the rules of judging."""
+        asked = {"experiments": {}, "comparison": self.config.comparison.model_dump(mode="json"), "preset": self.preset}
+        for name, experiment in self.config.experiments.items():
+            parts = {"figure", "table", "published", "claims", "not_run"}
+            asked["experiments"][name] = experiment.model_dump(mode="json", include=parts, exclude_defaults=True)
+        return json.dumps(asked)
+
+    def leftovers(self) -> list[str]:
+        """What lies below the results folder and no rule makes: results of settings that are gone."""
+        inside = (Path(root) for root in self.roots if root != self.root)
+        others = {path.relative_to(self.root).as_posix() for path in inside if path.is_relative_to(self.root)}
+        return leftovers(Path(self.root), self.made(), others)
 
     def experiments_of(self, run: str) -> list[str]:
-        """Names of the experiments that use a run."""
-        return [name for name, rows in self.rows.items() if any(run_id(row.run) == run for row in rows)]
+        """Names of the experiments that ask for a run; those that show what others ask for do not count."""
+        asking = {name: rows for name, rows in self.rows.items() if self.config.experiments[name].of is None}
+        return [name for name, rows in asking.items() if any(run_id(row.run) == run for row in rows)]
 
     def place(self, data: str) -> str:
         """Where a data set lies, as JSON: the fields that are not part of its identity."""
@@ -145,119 +217,82 @@ def load(path: str | Path = "config.yaml") -> dict[str, Plan]:
 
 def plans(raw: Mapping[str, Any]) -> dict[str, Plan]:
     """Plans of every preset, by results folder (`results` for *paper*, else `results/<preset>`). Raises UserError."""
-    found = (_plan(preset, config) for preset, config in cfg.presets(raw).items())
+    configs = cfg.presets(raw)
+    roots = tuple(_root(preset) for preset in configs)
+    found = [Plan(preset, _root(preset), roots, config, _rows(preset, config)) for preset, config in configs.items()]
+    for plan in found:
+        _refuse_unknown_points(plan, found[0])
     return {plan.root: plan for plan in found}
 
 
-def _plan(preset: str, config: Config) -> Plan:
-    root = "results" if preset == cfg.PAPER else f"results/{preset}"
-    place = "config" if preset == cfg.PAPER else f"config (preset {preset})"
+def _root(preset: str) -> str:
+    return "results" if preset == cfg.PAPER else f"results/{preset}"
+
+
+def _place(preset: str) -> str:
+    return "config" if preset == cfg.PAPER else f"config (preset {preset})"
+
+
+def _rows(preset: str, config: Config) -> dict[str, list[PlannedRow]]:
+    """The rows of every experiment that runs. Raises UserError for an experiment that contradicts itself."""
+    place = _place(preset)
     if len(set(config.seeds)) < len(config.seeds):
         raise UserError(f"{place}: seeds: a seed stands twice in {list(config.seeds)}")
+    rows: dict[str, list[PlannedRow]] = {}
     for name, experiment in config.experiments.items():
+        where = f"{place}: experiments.{name}"
+        if experiment.not_run is not None:
+            _refuse_keys(experiment, NOT_RUN, f"{where}: says why it is not run, and so cannot have")
+            continue
         if (experiment.figure is None) == (experiment.table is None):
-            raise UserError(f"{place}: experiments.{name}: needs either a figure or a table")
-    rows = {name: list(_rows(config, name, place)) for name in config.experiments}
-    for name, experiment in config.experiments.items():
-        labels = [row.label for row in rows[name]]
-        for label in experiment.table.published if experiment.table else ():
-            if label not in labels:
-                raise UserError(
-                    f"{place}: experiments.{name}.table.published.{label}: no such row, {nearest(label, labels)}"
-                )
-    return Plan(preset, root, config, rows)
+            raise UserError(f"{where}: needs either a figure or a table")
+        if experiment.of is not None:
+            _refuse_keys(experiment, BORROWED, f"{where}: shows runs of other experiments, and so cannot have")
+            continue
+        if not experiment.probes:
+            raise UserError(f"{where}: probes: needs at least one")
+        rows[name] = list(resolved(config, name, place))
+    borrowing = {name: _every_run(rows) for name, experiment in config.experiments.items() if experiment.of}
+    return {name: (rows | borrowing)[name] for name in config.experiments if name in rows | borrowing}
 
 
-def _rows(config: Config, name: str, place: str) -> Iterator[PlannedRow]:
-    experiment = config.experiments[name]
-    for label, row in _declared(experiment, f"{place}: experiments.{name}"):
-        where = f"{place}: experiments.{name}: row '{label}'"
-        method = row.method or experiment.base.method
-        if method is None:
-            raise UserError(f"{where}: no method, allowed: {', '.join(config.methods)}")
-        _known(method, config.methods, f"{where}: unknown method")
-        run = _resolve(config, method, experiment.base, row, where)
-        grid = _probes(experiment, config.methods[method].probe, where)
-        _refuse_too_few_images(run, grid, where)
-        yield PlannedRow(label, method, run, grid)
+NOT_RUN = ("base", "rows", "grid", "zip", "of", "probes", "figure", "table", "claims")
+BORROWED = ("base", "rows", "grid", "zip", "probes")
 
 
-def _declared(experiment: Experiment, place: str) -> Iterator[tuple[str, Row]]:
-    """The rows as written, or as a grid or zip spells them out, with their labels."""
-    ways = [way for way in (experiment.rows, experiment.grid, experiment.zip) if way is not None]
-    if len(ways) != 1 or not ways[0]:
-        raise UserError(f"{place}: needs exactly one of rows, grid, zip, and not an empty one")
-    if experiment.rows is not None:
-        yield from experiment.rows.items()
-        return
-    axes = ways[0]
-    lengths = {len(values) for values in axes.values()}
-    if experiment.zip is not None and len(lengths) > 1:
-        raise UserError(f"{place}.zip: the lists differ in length: {sorted(lengths)}")
-    combine = zip if experiment.zip is not None else itertools.product
-    seen = set()
-    for values in combine(*axes.values()):
-        label = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in zip(axes, values))
-        if label in seen:
-            raise UserError(f"{place}: two rows with one name: '{label}'")
-        seen.add(label)
-        content: dict[str, Any] = {}
-        for key, value in zip(axes, values):
-            content = cfg.merge(content, _nested(key, value))
-        yield label, cfg.validate(Row, content, f"{place}: row '{label}'")
+def _refuse_keys(experiment: Experiment, keys: Sequence[str], complaint: str) -> None:
+    if said := [key for key in keys if key in experiment.model_fields_set]:
+        raise UserError(f"{complaint} '{said[0]}'")
 
 
-def _nested(dotted: str, value: Any) -> dict[str, Any]:
-    """``a.b, 1 -> {a: {b: 1}}``"""
-    head, _, rest = dotted.partition(".")
-    return {head: _nested(rest, value) if rest else value}
+def _every_run(rows: Mapping[str, Sequence[PlannedRow]]) -> list[PlannedRow]:
+    """Each run with each of its grids once, under the first of its names."""
+    named = (replace(row, label=f"{name}: {row.label}") for name, part in rows.items() for row in part)
+    every = {(run_id(row.run), grid_id(row.grid)): row for row in reversed(list(named))}
+    return list(reversed(every.values()))
 
 
-def _resolve(config: Config, method: str, base: Row, row: Row, where: str) -> RunSpec:
-    names = (*base.patches, *row.patches)
-    for name in names:
-        _known(name, config.patches, f"{where}: unknown patch")
-    layers = [config.defaults, config.methods[method], *(config.patches[name] for name in names), base, row]
-    content: dict[str, Any] = {}
-    for layer in layers:
-        content = cfg.merge(content, layer.model_dump(exclude_unset=True, include=set(SECTIONS)))
-    if "data" not in content:
-        raise UserError(f"{where}: no data set, allowed: {', '.join(config.data)}")
-    _known(content["data"], config.data, f"{where}: unknown data set")
-    data = config.data[content["data"]]
-    return cfg.validate(RunSpec, content | {"data": data}, where)
+# --- lines and columns -----------------------------------------------------------------------------------------------
 
 
-def _probes(experiment: Experiment, kind: str, where: str) -> ProbeGrid:
-    """Spells out lists of values; the kind is the method's probe family unless said otherwise."""
-    probes = []
-    for number, entry in enumerate(experiment.probes):
-        choices = [value if isinstance(value, list) else [value] for value in entry.values()]
-        for values in itertools.product(*choices):
-            content = {"kind": kind} | dict(zip(entry, values))
-            if content["kind"] == "linear":
-                content.pop("hidden", None)  # said for the MLPs of the same experiment; a linear probe has none
-            probes.append(cfg.validate(ProbeSpec, content, f"{where}: probes.{number}"))
-    if len(set(probes)) < len(probes):
-        raise UserError(f"{where}: probes: the same probe is asked for twice")
-    return cfg.validate(ProbeGrid, {"probes": probes}, f"{where}: probes")
+def _refuse_unknown_points(plan: Plan, paper: Plan) -> None:
+    """Published numbers and claims must speak of what is there.
 
-
-def _refuse_too_few_images(run: RunSpec, grid: ProbeGrid, where: str) -> None:
-    """What a job could say only after hours of pretraining, where the spec alone tells it."""
-    images = train_images(run.data)
-    if images is None:
-        return
-    if run.optim.batch_size > images:
-        raise UserError(f"{where}: optim.batch_size {run.optim.batch_size} exceeds the {images} training images")
-    for probe in grid.probes:
-        classes = getattr(run.data, "classes", 10)  # CIFAR-10 says so in its name
-        if round(probe.fraction * images) < classes:
-            raise UserError(
-                f"{where}: probes: fraction {probe.fraction} of {images} training images is less than one a class"
-            )
-
-
-def _known(name: str, table: Mapping[str, Any], complaint: str) -> None:
-    if name not in table:
-        raise UserError(f"{complaint} '{name}', {nearest(name, table)}")
+    A preset that changes the paper's points keeps the published numbers of the paper: they are shown as not comparable.
+    """
+    for name, experiment in plan.config.experiments.items():
+        if experiment.not_run is not None:
+            continue
+        where = f"{_place(plan.preset)}: experiments.{name}"
+        here = plan.outline(name)
+        for text, claim in experiment.claims.items():
+            for line in claim.lines:
+                known(line, here, f"{where}: claim '{text}': unknown row")
+            if (claim.verb == "falls") != isinstance(experiment.figure, Scatter):
+                raise UserError(f"{where}: claim '{text}': '{claim.verb}' does not go with this kind of figure")
+        published = experiment.published.points if experiment.published else {}
+        there = paper.outline(name) if name in paper.rows else {}
+        for line, column in published:
+            known(line, {**there, **here}, f"{where}.published: unknown row")
+            columns = here.get(line, set()) | there.get(line, set())
+            known(column, dict.fromkeys(columns), f"{where}.published: row '{line}': unknown column")

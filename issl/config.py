@@ -4,18 +4,21 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 
 from issl.errors import UserError, nearest
@@ -57,9 +60,23 @@ class Row(Patch):
     patches: tuple[Name, ...] = Field((), alias="with")
 
 
+def word(value: Any) -> Any:
+    """Names a point the same way whether YAML, a CSV or a spec says it: 1, 1.0 and "1.0" are all "1"."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return value
+    return str(int(number)) if number.is_integer() else str(number)
+
+
+Word = Annotated[str, BeforeValidator(word), WithJsonSchema({"type": ["string", "number"]})]
+
+
 class Lines(Value):
     """A figure of accuracy against one column of the tidy results, a line for each value of another column."""
 
+    kind: Literal["lines"]
+    caption: str = ""
     x: Literal["dim", "n_labels", "epochs", "strength"]
     hue: Literal["method", "strength", "dim", "probe"]
     xscale: Literal["linear", "log2", "log10"] = "linear"
@@ -73,24 +90,136 @@ class Lines(Value):
     size: tuple[PositiveFloat, PositiveFloat] = Field((5.0, 5.0), description="inches")
     line_width: PositiveFloat = 4.0
 
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Columns of the tidy results that name a point's line and its column."""
+        return self.hue, self.x
+
+
+class Scatter(Value):
+    """A figure of accuracy against a number of the run itself: a point a run, a look for each value of `hue`.
+
+    Shows the probes of each method's own family on all labels.
+    """
+
+    kind: Literal["scatter"]
+    caption: str = ""
+    x: Literal["log_loss"]
+    hue: Literal["method", "dim", "strength"]
+    xlabel: str
+    ylabel: str = "Accuracy"
+    accuracy: Literal["published", "honest"] = Field("published", description="how the weight decay was chosen")
+    size: tuple[PositiveFloat, PositiveFloat] = Field((6.0, 5.0), description="inches")
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Columns of the tidy results that name a point's line and its column."""
+        return self.hue, "run"
+
+
+Figure = Annotated[Lines | Scatter, Field(discriminator="kind")]
+
+
+def figure_of(text: str) -> Lines | Scatter:
+    """A figure from its canonical JSON."""
+    return TypeAdapter(Figure).validate_json(text)
+
 
 class Table(Value):
-    """A table of one accuracy a row."""
+    """A table of accuracies: a line a row, and a column for each fraction of the labels, if there are several."""
 
     caption: str
-    published: dict[str, float] = Field({}, description="the paper's accuracy of each row, in per cent")
+    columns: Literal["fraction"] | None = None
+
+    @property
+    def axes(self) -> tuple[str, str | None]:
+        """Columns of the tidy results that name a point's line and its column."""
+        return "row", self.columns
+
+
+class Published(Value):
+    """What the paper reports of an experiment, in per cent, and how exactly that is known."""
+
+    source: str = Field(description="where the numbers stand")
+    precision: PositiveFloat | None = Field(None, description="points: half the last digit, or the error of reading")
+    values: dict[Word, dict[Word, float] | float] = Field(
+        {}, description="of each line, or of each column of each line"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if bool(self.values) != (self.precision is not None):
+            raise ValueError("values need a precision, and a precision needs values")
+        return self
+
+    @property
+    def points(self) -> dict[tuple[str, str], float]:
+        """Per cent by line and column; the column of a line that has one value only is the empty word."""
+        columns = {line: said if isinstance(said, dict) else {"": said} for line, said in self.values.items()}
+        return {(line, column): value for line, said in columns.items() for column, value in said.items()}
+
+
+class Claim(Value):
+    """What the paper says of an experiment, in terms of its lines: one of the first five keys, and its partners."""
+
+    better: Word | None = Field(None, description="this line is more accurate than `than`, in every column")
+    rises: Word | None = Field(None, description="grows from the first column to the last, and no step falls")
+    saturates: Word | None = Field(None, description="the last step gains less than the first")
+    narrows: Word | None = Field(
+        None, description="its lead over `than` is smaller in the last column than in the first"
+    )
+    falls: Word | None = Field(None, description="of a scatter: accuracy falls as x grows, over its runs")
+    than: Word | None = None
+    instead_of: Word | None = Field(None, description="with `better`: what is left of the lead over this line")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        said = [verb for verb in VERBS if getattr(self, verb) is not None]
+        if len(said) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(VERBS)}")
+        if (self.than is None) == (said[0] in ("better", "narrows")):
+            raise ValueError("'than' goes with better and narrows, and with nothing else")
+        if self.instead_of is not None and said[0] != "better":
+            raise ValueError("'instead_of' goes with better alone")
+        return self
+
+    @property
+    def verb(self) -> str:
+        return next(verb for verb in VERBS if getattr(self, verb) is not None)
+
+    @property
+    def line(self) -> str:
+        """The line that the claim is about."""
+        return getattr(self, self.verb)
+
+    @property
+    def lines(self) -> list[str]:
+        """Every line that the claim names."""
+        return [line for line in (self.line, self.than, self.instead_of) if line is not None]
+
+
+VERBS = ("better", "rises", "saturates", "narrows", "falls")
 
 
 class Experiment(Value):
-    """A base plus rows, a grid or a zip; its probes; and how its results are shown."""
+    """A base plus rows, a grid or a zip; its probes; how its results are shown, and what the paper says of them."""
 
     base: Row = Row()
     rows: dict[str, Row] | None = None
     grid: dict[str, list[Any]] | None = Field(None, description="every combination of the listed values")
     zip: dict[str, list[Any]] | None = Field(None, description="the first of each list, the second of each, ...")
-    probes: list[Part] = Field(min_length=1, description="settings of probes; a list of values stands for each of them")
-    figure: Lines | None = None
+    of: Literal["all"] | None = Field(None, description="instead of rows: every run of the other experiments")
+    not_run: str | None = Field(None, description="instead of rows: why only the published numbers are here")
+    probes: list[Part] = Field([], description="settings of probes; a list of values stands for each of them")
+    figure: Figure | None = None
     table: Table | None = None
+    published: Published | None = None
+    claims: dict[str, Claim] = Field({}, description="what the paper says, each in its own words")
+
+    @property
+    def shown(self) -> Lines | Scatter | Table | None:
+        """The figure or the table; None for an experiment that is not run."""
+        return self.figure or self.table
 
 
 class Resources(Value):
@@ -120,6 +249,17 @@ class Wandb(Value):
     entity: str | None = None
 
 
+class Comparison(Value):
+    """When a reproduced number agrees with a published one, and when a claim holds."""
+
+    repeat: PositiveFloat = Field(
+        0.3, description="points between two runs of one configuration, taken as the standard deviation of a difference"
+    )
+    repeat_images: PositiveInt = Field(10_000, description="test images on which that was seen")
+    standard_errors: PositiveFloat = Field(2.0, description="a number agrees within that many of them")
+    significance: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.05, description="level of the test of a claim")
+
+
 class Execution(Value):
     """How jobs run. Nothing here may change a result beyond rounding, so nothing here reruns a job."""
 
@@ -143,8 +283,10 @@ class Config(Value):
     methods: dict[Name, Method]
     patches: dict[Name, Patch] = {}
     experiments: dict[Name, Experiment]
+    comparison: Comparison = Comparison()
     hardware: Hardware = Hardware()
     execution: Execution = Execution()
+    existing_only: bool = Field(False, description="show and compare only what is on disk, and train nothing for it")
 
 
 PAPER = "paper"

@@ -3,6 +3,7 @@
 import contextlib
 import resource
 import sys
+import time
 
 import torch
 
@@ -51,6 +52,16 @@ def autocast(device: torch.device, kind: str) -> contextlib.AbstractContextManag
 def describe(device: torch.device) -> str:
     """Name of the hardware, for provenance."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def usage(device: torch.device, kind: str, started: float) -> dict[str, str | float]:
+    """What a job computed on and used, for provenance; `started` is its `time.monotonic()`."""
+    return {
+        "device": describe(device),
+        "precision": kind,
+        "seconds": time.monotonic() - started,
+        "peak_memory_gb": peak_memory_gb(device),
+    }
 
 
 def peak_memory_gb(device: torch.device) -> float:

@@ -1,6 +1,7 @@
 """Features: every image of a data set encoded once, clean, for all probes."""
 
 import logging
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from issl import augment, device, encoders
+from issl import augment, device, encoders, provenance
 from issl.config import Execution
 from issl.data.arrays import read
 from issl.errors import UserError
-from issl.files import whole
-from issl.spec import RunSpec
+from issl.files import whole, write_json
+from issl.spec import RunSpec, run_id
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,10 @@ def load_encoder(run: RunSpec, weights: Path) -> nn.Module:
 def featurize(run: RunSpec, weights: Path, data: Path, out: Path, execution: Execution) -> None:
     """Writes z of all images, train rows first, as float16 `out` of shape (N, dim): raw, not normalised.
 
-    As in the released code: eval mode, no augmentation, mixed precision, float16 on disk. RAM stays at one batch.
+    As in the released code: eval mode, no augmentation, mixed precision, float16 on disk. RAM stays at one batch. What
+    made them stands beside them in a JSON file of the same name, which stays when they go.
     """
+    started, made_by = time.monotonic(), provenance.describe("featurize")
     where = device.choose(execution)
     kind = device.precision(execution, where)
     arrays = read(data)
@@ -59,4 +62,6 @@ def featurize(run: RunSpec, weights: Path, data: Path, out: Path, execution: Exe
             target[start : start + BATCH] = z.cpu().numpy()
         target.flush()
         del target
+    about = {"run": run_id(run), "data": arrays.meta["sha256"]} | device.usage(where, kind, started)
+    write_json(out.with_suffix(".json"), about | made_by)
     log.info("%d features of dimension %d on %s", n, run.encoder.dim, device.describe(where))

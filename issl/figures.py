@@ -2,24 +2,26 @@
 
 from math import log2
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator
 
-from issl.config import Lines
+from issl.config import Lines, Scatter
 from issl.files import whole
-from issl.results import chosen, over_seeds
+from issl.results import over_seeds, points
 
 # Okabe and Ito's palette as seaborn orders it: told apart with every common colour blindness.
-CATEGORICAL = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161")
+CATEGORICAL = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#949494", "#56b4e9")
 # Even steps of lightness, light to dark, as the published figure: also told apart in grey.
 SEQUENTIAL = LinearSegmentedColormap.from_list("sequential", ("#e6b3b3", "#a8658d", "#2d1e3e"))
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (3, 1.25, 1.5, 1.25)), (0, (5, 1, 1, 1)), (0, (2, 2)))
-MARKERS = ("o", "X", "s", "P", "D", "^")
+MARKERS = ("o", "X", "s", "P", "D", "^", "v", "*")
 
 STYLE = {
     "font.size": 17.25,  # seaborn's context "talk" at font scale 1.15, as the published figures
@@ -36,26 +38,33 @@ STYLE = {
 }
 
 
-def points(results: pd.DataFrame, lines: Lines) -> pd.DataFrame:
-    """What the figure shows: hue, x, accuracy (a fraction), its standard error over seeds, number of seeds."""
-    summary = over_seeds(chosen(results, lines.weight_decay), dict.fromkeys([lines.hue, lines.x]))
-    columns = {lines.accuracy: "accuracy", f"{lines.accuracy}_sem": "sem"}
-    return summary.rename(columns=columns)[[*dict.fromkeys([lines.hue, lines.x]), "accuracy", "sem", "seeds"]]
+OTHER = {"published": "honest", "honest": "published"}
+CHOICE = {"published": "chosen on test", "honest": "chosen on held-out"}
 
 
-def draw(results: pd.DataFrame, lines: Lines) -> Figure:
-    """Accuracy against one column, a line for each value of another, error bars where there are several seeds."""
-    shown = points(results, lines)
+def draw(results: pd.DataFrame, shown: Lines | Scatter) -> Figure:
+    """The figure that the config describes. Raises UserError for results that cannot be shown in this way."""
+    return {"lines": draw_lines, "scatter": draw_scatter}[shown.kind](results, shown)
+
+
+def draw_lines(results: pd.DataFrame, lines: Lines) -> Figure:
+    """Accuracy against one column, a line for each value of another, error bars where there are several seeds.
+
+    A faint line shows the accuracy of the other choice of weight decay, where it differs.
+    """
+    summary = over_seeds(points(results, lines), list(dict.fromkeys([lines.hue, lines.x])))
     with rc_context(STYLE):
         figure = Figure(figsize=lines.size)
         axes = figure.add_axes((0, 0, 1, 1))  # labels and legend stand outside; the saved box grows to hold them
-        groups = shown.groupby(lines.hue, sort=False)
+        groups = summary.groupby(lines.hue, sort=False)
+        differ = not np.allclose(summary["published"], summary["honest"], rtol=0, atol=1e-9)
         for number, ((value, line), color) in enumerate(zip(groups, _colors(lines.palette, groups.ngroups))):
             line = line.sort_values(lines.x)
+            sem = line[f"{lines.accuracy}_sem"]
             axes.errorbar(
                 line[lines.x],
-                line["accuracy"],
-                yerr=None if line["sem"].isna().all() else line["sem"],
+                line[lines.accuracy],
+                yerr=None if sem.isna().all() else sem,
                 label=str(value),
                 color=color,
                 linestyle=DASHES[number % len(DASHES)],
@@ -66,9 +75,36 @@ def draw(results: pd.DataFrame, lines: Lines) -> Figure:
                 capsize=lines.line_width,
                 elinewidth=lines.line_width / 2,
             )
+            if differ:
+                axes.plot(line[lines.x], line[OTHER[lines.accuracy]], **_faint(color, lines.line_width))
         _scale(axes, lines.xscale)
         axes.set(xlabel=lines.xlabel, ylabel=lines.ylabel)
-        _legend(axes, lines)
+        _legend(axes, lines, CHOICE[OTHER[lines.accuracy]] if differ else None)
+    return figure
+
+
+def draw_scatter(results: pd.DataFrame, scatter: Scatter) -> Figure:
+    """Accuracy against a number of the run itself: a point a run and seed, a colour and marker for each hue.
+
+    Raises UserError for a run that lacks this number.
+    """
+    shown = points(results, scatter)
+    with rc_context(STYLE):
+        figure = Figure(figsize=scatter.size)
+        axes = figure.add_axes((0, 0, 1, 1))
+        for number, (value, runs) in enumerate(shown.groupby(scatter.hue, sort=False)):
+            axes.plot(
+                runs[scatter.x],
+                runs[scatter.accuracy],
+                label=str(value),
+                color=CATEGORICAL[number % len(CATEGORICAL)],
+                linestyle="",
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=11,
+                markeredgecolor="white",
+            )
+        axes.set(xlabel=scatter.xlabel, ylabel=scatter.ylabel)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -98,8 +134,14 @@ def _scale(axes, xscale: str) -> None:
         axes.xaxis.set_minor_formatter("")
 
 
-def _legend(axes, lines: Lines) -> None:
+def _faint(color: str, line_width: float) -> dict[str, Any]:
+    return {"color": color, "linewidth": line_width / 3, "alpha": 0.6, "zorder": 1}
+
+
+def _legend(axes, lines: Lines, faint: str | None) -> None:
     handles, labels = axes.get_legend_handles_labels()
     handles = [bars[0] for bars in handles]  # the line without its error bars
+    if faint:
+        handles, labels = [*handles, Line2D([], [], **_faint("#555555", lines.line_width))], [*labels, faint]
     place = {"loc": "lower right"} if lines.legend == "inside" else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     axes.legend(handles, labels, title=lines.legend_title, frameon=False, **place)

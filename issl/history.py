@@ -55,13 +55,16 @@ class History:
         self._count += len(values)
         self._pending = []
 
-    def end_epoch(self, epoch: int, lr: float, images: int, extra: Mapping[str, float]) -> dict[str, float]:
-        """Closes the epoch with the means of its terms. Raises UserError when one is not finite."""
+    def end_epoch(self, epoch: int, lr: float, images: int) -> dict[str, float]:
+        """Closes the epoch with the means of its terms; more may be put into the row it gives.
+
+        Raises UserError when a term is not finite.
+        """
         self._look()
         seconds = time.monotonic() - self._started
         row = {"epoch": epoch, "lr": lr}
         row |= dict(zip(self._names, (self._sums / self._count).tolist()))
-        row |= dict(extra) | {"seconds": seconds, "images_per_second": images / seconds}
+        row |= {"seconds": seconds, "images_per_second": images / seconds}
         self.rows.append(row)
         return row
 

@@ -47,7 +47,7 @@ def pretrain(
     only names the group of the W&B run. Raises UserError: no GPU, batch larger than the data, a loss that is not
     finite, a checkpoint of another run.
     """
-    started = time.monotonic()
+    started, made_by = time.monotonic(), provenance.describe("pretrain")
     where = device.choose(execution)
     kind = device.precision(execution, where)
     arrays = read(data)
@@ -58,6 +58,7 @@ def pretrain(
     log.info("run %s, seed %d on %s, precision %s", run_id(run), seed, device.describe(where), kind)
     torch.manual_seed(seed)
     module = Pretraining(run, seed, arrays, execution.validate_every, fused=kind != "fp16")
+    module.attempts = [made_by["code"]["fingerprint"]]
     folder = out / "checkpoints"
     resume = checkpoints.newest(folder, module.identity)
     if resume:
@@ -86,7 +87,8 @@ def pretrain(
         raise UserError("training was interrupted; the same command continues it")
 
     with whole(out / "encoder.safetensors") as temporary:
-        weights = {name: tensor.contiguous().cpu() for name, tensor in module.encoder.state_dict().items()}
+        result = module.objective.evaluated(module.encoder)
+        weights = {name: tensor.contiguous().cpu() for name, tensor in result.state_dict().items()}
         save_file(weights, temporary, metadata={"spec": run.canonical(), "seed": str(seed)})
     module.history.write(out / "history.csv")
     rows = module.history.rows
@@ -106,8 +108,9 @@ def pretrain(
             "seconds_this_attempt": time.monotonic() - started,
             "images_per_second": n_train * len(rows) / seconds,
             "peak_memory_gb": device.peak_memory_gb(where),
+            "code_of_attempts": module.attempts,
         }
-        | provenance.describe(),
+        | made_by,
     )
     checkpoints.remove(folder)
 
@@ -115,8 +118,8 @@ def pretrain(
 class Pretraining(pl.LightningModule):
     """Encoder, objective and online linear evaluation; the data set lies on the training device as uint8.
 
-    The online evaluation learns on detached features of view x from the same forward pass: it reads the encoder and
-    never moves it.
+    The online evaluation learns on detached features of view x from the same forward pass: it reads the trained encoder
+    and never moves it, whichever encoder the method gives as its result.
     """
 
     def __init__(self, run: RunSpec, seed: int, arrays: Arrays, validate_every: int, fused: bool):
@@ -128,6 +131,7 @@ class Pretraining(pl.LightningModule):
         self.geometry = objectives.Geometry(run.encoder.dim)
         self.online = init_(nn.Linear(run.encoder.dim, arrays.n_classes))
         self.history = History()
+        self.attempts: list[str] = []  # fingerprints of the code: one for each time that training was started
         self.splits = {name: _resident(arrays, name) for name in ("train", "test")}  # plain: not in the checkpoint
 
     # --- data ---
@@ -197,22 +201,20 @@ class Pretraining(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         epoch, epochs = self.current_epoch, self.run.optim.epochs
         look = (epoch + 1) % self.validate_every == 0 or epoch + 1 == epochs
-        row = self.history.end_epoch(
-            epoch,
-            learning_rates(self.run.optim, self.clock(0))[0],
-            len(self.splits["train"][1]),
-            self.validate() if look else {},
-        )
+        rate = learning_rates(self.run.optim, self.clock(0))[0]
+        row = self.history.end_epoch(epoch, rate, images=len(self.splits["train"][1]))
+        if look:
+            row |= self.validate()
         log.info(self.history.line(epochs))
         if self.logger:
             self.logger.log_metrics(row, step=epoch)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Monitors the test split: loss between the clean and an augmented view, online accuracy on the clean one."""
+        """Monitors the test split: the terms of clean and augmented pairs, online accuracy on the clean images."""
         images, labels = self.splits["test"]
         clock, batch_size = self.clock(0), self.run.optim.batch_size
-        losses, correct = [], []
+        terms, correct = [], []
         self.eval()
         for number, rows in enumerate(torch.arange(len(labels), device=self.device).split(batch_size)):
             batch = images[rows].permute(0, 3, 1, 2)
@@ -220,22 +222,23 @@ class Pretraining(pl.LightningModule):
             with self.trainer.precision_plugin.forward_context():
                 pairs = torch.cat([augment.clean(batch), augmented])
                 z = self.encoder(pairs)
-                losses.append(self.objective(z, pairs, clock).loss * len(rows))
+                loss, logs = self.objective(z, pairs, clock)
+                terms.append({name: term * len(rows) for name, term in ({"loss": loss} | logs).items()})
                 correct.append((self.online(z[: len(rows)]).argmax(1) == labels[rows]).sum())
         self.train()
-        return {
-            "test_loss": (torch.stack(losses).sum() / len(labels)).item(),
-            "test_online_acc": torch.stack(correct).sum().item() / len(labels),
-        }
+        means = {f"test_{name}": (sum(batch[name] for batch in terms) / len(labels)).item() for name in terms[0]}
+        return means | {"test_online_acc": torch.stack(correct).sum().item() / len(labels)}
 
     # --- state ---
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["identity"] = self.identity
         checkpoint["history"] = self.history.rows
+        checkpoint["attempts"] = self.attempts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history.rows = checkpoint["history"]
+        self.attempts = [*checkpoint["attempts"], *self.attempts]
 
 
 def _resident(arrays: Arrays, split: str) -> tuple[Tensor, Tensor]:

@@ -17,27 +17,28 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from issl import device
+from issl import device, provenance
 from issl.config import Execution
 from issl.data.arrays import read
 from issl.draws import epoch_order, generator
 from issl.errors import UserError
-from issl.files import write_csv
-from issl.spec import ProbeGrid, ProbeSpec
+from issl.files import write_csv, write_json
+from issl.spec import ProbeGrid, ProbeSpec, grid_id
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("probe", "weight_decay", "fraction", "n_labels", "probe_epochs", "test_acc", "holdout_acc")
+COLUMNS = ("probe", "weight_decay", "fraction", "n_labels", "probe_epochs", "n_test", "test_acc", "holdout_acc")
 
 
 def probe(grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, execution: Execution) -> None:
-    """Trains every probe of the grid and writes one row each to the CSV `out`.
+    """Trains every probe of the grid and writes one row each to the CSV `out`, and what made it to a JSON beside it.
 
     `test_acc` is that of the probe trained on all labels of its subset. Where a subset has several weight decays to
     choose from, `holdout_acc` is that of a second probe, trained without a stratified part of the subset and
     evaluated on this part: the honest ground for a choice. Raises UserError when a subset cannot be drawn, or when a
     probe diverges.
     """
+    began, made_by = time.monotonic(), provenance.describe("probe")
     where = device.choose(execution)
     kind = device.precision(execution, where)
     arrays = read(data)
@@ -64,13 +65,15 @@ def probe(grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, exe
             scored = _take(train_set, left)
             held_out = fit_and_score(group, seed, _take(train_set, kept), scored, arrays.n_classes, kind)
         for member, test_acc, holdout_acc in zip(group, tested, held_out):
-            values = (member.kind, member.weight_decay, member.fraction, len(subset), member.epochs)
+            values = (member.kind, member.weight_decay, member.fraction, len(subset), member.epochs, len(test_set[1]))
             rows.append(dict(zip(COLUMNS, (*values, test_acc, holdout_acc))))
         log.info(
             "%d %s probes on %d labels: test accuracy %s %%, %.0f s",
             *(len(group), spec.kind, len(subset)),
             *(", ".join(f"{100 * acc:.1f}" for acc in tested), time.monotonic() - started),
         )
+    about = {"grid": grid_id(grid), "seed": seed, "spec": grid.model_dump(mode="json"), "data": arrays.meta["sha256"]}
+    write_json(out.with_suffix(".json"), about | device.usage(where, kind, began) | made_by)
     write_csv(out, COLUMNS, rows)
 
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, machine."""
+"""Where a result comes from: commit, code, versions, machine."""
 
 import platform
 import subprocess
@@ -7,19 +7,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from issl import __version__
+from issl import __version__, fingerprint
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy")
 
 
-def describe() -> dict[str, Any]:
-    """Commit, versions, host and time of the job that calls it."""
+def describe(stage: str) -> dict[str, Any]:
+    """Commit, fingerprint of the stage's code, versions and host of the job that calls it: to be asked when it starts.
+
+    Files may change while a job runs; what it runs does not.
+    """
     return {
-        "git": git_state(Path(__file__).parent),
+        "git": git_here(),
+        "code": fingerprint.current(stage),
         "versions": {"python": platform.python_version(), "issl": __version__}
         | {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -28,6 +32,11 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:  # not part of this rule's environment
         return None
+
+
+def git_here() -> dict[str, Any] | None:
+    """`git_state` of this package's own checkout."""
+    return git_state(Path(__file__).parent)
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:

@@ -222,6 +222,9 @@ class DINO(Value):
     normalize: Literal["before_bottleneck", "after_bottleneck"] = Field(
         "before_bottleneck", description="where the l2-normalisation stands: as released, or as in the DINO paper"
     )
+    evaluate: Literal["student", "teacher"] = Field(
+        "student", description="whose encoder is the result: the student's, as released, or as in the DINO paper"
+    )
     freeze_last_layer_epochs: Annotated[int, Field(ge=0)] = 1
     hidden: PositiveInt = 1024
     bottleneck: PositiveInt = 256

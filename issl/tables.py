@@ -1,83 +1,95 @@
-"""Tables from tidy results: one accuracy a row, chosen as published and honestly, beside the published number."""
+"""Tables from tidy results: both accuracies of each row, beside the published number."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
 
-from issl.config import Table
-from issl.results import chosen, over_seeds
+from issl.config import Published, Table
+from issl.results import over_seeds, points
 
-HEADER = ("", "published", "reproduced, chosen on test", "reproduced, chosen on held-out train", "seeds")
-WITHOUT_PUBLISHED = ("", "chosen on test", "chosen on held-out train", "seeds")
 MEANING = (
     "Accuracy in per cent on the test split. The weight decay of the probe is chosen on the test split, as the paper's "
-    "code does, or on a held-out part of the training split; ± is the standard error over seeds."
+    "code does, or on a held-out part of the training split; the gap is what the first choice flatters. ± is the "
+    "standard error over seeds."
 )
+
+Cells = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Line:
-    """One row of a table, already text; without `published` where the table has no published numbers at all."""
+class Grid:
+    """A table, already text: the header, and the rows below it in the order of the experiment."""
 
-    label: str
-    published: str | None
-    reproduced: str
-    honest: str
-    seeds: str
-
-    def cells(self) -> tuple[str, ...]:
-        cells = (self.label, self.published, self.reproduced, self.honest, self.seeds)
-        return tuple(cell for cell in cells if cell is not None)
+    header: Cells
+    rows: list[Cells]
 
 
-def lines(results: pd.DataFrame, table: Table) -> list[Line]:
-    """The rows of the table, in the order of the experiment."""
-    summary = over_seeds(chosen(results), ["row"])
+def grid(results: pd.DataFrame, table: Table, published: Published | None) -> Grid:
+    """Both accuracies of each row, the gap between them and the published number, column by column."""
+    summary = over_seeds(points(results, table), ["line", "column"]).set_index(["line", "column"])
+    columns = sorted(
+        set(summary.index.get_level_values("column")), key=lambda part: -float(part or 1)
+    )  # all labels first
+    numbers = published.points if published else {}
+    head = ("published",) if numbers else ()
+    head += ("chosen on test", "chosen on held-out train", "gap", "seeds")
+    header = ("", *(f"{_title(column)}{name}" for column in columns for name in head))
+    rows = []
+    for line in dict.fromkeys(summary.index.get_level_values("line")):
+        cells = [line]
+        for column in columns:
+            if numbers:
+                cells.append(f"{numbers[line, column]:.1f}" if (line, column) in numbers else ABSENT)
+            cells += _reproduced(summary.loc[line, column]) if (line, column) in summary.index else [ABSENT] * 4
+        rows.append(tuple(cells))
+    return Grid(header, rows)
+
+
+ABSENT = "–"
+
+
+def _title(column: str) -> str:
+    return f"{100 * float(column):g} % of labels, " if column else ""
+
+
+def _reproduced(cell: pd.Series) -> list[str]:
     return [
-        Line(
-            label=row["row"],
-            published=_published(table, row["row"]),
-            reproduced=_percent(row["published"], row["published_sem"]),
-            honest=_percent(row["honest"], row["honest_sem"]),
-            seeds=str(row["seeds"]),
-        )
-        for row in summary.to_dict("records")
+        percent(cell["published"], cell["published_sem"]),
+        percent(cell["honest"], cell["honest_sem"]),
+        f"{100 * (cell['published'] - cell['honest']):.1f}",
+        str(cell["seeds"].astype(int)),
     ]
 
 
-def _published(table: Table, row: str) -> str | None:
-    if not table.published:
-        return None
-    return f"{table.published[row]:.1f}" if row in table.published else "–"
-
-
-def _percent(mean: float, sem: float) -> str:
+def percent(mean: float, sem: float) -> str:
+    """A fraction in per cent, with its standard error where there is one."""
     return f"{100 * mean:.1f}" + ("" if pd.isna(sem) else f" ± {100 * sem:.1f}")
 
 
-def _header(table: Table) -> tuple[str, ...]:
-    return HEADER if table.published else WITHOUT_PUBLISHED
+def markdown(grid: Grid, caption: str = "") -> str:
+    """GitHub-flavoured Markdown: the caption in bold, the table, and what its numbers mean."""
+    return f"**{caption}**\n\n{markdown_table(grid)}\n\n{MEANING}\n"
 
 
-def markdown(rows: list[Line], table: Table) -> str:
-    """GitHub-flavoured Markdown."""
-    header = _header(table)
-    body = [header, ("---",) + ("---:",) * (len(header) - 1), *(row.cells() for row in rows)]
-    text = "\n".join("| " + " | ".join(_plain(cell) for cell in cells) + " |" for cells in body)
-    return f"**{table.caption}**\n\n{text}\n\n{MEANING}\n"
+def markdown_table(grid: Grid, left: Collection[int] = (0,)) -> str:
+    """The table alone: the columns in `left` to the left, the others, which hold numbers, to the right."""
+    rule = tuple("---" if number in left else "---:" for number in range(len(grid.header)))
+    body = [grid.header, rule, *grid.rows]
+    return "\n".join("| " + " | ".join(_plain(cell) for cell in cells) + " |" for cells in body)
 
 
 def _plain(cell: str) -> str:
     return cell.replace("|", "\\|")
 
 
-def latex(rows: list[Line], table: Table) -> str:
+def latex(grid: Grid, caption: str) -> str:
     """A floating table for the booktabs package."""
-    header = _header(table)
-    body = "\n".join("    " + " & ".join(_tex(cell) for cell in row.cells()) + r" \\" for row in rows)
+    header = grid.header
+    body = "\n".join("    " + " & ".join(_tex(cell) for cell in cells) + r" \\" for cells in grid.rows)
     return (
         "\\begin{table}\n  \\centering\n"
-        f"  \\caption{{{_tex(table.caption)} {_tex(MEANING)}}}\n"
+        f"  \\caption{{{_tex(caption)} {_tex(MEANING)}}}\n"
         f"  \\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n    \\toprule\n"
         f"    {' & '.join(_tex(cell) for cell in header)} \\\\\n    \\midrule\n{body}\n"
         "    \\bottomrule\n  \\end{tabular}\n\\end{table}\n"

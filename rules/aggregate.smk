@@ -1,9 +1,10 @@
-# scores of one experiment -> tidy results
+# scores and histories of one experiment -> tidy results
 
 
 rule aggregate:
     input:
-        lambda w: PLANS[w.root].scores(w.experiment),
+        scores=lambda w: PLANS[w.root].scores(w.experiment),
+        histories=lambda w: PLANS[w.root].histories(w.experiment),
     output:
         "{root}/{experiment}.csv",
     log:

@@ -6,7 +6,8 @@ rule featurize:
         arrays=lambda w: PLANS[w.root].arrays(w.run),
         encoder="{root}/runs/{run}/s{seed}/encoder.safetensors",
     output:
-        temp("{root}/runs/{run}/s{seed}/features.npy"),
+        features=temp("{root}/runs/{run}/s{seed}/features.npy"),
+        about="{root}/runs/{run}/s{seed}/features.json",
     log:
         "{root}/logs/featurize/{run}-s{seed}.log",
     benchmark:
@@ -23,4 +24,4 @@ rule featurize:
         settings=lambda w, resources: PLANS[w.root].settings(),
     shell:
         "python -m issl featurize --spec {params.spec:q} --encoder {input.encoder:q}"
-        " --data $(dirname {input.arrays[0]:q}) --out {output:q} --settings {params.settings:q} --log {log:q}"
+        " --data $(dirname {input.arrays[0]:q}) --out {output.features:q} --settings {params.settings:q} --log {log:q}"

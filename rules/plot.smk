@@ -6,7 +6,12 @@ rule plot:
         "{root}/{figure}.csv",
     output:
         pdf="{root}/{figure}.pdf",
-        png="{root}/{figure}.png",
+        png=report(
+            "{root}/{figure}.png",
+            caption="../workflow/report/result.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
     log:
         "{root}/logs/plot/{figure}.log",
     benchmark:
@@ -14,7 +19,8 @@ rule plot:
     conda:
         "../envs/results.yaml"
     params:
-        figure=lambda w: PLANS[w.root].config.experiments[w.figure].figure.canonical(),
+        shown=lambda w: PLANS[w.root].shown(w.figure),
+        caption=lambda w: PLANS[w.root].caption(w.figure),
     script:
         "../workflow/scripts/plot.py"
 
@@ -25,6 +31,12 @@ rule plot_table:
     output:
         md="{root}/{table}.md",
         tex="{root}/{table}.tex",
+        html=report(
+            "{root}/{table}.html",
+            caption="../workflow/report/result.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
     log:
         "{root}/logs/plot_table/{table}.log",
     benchmark:
@@ -32,6 +44,8 @@ rule plot_table:
     conda:
         "../envs/results.yaml"
     params:
-        table=lambda w: PLANS[w.root].table(w.table).canonical(),
+        shown=lambda w: PLANS[w.root].shown(w.table),
+        caption=lambda w: PLANS[w.root].caption(w.table),
+        published=lambda w: PLANS[w.root].published(w.table),
     script:
         "../workflow/scripts/plot_table.py"

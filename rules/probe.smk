@@ -6,7 +6,8 @@ rule probe:
         arrays=lambda w: PLANS[w.root].arrays(w.run),
         features="{root}/runs/{run}/s{seed}/features.npy",
     output:
-        "{root}/runs/{run}/s{seed}/probes/{grid}.csv",
+        scores="{root}/runs/{run}/s{seed}/probes/{grid}.csv",
+        about="{root}/runs/{run}/s{seed}/probes/{grid}.json",
     log:
         "{root}/logs/probe/{run}-s{seed}-{grid}.log",
     benchmark:
@@ -23,4 +24,4 @@ rule probe:
         settings=lambda w, resources: PLANS[w.root].settings(),
     shell:
         "python -m issl probe --spec {params.spec:q} --seed {wildcards.seed} --features {input.features:q}"
-        " --data $(dirname {input.arrays[0]:q}) --out {output:q} --settings {params.settings:q} --log {log:q}"
+        " --data $(dirname {input.arrays[0]:q}) --out {output.scores:q} --settings {params.settings:q} --log {log:q}"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from issl import catalog
-from issl.config import read_yaml
-from issl.spec import run_id
+from issl.config import merge, read_yaml
+from issl.spec import grid_id, run_id
 
 PROJECT = Path(__file__).parent.parent
 
@@ -26,21 +26,26 @@ def row(plan, experiment, label):
     return next(row for row in plan.rows[experiment] if row.label == label)
 
 
-def test_the_paper_is_twenty_pretrainings(paper):
+def test_the_paper_is_twenty_pretrainings_and_two_that_are_not_in_its_scripts(paper):
     assert {name: len(rows) for name, rows in paper.rows.items()} == {
         "table1_contrastive": 5,
-        "table1_distillation": 5,
+        "table1_distillation": 6,  # with DINO's official recipe
+        "table2_mlp": 2,
         "fig7a": 3,
+        "fig7b": 23,  # every run once, one of them with two families of probes
         "fig7c": 8,
     }
-    assert len(paper.runs) == 20
-    assert sum(run.optim.epochs for run in paper.runs.values()) == 13_700
+    assert len(paper.runs) == 22
+    assert sum(run.optim.epochs for run in paper.runs.values()) == 13_700 + 2 * 300
 
 
 def test_the_shared_run_is_the_one_that_the_released_scripts_repeat(paper):
-    shared = [run for run in paper.runs if len(paper.experiments_of(run)) > 1]
-    assert shared == [run_id(row(paper, "table1_contrastive", "+ epochs").run)]
-    assert shared == [run_id(row(paper, "fig7c", "method cissl, dim 2048").run)]
+    users = {run: set(paper.experiments_of(run)) for run in paper.runs}
+    assert {run: found for run, found in users.items() if len(found) > 1} == {
+        run_id(row(paper, "table1_contrastive", "+ epochs").run): {"table1_contrastive", "fig7c"},
+        run_id(row(paper, "table1_distillation", "DISSL").run): {"table1_distillation", "table2_mlp"},
+    }
+    assert row(paper, "table1_contrastive", "+ epochs").run == row(paper, "fig7c", "method cissl, dim 2048").run
 
 
 # Every run of the released scripts: method, dim, head, epochs, batch, strength, blur, classes, peak learning rate.
@@ -51,6 +56,9 @@ EXPECTED = {
     ("table1_contrastive", "+ epochs"): ("cissl", 2048, "expand", 1000, 512, 1, False, None, 4e-3),
     ("table1_contrastive", "+ aug."): ("cissl", 2048, "expand", 1000, 512, 2, True, None, 4e-3),
     ("table1_distillation", "DINO"): ("dino", 512, "none", 300, 256, 1, False, 1000, 2e-3),
+    ("table1_distillation", "DINO (official recipe)"): ("dino", 512, "none", 300, 256, 1, False, 1000, 2e-3),
+    ("table2_mlp", "DISSL"): ("dissl", 512, "none", 300, 256, 1, False, 16384, 2e-3),
+    ("table2_mlp", "DISSL MLP"): ("dissl", 512, "none", 300, 512, 1, False, 16384, 4e-3),
     ("table1_distillation", "DISSL"): ("dissl", 512, "none", 300, 256, 1, False, 16384, 2e-3),
     ("table1_distillation", "+ dim."): ("dissl", 2048, "expand", 300, 256, 1, False, 16384, 2e-3),
     ("table1_distillation", "+ epochs"): ("dissl", 2048, "expand", 1000, 256, 1, False, 16384, 2e-3),
@@ -85,7 +93,15 @@ def test_every_run_has_the_published_settings(paper, place):
 
 
 def test_no_row_is_forgotten(paper):
-    assert {(name, row.label) for name, rows in paper.rows.items() for row in rows} == set(EXPECTED)
+    own = {name: rows for name, rows in paper.rows.items() if name != "fig7b"}
+    assert {(name, row.label) for name, rows in own.items() for row in rows} == set(EXPECTED)
+
+
+def test_every_run_stands_in_the_figure_of_all_runs_once_with_each_of_its_grids(paper):
+    everywhere = {(run_id(r.run), grid_id(r.grid)) for name, rows in paper.rows.items() for r in rows}
+    listed = [(run_id(r.run), grid_id(r.grid)) for r in paper.rows["fig7b"]]
+    assert len(listed) == len(set(listed)) and set(listed) == everywhere
+    assert paper.rows["fig7b"][0].label == "table1_contrastive: SimCLR"
 
 
 def test_probes_are_those_of_the_released_scripts(paper):
@@ -134,10 +150,61 @@ def test_scores_stand_in_the_order_of_the_rows(paper):
 
 
 def test_targets_are_every_figure_and_table(paper):
+    tables = ("table1_contrastive", "table1_distillation", "table2_mlp")
     assert sorted(paper.targets()) == sorted(
-        [f"results/{name}.{ending}" for name in ("fig7a", "fig7c") for ending in ("pdf", "png", "csv")]
-        + [f"results/table1_{name}.{e}" for name in ("contrastive", "distillation") for e in ("md", "tex", "csv")]
+        [f"results/{name}.{ending}" for name in ("fig7a", "fig7b", "fig7c") for ending in ("pdf", "png", "csv")]
+        + [f"results/{name}.{ending}" for name in tables for ending in ("md", "tex", "html", "csv")]
+        + [f"results/reproduction.{ending}" for ending in ("md", "json", "html")]
+        + ["results/training.html"]
     )
+
+
+def test_the_official_dino_differs_from_the_baseline_in_four_settings(paper):
+    baseline, official = (row(paper, "table1_distillation", name).run for name in ("DINO", "DINO (official recipe)"))
+    assert official == baseline.model_copy(
+        update={
+            "objective": baseline.objective.model_copy(
+                update={
+                    "teacher_projector": "copy",
+                    "ema_schedule": "half_period",
+                    "normalize": "after_bottleneck",
+                    "evaluate": "teacher",
+                }
+            )
+        }
+    )
+
+
+def test_what_exists_alone_is_shown_when_asked_for(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = catalog.plans(raw | {"existing_only": True})["results"]
+    first, *_ = catalog.plans(raw)["results"].scores("fig7c")
+    assert plan.compared == [] and plan.rows_for("fig7c") == [] and plan.trained() == []
+    Path(first).parent.mkdir(parents=True)
+    Path(first).touch()
+    plan = catalog.plans(raw | {"existing_only": True})["results"]
+    assert plan.scores("fig7c") == [first]
+    assert plan.compared == ["fig7b", "fig7c"]
+    assert plan.records("pretrain") == [str(Path(first).parent.parent / "run.json")]
+
+
+def test_what_the_rules_make_is_no_leftover_and_all_else_is(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = catalog.plans(raw)["results"]
+    stray = ["results/runs/cissl-z512-e300-00000000/s1/run.json", "results/old.pdf"]
+    own = [*plan.targets(), *plan.scores("fig7c"), *plan.records("featurize"), "results/logs/pretrain/x.log"]
+    others = catalog.plans(raw)["results/tiny"].targets()
+    for path in map(Path, [*stray, *own, *others]):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert plan.leftovers() == ["old.pdf", "runs/cissl-z512-e300-00000000/"]
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_example_is_a_plan(raw, path):
+    example = read_yaml(path)
+    found = catalog.plans(merge(raw, example))
+    assert {f"results/{preset}" for preset in example["presets"]} <= found.keys()
 
 
 def test_the_place_of_the_data_is_told_apart_from_its_identity(paper):

@@ -338,7 +338,7 @@ def test_plan_lists_every_run_of_the_paper_once(call):
     status, out, err = call("plan")
     assert (status, err) == (0, "")
     paper = [line for line in out.splitlines() if line.startswith("results/runs/")]
-    assert len(paper) == len(set(paper)) == 5 + 5 + 3 + 8 - 1
+    assert len(paper) == len(set(paper)) == 5 + 6 + 2 + 3 + 8 - 2
     (shared,) = (line for line in paper if line.endswith("table1_contrastive, fig7c"))
     assert shared.startswith("results/runs/cissl-z2048-e1000-") and "  1000 epochs  " in shared
     for preset in ("small", "tiny"):

@@ -18,12 +18,13 @@ ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
 
 # Where a package's import name, its name on PyPI and its name on conda-forge differ.
 PYPI = {"PIL": "pillow", "pytorch_lightning": "pytorch-lightning", "rattler": "py-rattler", "sklearn": "scikit-learn"}
-PYPI |= {"yaml": "pyyaml"}
+PYPI |= {"yaml": "pyyaml", "markdown_it": "markdown-it-py"}
 CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 
 # Nothing imports these, and each is needed.
 NOT_IMPORTED = {
     "pulp": "Snakemake's scheduler solves with it",
+    "pygments": "`snakemake --report` colours code with it, and does not ask for it",
     "snakemake-executor-plugin-slurm": "Snakemake loads it for profiles/slurm",
     "ruff": "`make lint`",
     "snakefmt": "`make lint`",

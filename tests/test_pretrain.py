@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from issl import checkpoints, pretrain
+from issl import checkpoints, fingerprint, pretrain
 from issl.config import Execution, Wandb
 from issl.errors import UserError
 from issl.features import featurize
@@ -48,6 +48,12 @@ def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, o
     assert about["loss"] == pytest.approx(losses[-1])
     assert 0 <= about["test_online_acc"] <= 1
     assert about["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert about["code"] == fingerprint.current("pretrain")
+    assert about["code_of_attempts"] == [about["code"]["fingerprint"]]
+    assert about["data"] == json.loads((synthetic / "meta.json").read_text())["sha256"]
+    assert about["spec"] == run.model_dump(mode="json")
+    last = history(tmp_path)[-1]
+    assert all(math.isfinite(float(last[name])) for name in ("log_loss", "test_loss", "test_log_loss"))
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -81,6 +87,19 @@ def test_a_killed_run_continues_to_bit_identical_weights(synthetic, make_run, tm
         [{k: v for k, v in r.items() if k not in timing} for r in history(tmp_path / n)] for n in ("whole", "broken")
     ]
     assert strip[0] == strip[1]
+    about = json.loads((tmp_path / "broken/run.json").read_text())
+    assert about["code_of_attempts"] == [about["code"]["fingerprint"]] * 2
+
+
+def test_what_is_evaluated_does_not_change_the_training(synthetic, make_run, tmp_path):
+    kept = {}
+    for name in ("student", "teacher"):
+        pretrain.pretrain(make_run("dino", objective={"evaluate": name}), 1, synthetic, tmp_path / name, CPU)
+        kept[name] = load_file(tmp_path / name / "encoder.safetensors")
+    losses = [[row["loss"] for row in history(tmp_path / name)] for name in kept]
+    assert losses[0] == losses[1]
+    assert kept["student"].keys() == kept["teacher"].keys()
+    assert not torch.equal(kept["student"]["conv1.weight"], kept["teacher"]["conv1.weight"])
 
 
 def test_a_torn_checkpoint_falls_back_to_the_one_before(synthetic, make_run, tmp_path, monkeypatch, caplog):
@@ -180,6 +199,9 @@ def test_features_are_the_clean_images_in_eval_mode(synthetic, make_run, tmp_pat
     pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
     featurize(run, tmp_path / "encoder.safetensors", synthetic, tmp_path / "features.npy", CPU)
     features = np.load(tmp_path / "features.npy")
+    about = json.loads((tmp_path / "features.json").read_text())
+    assert (about["run"], about["precision"]) == (run_id(run), "32") and about["seconds"] > 0
+    assert about["code"] == fingerprint.current("featurize")
     arrays = read(synthetic)
     assert features.shape == (96, 64) and features.dtype == np.float16
     encoder = encoders.build(run.encoder, 16).eval()
@@ -234,7 +256,7 @@ def test_history_names_the_first_bad_term_by_step():
     kept.add({"loss": torch.tensor(1.0), "H_M": torch.tensor(2.0)})
     kept.add({"loss": torch.tensor(1.0), "H_M": torch.tensor(math.inf)})
     with pytest.raises(UserError, match="H_M is inf at step 101"):
-        kept.end_epoch(0, 0.1, 64, {})
+        kept.end_epoch(0, 0.1, 64)
 
 
 def test_history_averages_an_epoch_and_tells_the_time_left():
@@ -242,8 +264,8 @@ def test_history_averages_an_epoch_and_tells_the_time_left():
     kept.start_epoch(step=0)
     for value in (1.0, 2.0, 6.0):
         kept.add({"loss": torch.tensor(value), "online_acc": torch.tensor(0.5)})
-    row = kept.end_epoch(0, 0.1, 64, {"test_loss": 3.0})
-    assert (row["loss"], row["lr"], row["test_loss"]) == (3.0, 0.1, 3.0)
+    row = kept.end_epoch(0, 0.1, 64)
+    assert (row["loss"], row["lr"]) == (3.0, 0.1)
     assert "epoch 1/3  loss 3.0000  online accuracy 50.0 %" in kept.line(3) and "ETA 0:00:0" in kept.line(3)
 
 

@@ -12,12 +12,13 @@ from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional as F
 
+from issl import fingerprint
 from issl.config import Execution
 from issl.data.arrays import Content, write
 from issl.draws import epoch_order, generator
 from issl.errors import UserError
 from issl.probe import fit_and_score, hold_out, probe, stratified
-from issl.spec import ProbeGrid, ProbeSpec, Synthetic
+from issl.spec import ProbeGrid, ProbeSpec, Synthetic, grid_id
 
 CPU = Execution(device="cpu")
 
@@ -177,6 +178,10 @@ def test_scores_have_a_row_for_each_probe_and_a_held_out_accuracy_where_there_is
     assert rows[1e-6, 0.2]["holdout_acc"] == "" and rows[1e-6, 0.2]["n_labels"] == "40"
     assert all(0 < float(rows[decay, 1.0]["holdout_acc"]) <= 1 for decay in (1e-4, 1e-1))
     assert all(0.25 < float(row["test_acc"]) <= 1 for row in rows.values())
+    assert {row["n_test"] for row in rows.values()} == {"2000"}
+    about = json.loads((prepared / "scores.json").read_text())
+    assert (about["grid"], about["seed"]) == (grid_id(grid), 1)
+    assert about["spec"] == grid.model_dump(mode="json") and about["code"] == fingerprint.current("probe")
 
 
 def test_a_probe_does_not_depend_on_the_others_of_its_grid(prepared):

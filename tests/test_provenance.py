@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import issl
-from issl import provenance
+from issl import fingerprint, provenance
 from issl.provenance import git_state
 
 
@@ -84,12 +84,13 @@ def test_without_git_there_is_no_commit(repository, monkeypatch, tmp_path):
 
 def test_it_says_versions_host_and_time():
     before = datetime.now(UTC).replace(microsecond=0)
-    about = provenance.describe()
+    about = provenance.describe("pretrain")
     assert about["versions"]["python"] == platform.python_version()
     for package in ("torch", "torchvision", "pytorch-lightning", "numpy"):
         assert about["versions"][package] == metadata.version(package)
     assert about["host"] == platform.node()
-    assert before <= datetime.fromisoformat(about["finished"]) <= datetime.now(UTC)
+    assert before <= datetime.fromisoformat(about["started"]) <= datetime.now(UTC)
+    assert about["code"]["modules"].keys() == fingerprint.modules("pretrain").keys()
     assert json.loads(json.dumps(about)) == about
 
 
@@ -100,7 +101,7 @@ def test_the_version_of_this_project_is_known_where_it_is_not_installed(monkeypa
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", nothing_installed)
-    versions = provenance.describe()["versions"]
+    versions = provenance.describe("pretrain")["versions"]
     assert versions["issl"] == issl.__version__
     assert versions["torchvision"] is None
 

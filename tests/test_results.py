@@ -7,15 +7,16 @@ import pandas as pd
 import pytest
 
 from issl import figures, tables
-from issl.config import Lines, Table
+from issl.config import Lines, Published, Scatter, Table
 from issl.errors import UserError
-from issl.results import aggregate, chosen, over_seeds
+from issl.results import aggregate, chosen, over_seeds, points
 
 
 def scores(*rows):
     """Tidy results of one run a row label: (row, seed, weight decay, test, held out)."""
     frame = pd.DataFrame(rows, columns=["row", "seed", "weight_decay", "test_acc", "holdout_acc"])
-    return frame.assign(method=frame["row"], dim=512, n_labels=100, probe="linear", fraction=1.0, probe_epochs=100)
+    facts = {"dim": 512, "n_labels": 100, "n_test": 100, "probe": "linear", "fraction": 1.0, "probe_epochs": 100}
+    return frame.assign(method=frame["row"], family="linear", run=frame["row"], grid="g", log_loss=1.0, **facts)
 
 
 RESULTS = scores(
@@ -72,56 +73,99 @@ def test_results_that_differ_in_more_than_the_seed_are_not_averaged():
         over_seeds(chosen(RESULTS), ["dim"])
 
 
-def test_aggregate_joins_what_is_known_of_a_run_with_its_scores(tmp_path):
+def test_aggregate_joins_what_is_known_of_a_run_with_its_scores(tmp_path, history):
     path = tmp_path / "scores.csv"
     path.write_text(
         "probe,weight_decay,fraction,n_labels,probe_epochs,test_acc,holdout_acc\nlinear,1e-06,1.0,9,1,0.5,\n"
     )
-    table = aggregate([{"row": "+ dim.", "seed": 1}, {"row": "+ dim.", "seed": 2}], [path, path])
+    table = aggregate([{"row": "+ dim.", "seed": 1}, {"row": "+ dim.", "seed": 2}], [path, path], [history, history])
     assert table[["row", "seed", "test_acc"]].values.tolist() == [["+ dim.", 1, 0.5], ["+ dim.", 2, 0.5]]
 
 
+@pytest.fixture
+def history(tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,loss,test_log_loss\n0,3.0,2.5\n1,2.0,\n2,1.0,1.5\n")
+    return path
+
+
+def test_the_log_loss_of_a_run_is_that_of_its_last_epoch(tmp_path, history):
+    path = tmp_path / "scores.csv"
+    path.write_text("probe,test_acc\nlinear,0.5\nmlp,0.6\n")
+    assert aggregate([{"row": "A"}], [path], [history])["log_loss"].tolist() == [1.5, 1.5]
+    history.write_text("epoch,loss\n0,3.0\n")  # a method without one
+    assert aggregate([{"row": "A"}], [path], [history])["log_loss"].isna().all()
+
+
+def test_nothing_to_aggregate_is_said():
+    with pytest.raises(UserError, match="no result of this experiment is there yet"):
+        aggregate([], [], [])
+
+
 @pytest.mark.parametrize("content", ["probe,test_acc\nlinear,\n", "probe,test_acc\n", "probe\nlinear\n"])
-def test_a_score_file_without_its_metric_is_named(tmp_path, content):
+def test_a_score_file_without_its_metric_is_named(tmp_path, history, content):
     path = tmp_path / "scores.csv"
     path.write_text(content)
     with pytest.raises(UserError, match=r"scores\.csv: no test accuracy"):
-        aggregate([{"row": "A", "seed": 1}], [path])
+        aggregate([{"row": "A", "seed": 1}], [path], [history])
 
 
 # --- tables ---
 
-TABLE = Table(caption="A 100 % table.", published={"A": 45.2})
+TABLE = Table(caption="A 100 % table.")
+PUBLISHED = Published(source="a paper", precision=0.05, values={"A": 45.2})
 
 
 def test_markdown_table():
-    text = tables.markdown(tables.lines(RESULTS, TABLE), TABLE)
+    text = tables.markdown(tables.grid(RESULTS, TABLE, PUBLISHED), TABLE.caption)
     assert "**A 100 % table.**" in text
-    assert "| A | 45.2 | 43.5 ± 1.5 | 40.5 ± 0.5 | 2 |" in text
-    assert "| B | – | 61.0 ± 1.0 | 61.0 ± 1.0 | 2 |" in text
+    assert "| A | 45.2 | 43.5 ± 1.5 | 40.5 ± 0.5 | 3.0 | 2 |" in text
+    assert "| B | – | 61.0 ± 1.0 | 61.0 ± 1.0 | 0.0 | 2 |" in text
 
 
-def test_without_published_numbers_there_is_no_such_column():
-    table = Table(caption="On synthetic images.")
-    text = tables.markdown(tables.lines(RESULTS, table), table)
-    assert "published" not in text and "| A | 43.5 ± 1.5 | 40.5 ± 0.5 | 2 |" in text
-    assert "{lrrr}" in tables.latex(tables.lines(RESULTS, table), table)
+@pytest.mark.parametrize("published", [None, Published(source="not available")])
+def test_without_published_numbers_there_is_no_such_column(published):
+    grid = tables.grid(RESULTS, TABLE, published)
+    text = tables.markdown(grid)
+    assert "published" not in text and "| A | 43.5 ± 1.5 | 40.5 ± 0.5 | 3.0 | 2 |" in text
+    assert "{lrrrr}" in tables.latex(grid, TABLE.caption)
 
 
 def test_a_single_seed_has_no_error():
-    assert tables.lines(RESULTS[RESULTS["seed"] == 1], TABLE)[0].reproduced == "45.0"
+    assert tables.grid(RESULTS[RESULTS["seed"] == 1], TABLE, None).rows[0] == ("A", "45.0", "40.0", "5.0", "1")
+
+
+def test_a_table_can_have_columns_for_parts_of_the_labels():
+    few = RESULTS[RESULTS["row"] == "A"].assign(fraction=0.02, test_acc=0.1)
+    published = Published(source="a paper", precision=0.05, values={"A": {0.02: 9.9}})
+    grid = tables.grid(pd.concat([RESULTS, few]), Table(caption="", columns="fraction"), published)
+    assert grid.header[1::5] == ("100 % of labels, published", "2 % of labels, published")
+    assert grid.rows[0] == (
+        "A",
+        "–",
+        "43.5 ± 1.5",
+        "40.5 ± 0.5",
+        "3.0",
+        "2",
+        "9.9",
+        "10.0 ± 0.0",
+        "10.0 ± 0.0",
+        "0.0",
+        "2",
+    )
+    assert grid.rows[1][6:] == ("–",) * 5
 
 
 def test_latex_escapes_what_latex_reads():
-    rows = [tables.Line("50 % & _x_", "–", "1.0 ± 0.1", "1.0", "1")]
-    text = tables.latex(rows, TABLE)
+    grid = tables.Grid(("",) * 5, [("50 % & _x_", "–", "1.0 ± 0.1", "1.0", "1")])
+    text = tables.latex(grid, "A 100 % table.")
     assert r"50 \% \& \_x\_ & -- & 1.0 $\pm$ 0.1 & 1.0 & 1 \\" in text
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
 
 
 # --- figures ---
 
-LINES = Lines(x="dim", hue="method", xscale="log2", xlabel="dim.")
+LINES = Lines(kind="lines", x="dim", hue="method", xscale="log2", xlabel="dim.")
 
 
 @pytest.fixture
@@ -156,6 +200,37 @@ def test_lines_differ_in_colour_dash_and_marker(curve):
     axes = figures.draw(curve, LINES).axes[0]
     looks = [(c[0].get_color(), c[0].get_linestyle(), c[0].get_marker()) for c in axes.containers]
     assert all(len({look[i] for look in looks}) == 2 for i in range(3))
+
+
+def test_the_other_choice_is_a_faint_line_where_it_differs(curve):
+    axes = figures.draw(curve, LINES).axes[0]
+    assert not [line for line in axes.lines if line.get_alpha()] and len(axes.get_legend().get_texts()) == 2
+    worse = curve.assign(weight_decay=1e-4, test_acc=curve["test_acc"] - 0.1, holdout_acc=0.9)
+    both = pd.concat([curve.assign(holdout_acc=0.1), worse])
+    axes = figures.draw(both, LINES).axes[0]
+    faint = [line for line in axes.lines if line.get_alpha() == 0.6]
+    assert faint[0].get_ydata() == pytest.approx([0.33, 0.34, 0.35, 0.36])
+    assert axes.get_legend().get_texts()[-1].get_text() == "chosen on held-out"
+
+
+SCATTER = Scatter(kind="scatter", x="log_loss", hue="method", xlabel="log loss")
+
+
+def test_a_scatter_has_a_point_a_run_and_seed_with_the_probes_of_the_methods_own_family():
+    other = RESULTS.assign(probe="mlp", test_acc=0.9)
+    few = RESULTS.assign(fraction=0.1, test_acc=0.9)
+    again = RESULTS.assign(grid="later", row="another experiment", test_acc=0.9)
+    results = pd.concat([RESULTS, other, few, again])
+    assert points(results, SCATTER)["published"].tolist() == [0.45, 0.42, 0.60, 0.62]
+    axes = figures.draw(results, SCATTER).axes[0]
+    assert [len(line.get_xdata()) for line in axes.lines] == [2, 2]
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 2
+
+
+def test_a_scatter_names_the_run_that_has_no_log_loss():
+    lacking = RESULTS.assign(log_loss=[1.0] * 4 + [None] * 4)
+    with pytest.raises(UserError, match=r"run B: its history\.csv has no test_log_loss"):
+        figures.draw(lacking, SCATTER)
 
 
 def test_saved_figures_are_vector_and_raster_and_reproducible(curve, tmp_path):

@@ -78,6 +78,7 @@ def test_defaults_are_those_of_the_released_code_and_frozen():
         "ema_schedule": "full_period",
         "teacher_projector": "independent",
         "normalize": "before_bottleneck",
+        "evaluate": "student",
         "freeze_last_layer_epochs": 1,
         "hidden": 1024,
         "bottleneck": 256,

@@ -47,16 +47,22 @@ def fresh(tmp_path_factory):
 
 
 def jobs(runs, **last):
-    return {"prepare": 1, "pretrain": runs, "featurize": runs, "probe": runs, "aggregate": 1, **last}
+    return {"prepare": 1, "pretrain": runs, "featurize": runs, "probe": runs, "aggregate": 1} | last
 
 
 TARGETS = {
     "table1_contrastive.md": jobs(5, plot_table=1),
     "table1_contrastive.tex": jobs(5, plot_table=1),
     "table1_contrastive.csv": jobs(5),
-    "table1_distillation.md": jobs(5, plot_table=1),
-    "table1_distillation.tex": jobs(5, plot_table=1),
-    "table1_distillation.csv": jobs(5),
+    "table1_distillation.md": jobs(6, plot_table=1),
+    "table1_distillation.tex": jobs(6, plot_table=1),
+    "table1_distillation.csv": jobs(6),
+    "table2_mlp.md": jobs(2, plot_table=1),
+    "table2_mlp.html": jobs(2, plot_table=1),
+    "fig7b.pdf": jobs(22, plot=1, probe=23),
+    "reproduction.md": jobs(22, probe=23, aggregate=6, compare=1),
+    "reproduction.json": jobs(22, probe=23, aggregate=6, compare=1),
+    "training.html": {"prepare": 1, "pretrain": 22, "curves": 1},
     "fig7a.pdf": jobs(3, plot=1),
     "fig7a.png": jobs(3, plot=1),
     "fig7a.csv": jobs(3),
@@ -75,14 +81,18 @@ def test_each_target_plans_its_own_runs_and_no_more(fresh, root, target):
 @pytest.mark.parametrize("preset", ["all", "small", "tiny"])
 def test_all_targets_together_share_what_is_the_same(fresh, preset):
     assert planned(fresh, preset) == {
-        **{"prepare": 1, "pretrain": 20, "featurize": 20, "probe": 20},
-        **{"aggregate": 4, "plot": 2, "plot_table": 2, preset: 1},
+        **{"prepare": 1, "pretrain": 22, "featurize": 22, "probe": 23, "aggregate": 6},
+        **{"plot": 3, "plot_table": 3, "compare": 1, "curves": 1, preset: 1},
     }
 
 
 def test_three_seeds_triple_the_training_but_not_the_data(fresh):
     plan = planned(fresh, "--config", "seeds=[1,2,3]")
-    assert (plan["prepare"], plan["pretrain"], plan["probe"], plan["aggregate"]) == (1, 60, 60, 4)
+    assert (plan["prepare"], plan["pretrain"], plan["probe"], plan["aggregate"]) == (1, 66, 69, 6)
+
+
+def test_showing_only_what_exists_trains_nothing(fresh):
+    assert planned(fresh, "results/reproduction.md", "--config", "existing_only=true") == {"compare": 1}
 
 
 def test_the_words_of_the_readme(fresh):
@@ -128,11 +138,16 @@ NANO = {
         "table1_contrastive": {
             "rows": {"+ epochs": None, "+ aug.": None, "+ dim.": None},
             "probes": [{"weight_decay": [1e-4, 1e-6], "epochs": 2}],
-            "table": {"published": {"+ dim.": None, "+ epochs": None, "+ aug.": None}},
+            "claims": {f"{what} helps": None for what in ("a larger dimension", "longer training")}
+            | {"stronger augmentations help": None},
         },
         "table1_distillation": None,
+        "table2_mlp": None,
         "fig7a": None,
+        "fig7b": {"claims": {"a lower log loss goes with a higher accuracy, DISSL": None}},
         "fig7c": {
+            "claims": {f"{what}, MLP": None for what in ("accuracy rises with the dimension", "and saturates")}
+            | {"an MLP probe needs less dimension": None},
             "base": {"with": []},
             "grid": {"method": ["cissl"], "encoder.dim": [16, 64]},
             "probes": [{"weight_decay": [1e-4, 1e-6], "epochs": 2}],
@@ -188,38 +203,47 @@ def stages(n, **last):
     return {"pretrain": n, "featurize": n, "probe": n, **last, "tiny": 1}
 
 
-BOTH = {"aggregate": 2, "plot": 1, "plot_table": 1}
-ONLY_FIGURE = {"aggregate": 1, "plot": 1}
+# Every run stands in fig7b, in the comparison and among the training curves as well.
+ALL_RESULTS = {"aggregate": 3, "plot": 2, "plot_table": 1, "compare": 1, "curves": 1}
+ONLY_FIGURE = {"aggregate": 2, "plot": 2, "compare": 1}
 
 EDITS = {
     "nothing": ((), None, {}),
     "a further dimension": (
         *(("experiments", "fig7c", "grid", "encoder.dim"), [16, 64, 128]),
-        stages(1, **ONLY_FIGURE),
+        stages(1, **ONLY_FIGURE, curves=1),
     ),
     "another weight decay": (
         *(("experiments", "fig7c", "probes"), [{"weight_decay": [1e-4, 1e-5], "epochs": 2}]),
         {"featurize": 2, "probe": 2, **ONLY_FIGURE, "tiny": 1},
     ),
-    "the style of a figure": (("experiments", "fig7c", "figure", "ylabel"), "Top-1", {"plot": 1, "tiny": 1}),
+    "the style of a figure": (
+        *(("experiments", "fig7c", "figure", "ylabel"), "Top-1"),
+        {"plot": 1, "compare": 1, "tiny": 1},
+    ),
     "the caption of a table": (
         *(("experiments", "table1_contrastive", "table", "caption"), "Another."),
-        {"plot_table": 1, "tiny": 1},
+        {"plot_table": 1, "compare": 1, "tiny": 1},
     ),
-    "a published number, which this preset does not show": (
-        *(("experiments", "table1_contrastive", "table", "published", "SimCLR"), 1.0),
-        {},
+    "a published number": (
+        *(("experiments", "table1_contrastive", "published", "values", "SimCLR"), 1.0),
+        {"compare": 1, "tiny": 1},
     ),
+    "a claim": (
+        *(("experiments", "table1_contrastive", "claims", "no, SimCLR is"), {"better": "SimCLR", "than": "CISSL"}),
+        {"compare": 1, "tiny": 1},
+    ),
+    "the level of a test": (("comparison",), {"significance": 0.01}, {"compare": 1, "tiny": 1}),
     "W&B": (("execution", "wandb"), {"mode": "offline"}, {}),
     "how often to look at the test split": (("execution", "validate_every"), 1, {}),
     "resources": (("hardware", "pretrain", "minutes"), 99, {}),
-    "a second seed": (("seeds",), [1, 2], stages(4, **BOTH)),
+    "a second seed": (("seeds",), [1, 2], stages(4, **ALL_RESULTS)),
     "a setting of one method": (
         *(("methods", "simclr", "objective", "temperature"), 0.1),
-        stages(1, aggregate=1, plot_table=1),
+        stages(1, **ALL_RESULTS | {"aggregate": 2, "plot": 1}),
     ),
-    "a setting of all runs": (("defaults", "optim", "lr"), 0.001, stages(4, **BOTH)),
-    "the data": (("data", "synthetic", "seed"), 1, {"prepare": 1, **stages(4, **BOTH)}),
+    "a setting of all runs": (("defaults", "optim", "lr"), 0.001, stages(4, **ALL_RESULTS)),
+    "the data": (("data", "synthetic", "seed"), 1, {"prepare": 1, **stages(4, **ALL_RESULTS)}),
     "an experiment that this preset lacks": (("patches", "aug"), {"augment": {"strength": 1.5}}, {}),
 }  # fmt: skip
 
@@ -235,7 +259,12 @@ def test_an_edit_plans_what_depends_on_it_and_nothing_else(finished, config, nam
 
 def test_everything_asked_for_is_there(finished):
     found = {path.name for path in (finished / "results/tiny").iterdir() if path.is_file()}
-    assert found == {"fig7c.pdf", "fig7c.png", "fig7c.csv"} | {f"table1_contrastive.{e}" for e in ("md", "tex", "csv")}
+    assert found == {
+        *(f"{figure}.{ending}" for figure in ("fig7b", "fig7c") for ending in ("pdf", "png", "csv")),
+        *(f"table1_contrastive.{ending}" for ending in ("md", "tex", "html", "csv")),
+        *(f"reproduction.{ending}" for ending in ("md", "json", "html")),
+        "training.html",
+    }
 
 
 def test_tidy_results_have_a_row_for_each_run_seed_and_probe(finished):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from issl import fingerprint
 from issl.errors import UserError, nearest
 from issl.spec import DataSpec
 
@@ -84,7 +85,7 @@ def write(folder: str | Path, content: Content, spec: DataSpec, threads: int = 1
     The files appear together, or not at all: an error leaves nothing behind but what stood there before. The result
     does not depend on `threads`. Raises UserError where the folder cannot be written, and whatever the reader raises.
     """
-    folder = Path(folder)
+    folder, code = Path(folder), fingerprint.current("prepare")  # asked at the start: files may change meanwhile
     shape = (len(content.labels), content.image_size, content.image_size, 3)
     _make_room(folder, int(np.prod(shape)))
     with _all_or_nothing(folder) as part:
@@ -105,6 +106,7 @@ def write(folder: str | Path, content: Content, spec: DataSpec, threads: int = 1
             "image_size": content.image_size,
             "sha256": {"images": digest.hexdigest(), "labels": _sha256(labels)},
             "source": content.source,
+            "code": code,
         }
         part[META].write_text(json.dumps(meta, indent=2) + "\n")
 

@@ -37,10 +37,15 @@ class Objective(nn.Module):
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
         """Scores the representations of two views of B images; row i and row B + i show the same image.
 
-        z (2B, dim): representations; views (2B, 3, H, W): the images they stand for.
+        z (2B, dim): representations; views (2B, 3, H, W): the images they stand for. Among the logs, `log_loss` is the
+        cross-entropy in nats of predicting an equivalence class from z: the part of the loss that methods share.
         Raises ValueError if the number of rows is odd.
         """
         raise NotImplementedError
+
+    def evaluated(self, encoder: nn.Module) -> nn.Module:
+        """The encoder that is the result of pretraining: the trained one, or a teacher of the same shape."""
+        return encoder
 
     def after_step(self, encoder: nn.Module, clock: Clock) -> None:
         """Called after the optimiser's step, with the clock of the batch it used; most methods have nothing to do."""

@@ -77,4 +77,5 @@ def other_view(logits: Tensor) -> Tensor:
 def information(loss: Tensor, candidates: int) -> Terms:
     """Logs the bound on the information I[Z; M] = H[M] - H[M|Z] in nats, the entropy being that of a uniform choice."""
     entropy = loss.detach().new_full((), math.log(candidates))
-    return Terms(loss, {"hat_H_m": entropy, "I_q_zm": entropy - loss.detach()})
+    log_loss = loss.detach()
+    return Terms(loss, {"log_loss": log_loss, "hat_H_m": entropy, "I_q_zm": entropy - log_loss})

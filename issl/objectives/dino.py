@@ -56,7 +56,7 @@ class DINO(Objective):
         loss = (cross_entropy(t2, log_s1) + cross_entropy(t1, log_s2)) / 2
         with torch.no_grad():
             uncertainty = (cross_entropy(t1, log_t1) + cross_entropy(t2, log_t2)) / 2
-        return Terms(loss, {"CE_distill_aug": loss.detach(), "H_Mlz": uncertainty})
+        return Terms(loss, {"log_loss": loss.detach(), "H_Mlz": uncertainty})
 
     def _targets(self, logits: Tensor, temperature: float) -> Tensor:
         """Log-probabilities of the teacher for a view, (B, C) -> (B, C); in train mode, then moves the centre."""
@@ -68,6 +68,9 @@ class DINO(Objective):
     def temperature(self, epoch: int) -> float:
         """The teacher's temperature: rises linearly during the warm-up epochs, then stays."""
         return self.warmup[epoch] if epoch < len(self.warmup) else self.objective.teacher_temperature
+
+    def evaluated(self, encoder: nn.Module) -> nn.Module:
+        return self.teacher_encoder if self.objective.evaluate == "teacher" else encoder
 
     @torch.no_grad()
     def after_step(self, encoder: nn.Module, clock: Clock) -> None:

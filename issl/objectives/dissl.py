@@ -51,11 +51,11 @@ class DISSL(Objective):
             uncertainty = cross_entropy(t, log_t)
             same_view = cross_entropy(t, log_s)
             logs = {
+                "log_loss": distillation.detach(),
                 "H_M": maximality.detach(),
                 "H_Mlz": uncertainty,
                 "KL_invariance": invariance.detach() - uncertainty,
                 "KL_distillation": same_view - uncertainty,
-                "CE_distill_aug": distillation.detach(),
             }
         return Terms(loss, logs)
 

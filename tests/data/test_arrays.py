@@ -8,7 +8,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from issl import data
+from issl import data, fingerprint
 from issl.data import arrays
 from issl.data.arrays import Content
 from issl.errors import UserError
@@ -63,6 +63,7 @@ def test_meta_tells_the_spec_and_the_fingerprints(tmp_path):
             "labels": hashlib.sha256(np.load(tmp_path / "labels.npy").tobytes()).hexdigest(),
         },
         "source": {"archive": "x"},
+        "code": fingerprint.current("prepare"),
     }
 
 

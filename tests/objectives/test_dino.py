@@ -68,7 +68,7 @@ def test_two_steps_against_loops(normalize):
         second, uncertainty2 = half_loss(s[B:], t[:B], center, temperature)
         center = 0.9 * center + 0.1 * t[:B].mean(0)
         assert loss.item() == pytest.approx((first + second) / 2, rel=1e-10)
-        assert logs["CE_distill_aug"].item() == loss.item()
+        assert logs["log_loss"].item() == loss.item()
         assert logs["H_Mlz"].item() == pytest.approx((uncertainty1 + uncertainty2) / 2, rel=1e-10)
         np.testing.assert_allclose(objective.center.numpy()[0], center, rtol=1e-10)
 
@@ -149,6 +149,13 @@ def test_teacher_encoder_starts_as_a_copy_of_its_own():
     torch.testing.assert_close(objective.teacher_encoder.state_dict(), student.state_dict())
     nn.init.zeros_(student[1].weight)
     assert objective.teacher_encoder[1].weight.any()
+
+
+def test_the_student_is_the_result_unless_the_teacher_is_asked_for():
+    student = encoder().double()
+    assert dino(student).evaluated(student) is student
+    official = dino(student, evaluate="teacher")
+    assert official.evaluated(student) is official.teacher_encoder
 
 
 def test_teacher_projector_initialisation():

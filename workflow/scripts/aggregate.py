@@ -1,4 +1,4 @@
-"""Scores of one experiment -> tidy results."""
+"""Scores and histories of one experiment -> tidy results."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with to_file(snakemake.log[0]):
-    results = aggregate(snakemake.params.rows, [Path(score) for score in snakemake.input])
+    scores, histories = (list(map(Path, files)) for files in (snakemake.input.scores, snakemake.input.histories))
+    results = aggregate(snakemake.params.rows, scores, histories)
     with whole(snakemake.output[0]) as temporary:
         results.to_csv(temporary, index=False)

@@ -1,19 +1,25 @@
-"""Tidy results -> table, as Markdown and LaTeX."""
+"""Tidy results -> table, as Markdown, LaTeX and a page."""
 
+import json
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from issl.config import Table
+from issl.config import Published, Table
 from issl.files import write_text
 from issl.logs import to_file
-from issl.tables import latex, lines, markdown
+from issl.pages import html
+from issl.tables import grid, latex, markdown
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with to_file(snakemake.log[0]):
-    table = Table.model_validate_json(snakemake.params.table)
-    rows = lines(pd.read_csv(snakemake.input[0]), table)
-    write_text(snakemake.output.md, markdown(rows, table))
-    write_text(snakemake.output.tex, latex(rows, table))
+    table = Table.model_validate_json(snakemake.params.shown)
+    numbers = json.loads(snakemake.params.published)
+    published = Published.model_validate(numbers) if numbers else None
+    cells = grid(pd.read_csv(snakemake.input[0]), table, published)
+    text = markdown(cells, snakemake.params.caption)
+    write_text(snakemake.output.md, text)
+    write_text(snakemake.output.tex, latex(cells, snakemake.params.caption))
+    write_text(snakemake.output.html, html(text, snakemake.wildcards.table))

@@ -1,0 +1,79 @@
+"""Results on disk that no rule makes."""
+
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+
+def leftovers(root: Path, made: Collection[str], others: Collection[str]) -> list[str]:
+    """Files and folders below `root` that no rule makes, sorted; a folder ends in "/" and stands for all it holds.
+
+    `made` names what rules make, whether it is there yet or not; all below a name that ends in "/" is spoken for.
+    `others` are the folders of other presets. Both are relative to `root`, in posix form.
+
+    A folder is named as a whole where nothing of `made` or `others` has its place in it: no running job writes there.
+    One that cannot be read is named too. Hidden files do not count, nor do folders that hold nothing else. Links are
+    not followed, except `root` itself.
+    """
+    kept = {path.rstrip("/") for path in (*made, *others)}
+    homes = _parents(kept)
+    found: list[str] = []
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = _visible(root / folder)
+        except FileNotFoundError:  # nothing was made yet, or it went away meanwhile
+            continue
+        except OSError:
+            found.append(f"{folder or '.'}/")
+            continue
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if path in kept or (path in homes and entry.is_symlink()):  # such as a folder kept on another disk
+                continue
+            if not entry.is_dir(follow_symlinks=False):
+                found.append(path)
+            elif path in homes:
+                waiting.append(path)
+            elif _holds_files(entry.path):
+                found.append(f"{path}/")
+    return sorted(found)
+
+
+def size(root: Path, entry: str) -> int:
+    """Bytes in a file, or in all files of a folder, hidden ones too; what cannot be read, or is gone, has none."""
+    path = root / entry
+    if not entry.endswith("/"):
+        return _bytes(path)
+    return sum(_bytes(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
+
+
+def _parents(paths: Iterable[str]) -> set[str]:
+    parents = {""}
+    for path in paths:
+        while (path := path.rpartition("/")[0]) not in parents:
+            parents.add(path)
+    return parents
+
+
+def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+
+def _holds_files(folder: str) -> bool:
+    try:
+        entries = _visible(folder)
+    except FileNotFoundError:
+        return False
+    except OSError:  # who knows
+        return True
+    return any(not entry.is_dir(follow_symlinks=False) or _holds_files(entry.path) for entry in entries)
+
+
+def _bytes(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,163 @@
+"""Training curves: every column in the panel of its unit, readable when short and when long, the same bytes again."""
+
+import re
+from base64 import b64decode
+from xml.etree import ElementTree
+
+import matplotlib.colors
+import numpy as np
+import pandas as pd
+import pytest
+
+from issl import curves
+from issl.errors import UserError
+
+DISSL = pd.DataFrame(
+    {
+        "epoch": [0, 1, 2],
+        "lr": [0.0, 0.002, 0.001],
+        "loss": [3.0, 2.0, 1.0],
+        "log_loss": [2.5, 1.5, 0.5],
+        "H_M": [6.0, 6.1, 6.2],
+        "KL_invariance": [0.3, 0.2, 0.1],
+        "cosine_pos": [0.1, 0.2, 0.3],
+        "cosine_neg": [0.3, 0.2, 0.1],
+        "dist_to_etf": [1.2, 1.0, 0.8],
+        "online_loss": [4.0, 3.0, 2.0],
+        "online_acc": [0.1, 0.2, 0.3],
+        "seconds": [2.0, 1.0, 1.0],
+        "images_per_second": [500.0, 1000.0, 1000.0],
+        "test_loss": [np.nan, 2.1, 1.1],
+        "test_H_M": [np.nan, 5.9, 6.0],
+        "test_online_acc": [np.nan, 0.15, 0.25],
+    }
+)
+
+
+def panels(history):
+    return {axes.get_title(loc="left"): axes for axes in curves.draw(history, "a run").axes}
+
+
+def values(axes):
+    """Of each line or set of points, in the order drawn: epochs and heights."""
+    return [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines]
+
+
+def test_every_column_stands_in_the_panel_of_its_unit():
+    shown = panels(DISSL)
+    assert list(shown) == [
+        "Loss (nats)",
+        "Terms of the method (nats)",
+        "Divergences (nats)",
+        "Online accuracy (%)",
+        "Online loss (nats)",
+        "Geometry",
+        "Learning rate",
+        "Images per second",
+    ]
+    names = [text.get_text() for text in shown["Terms of the method (nats)"].get_legend().get_texts()]
+    assert names == ["log_loss", "H_M"]
+    names = [text.get_text() for text in shown["Geometry"].get_legend().get_texts()]
+    assert names == ["cosine_pos", "cosine_neg", "dist_to_etf"]
+    assert values(shown["Divergences (nats)"]) == [([0, 1, 2], [0.3, 0.2, 0.1])]
+    assert values(shown["Learning rate"]) == [([0, 1, 2], [0.0, 0.002, 0.001])]
+
+
+def test_the_test_split_is_points_at_the_epochs_that_looked_at_it():
+    loss = panels(DISSL)["Loss (nats)"]
+    assert values(loss) == [([0, 1, 2], [3.0, 2.0, 1.0]), ([1, 2], [2.1, 1.1])]
+    line, points = loss.lines
+    assert line.get_linestyle() == "-" and points.get_linestyle() == "None"
+    assert points.get_marker() == "o"
+
+
+def test_accuracies_are_in_per_cent():
+    (_, train), (_, test) = values(panels(DISSL)["Online accuracy (%)"])
+    assert train == pytest.approx([10, 20, 30]) and test == pytest.approx([15, 25])
+
+
+def test_a_term_and_its_test_value_share_a_colour_and_terms_do_not():
+    log_loss, h_m, test_h_m = panels(DISSL)["Terms of the method (nats)"].lines
+    colors = [matplotlib.colors.to_hex(line.get_color()) for line in (log_loss, h_m, test_h_m)]
+    assert colors[1] == colors[2] != colors[0]
+
+
+def test_a_ninth_term_repeats_a_colour_but_not_its_dash():
+    history = DISSL[["epoch", "loss"]].assign(**{f"term_{n}": DISSL["loss"] + n for n in range(9)})
+    lines = panels(history)["Terms of the method (nats)"].lines
+    looks = [(line.get_color(), line.get_linestyle(), line.is_dashed()) for line in lines]
+    assert len(set(looks)) == 9
+    assert looks[0][0] == looks[8][0]
+
+
+def test_absent_columns_leave_their_panel_out():
+    shown = panels(DISSL[["epoch", "loss", "online_acc"]])
+    assert list(shown) == ["Loss (nats)", "Online accuracy (%)"]
+
+
+def test_a_column_known_of_the_test_split_alone_is_shown():
+    history = DISSL[["epoch", "loss", "test_H_M"]]
+    assert values(panels(history)["Terms of the method (nats)"]) == [([1, 2], [5.9, 6.0])]
+
+
+def test_lines_and_points_are_explained_only_where_there_are_points():
+    assert [text.get_text() for text in curves.draw(DISSL, "").legends[0].get_texts()] == ["training", "test split"]
+    assert not curves.draw(DISSL[["epoch", "loss"]], "").legends
+
+
+@pytest.mark.parametrize(("epochs", "marked"), [(1, True), (2, True), (19, True), (20, False), (1000, False)])
+def test_few_epochs_have_markers_and_many_keep_every_value(epochs, marked):
+    history = pd.DataFrame({"epoch": range(epochs), "loss": np.linspace(2, 1, epochs)})
+    (line,) = panels(history)["Loss (nats)"].lines
+    assert len(line.get_xdata()) == epochs
+    assert (line.get_marker() not in ("", "None")) == marked
+
+
+def test_epochs_have_whole_numbers_and_rates_start_at_zero():
+    for epochs in (1, 2, 3):
+        shown = panels(DISSL[:epochs])
+        assert all(tick == int(tick) for axes in shown.values() for tick in axes.get_xticks())
+        bottom, top = shown["Images per second"].get_ylim()
+        assert bottom == 0 and top > DISSL["images_per_second"][:epochs].max()
+
+
+def test_the_page_is_self_contained_and_reproducible():
+    name = "dissl <1> & $seed$"
+    page = curves.page({name: DISSL, "simclr": DISSL})
+    assert page == curves.page({name: DISSL, "simclr": DISSL})
+    assert '<a href="#dissl &lt;1&gt; &amp; $seed$">' in page and "<1>" not in page
+    pictures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', page)
+    assert len(pictures) == page.count("src=") == 2
+    root = ElementTree.fromstring(b64decode(pictures[0]))
+    texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert name in texts
+    assert not list(root.iter("{http://www.w3.org/2000/svg}image"))
+    assert all(href.startswith("#") for e in root.iter() for key, href in e.items() if key.endswith("href"))
+
+
+@pytest.mark.parametrize(
+    ("history", "missing"),
+    [
+        (DISSL.drop(columns="epoch"), "no column 'epoch'$"),
+        (DISSL.drop(columns="loss"), "no column 'loss'$"),
+        (DISSL[["lr"]], "no column 'epoch' and no column 'loss'$"),
+        (DISSL[:0], "no rows$"),
+    ],
+)
+def test_a_history_that_lacks_what_curves_need_is_refused(history, missing):
+    with pytest.raises(UserError, match=f"no training curves: the history has {missing}"):
+        curves.draw(history, "a run")
+
+
+def test_the_history_of_a_real_run_is_drawn_whole(synthetic, make_run, tmp_path):
+    from issl.config import Execution
+    from issl.pretrain import pretrain
+
+    execution = Execution(device="cpu", precision="32", progress=False)
+    pretrain(make_run("dissl", optim={"epochs": 2}), 1, synthetic, tmp_path, execution)
+    history = pd.read_csv(tmp_path / "history.csv")
+    drawn = {tuple(heights) for axes in curves.draw(history, "").axes for _, heights in values(axes)}
+    in_per_cent = ("online_acc", "test_online_acc")
+    for name in history.columns.drop(["epoch", "seconds"]):
+        factor = 100 if name in in_per_cent else 1
+        assert tuple((factor * history[name]).dropna()) in drawn, name

@@ -1,0 +1,204 @@
+"""The comparison: numbers, claims and provenance of all experiments, as data and as a page."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from issl import fingerprint
+from issl.errors import UserError
+from issl.files import write_json
+from issl.reproduction import Asked, Made, compare
+from issl.reproduction_page import page
+
+EXPERIMENTS = {
+    "table1": {
+        "table": {"caption": "A table."},
+        "published": {"source": "README", "precision": 0.05, "values": {"A": 45.0, "B": 47.0, "C": 50.0}},
+        "claims": {
+            "B is better than A": {"better": "B", "than": "A"},
+            "C is better than A": {"better": "C", "than": "A"},
+        },
+    },
+    "curve": {
+        "figure": {"kind": "lines", "x": "dim", "hue": "method", "xlabel": "dim."},
+        "published": {"source": "figure", "precision": 0.1, "values": {"A": {128: 40.0, 512: 46.0}}},
+        "claims": {"accuracy rises": {"rises": "A"}},
+    },
+    "cloud": {
+        "figure": {"kind": "scatter", "x": "log_loss", "hue": "method", "xlabel": "loss"},
+        "published": {"source": "figure 7b; not available here"},
+        "claims": {"lower is better": {"falls": "A"}},
+    },
+    "elsewhere": {
+        "not_run": "no weights here",
+        "published": {"source": "hub", "precision": 0.05, "values": {"resnet": {"top-1": 66.9}}},
+    },
+}
+
+
+def asked(preset="paper"):
+    return Asked.model_validate({"preset": preset, "experiments": EXPERIMENTS, "comparison": {}})
+
+
+def tidy(*rows):
+    """(row, dim, test accuracy, held-out accuracy) with two weight decays a row: the other is worse on test."""
+    both = [
+        (row, dim, decay, acc - 0.01 * turn, held - 0.1 * turn)
+        for row, dim, acc, held in rows
+        for turn, decay in enumerate((1e-4, 1e-5))
+    ]
+    frame = pd.DataFrame(both, columns=["row", "dim", "weight_decay", "test_acc", "holdout_acc"])
+    facts = {"seed": 1, "probe": "linear", "fraction": 1.0, "grid": "g", "n_test": 10_000}
+    return frame.assign(method=frame["row"], family="linear", run=frame["row"] + frame["dim"].astype(str), **facts)
+
+
+RESULTS = {
+    "table1": tidy(("A", 512, 0.452, 0.5), ("B", 512, 0.51, 0.5)).assign(log_loss=1.0),
+    "curve": tidy(("A", 128, 0.40, 0.5), ("A", 512, 0.46, 0.5)).assign(log_loss=1.0),
+    "cloud": tidy(*[("A", dim, acc, 0.5) for dim, acc in ((1, 0.5), (2, 0.4), (3, 0.3), (4, 0.2))]),
+}
+RESULTS["cloud"]["log_loss"] = RESULTS["cloud"]["dim"].astype(float)
+
+
+def run_json(code, run="A512", attempts=("now",)):
+    return {
+        "run": run,
+        "seed": 1,
+        "spec": {"optim": {"epochs": 3}},
+        "data": {"images": "0123456789abcdef", "labels": "f" * 16},
+        "device": "CPU, 1 threads",
+        "precision": "32",
+        "seconds": 7200.0,
+        "images_per_second": 100.4,
+        "peak_memory_gb": 1.23,
+        "test_online_acc": 0.41,
+        "git": {"commit": "a" * 40, "dirty": True},
+        "versions": {"python": "3.11.7", "torch": "2.15", "torchvision": None},
+        "code": code,
+        "code_of_attempts": list(attempts),
+    }
+
+
+def made(code=None, **changes):
+    return [Made("pretrain", "runs/A512/s1/run.json", run_json(code or fingerprint.current("pretrain"), **changes))]
+
+
+@pytest.fixture
+def report():
+    return compare(asked(), RESULTS, made(), [])
+
+
+def verdicts(report, kind, *names):
+    return {tuple(entry[name] for name in names): entry["verdict"] for entry in report[kind]}
+
+
+def test_every_published_number_has_its_verdict(report):
+    assert verdicts(report, "numbers", "experiment", "line", "column") == {
+        ("table1", "A", ""): "agrees",
+        ("table1", "B", ""): "differs",
+        ("table1", "C", ""): "not run",
+        ("curve", "A", "128"): "agrees",
+        ("curve", "A", "512"): "agrees",
+        ("elsewhere", "resnet", "top-1"): "not run",
+    }
+    assert report["counts"]["numbers"] == {"agrees": 3, "differs": 1, "not run": 2}
+
+
+def test_every_claim_has_its_verdict_on_both_accuracies(report):
+    assert verdicts(report, "claims", "claim") == {
+        ("B is better than A",): "holds",
+        ("C is better than A",): "not run",
+        ("accuracy rises",): "holds",
+        ("lower is better",): "holds",
+    }
+    first = report["claims"][0]
+    assert first["published"] == {"": 2.0}
+    assert first["published_choice"]["tests"][0]["value"] == pytest.approx(5.8)
+    assert first["honest_choice"]["verdict"] == "holds"
+
+
+def test_other_presets_test_their_claims_but_compare_no_number():
+    report = compare(asked("tiny"), RESULTS, made(), [])
+    assert set(verdicts(report, "numbers", "line").values()) == {"not comparable", "not run"}
+    assert verdicts(report, "claims", "claim")["B is better than A",] == "holds"
+    assert "**The settings are not the paper's: no number here is comparable" in page(report)
+
+
+def test_an_experiment_without_results_is_not_run():
+    report = compare(asked(), {}, [], [])
+    assert set(verdicts(report, "numbers", "experiment", "line", "column").values()) == {"not run"}
+    assert set(verdicts(report, "claims", "claim").values()) == {"not run"}
+    assert "## Runs" not in page(report)
+
+
+def test_what_has_no_published_number_is_said(report):
+    assert report["without_numbers"] == {"cloud": "figure 7b; not available here"}
+    assert report["not_run"] == {"elsewhere": "no weights here"}
+    assert "- cloud: figure 7b; not available here." in page(report)
+    assert "Not run: no weights here." in page(report)
+
+
+def test_results_that_contradict_themselves_are_refused():
+    twice = pd.concat([RESULTS["table1"], RESULTS["table1"].assign(run="other")])
+    with pytest.raises(UserError, match="several results share one place"):
+        compare(asked(), {"table1": twice}, [], [])
+
+
+def test_the_data_are_plain_json(report, tmp_path):
+    write_json(tmp_path / "reproduction.json", report)
+    text = (tmp_path / "reproduction.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["preset"] == "paper"
+
+
+def test_a_run_says_what_made_it_and_who_uses_it(report):
+    (run,) = report["runs"]
+    assert run["experiments"] == ["table1", "curve"] and run["spec"] == {"optim": {"epochs": 3}}
+    line = next(line for line in page(report).splitlines() if line.startswith("| A512"))
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        *("A512", "1", "table1, curve", "CPU, 1 threads", "32", "2", "100", "1.2", "41.0"),
+        *("aaaaaaaa*", "as now", "01234567"),
+    ]
+    assert "Versions: python 3.11.7, torch 2.15." in page(report)
+
+
+def test_code_that_changed_since_is_flagged_by_module():
+    then = fingerprint.current("pretrain")
+    other = {"fingerprint": "0", "modules": then["modules"] | {"issl.optim": "00000000", "issl.gone": "1"}}
+    report = compare(asked(), RESULTS, made(other), [])
+    assert report["changed"] == [
+        {"path": "runs/A512/s1/run.json", "stage": "pretrain", "modules": ["issl.gone", "issl.optim"]}
+    ]
+    text = page(report)
+    assert "- pretrain: issl.gone, issl.optim (1): `runs/A512/s1/run.json`" in text and "| changed since |" in text
+
+
+def test_unchanged_code_is_not_flagged(report):
+    assert report["changed"] == []
+    assert "Every result was made by the code as it is now." in page(report)
+
+
+def test_code_that_changed_between_two_attempts_of_a_run_is_flagged():
+    assert "| changed while it ran |" in page(compare(asked(), RESULTS, made(attempts=("then", "now")), []))
+
+
+def test_a_result_without_a_record_of_its_code_is_flagged():
+    report = compare(asked(), RESULTS, [Made("probe", "probes/x.json", {})], [])
+    assert report["changed"][0]["modules"] is None
+    assert "- probe: not on record (1): `probes/x.json`" in page(report)
+
+
+def test_leftovers_are_listed_and_a_long_list_is_cut():
+    report = compare(asked(), RESULTS, made(), [f"runs/old{i}/" for i in range(25)])
+    assert len(report["leftovers"]) == 25
+    assert "`runs/old19/` and 5 more" in page(report) and "old20" not in page(report)
+
+
+def test_the_page_shows_both_accuracies_and_the_gap(report):
+    """Row A: the decay that is best on test, 45.2, is also the best on held-out train; for B make it the other."""
+    text = page(report)
+    assert "| A | 45.0 | 45.2 | 45.2 | 0.0 | 1 | +0.2 | 0.65 | agrees |" in text
+    assert "| C | 50.0 | – | – | – | – | – | – | not run |" in text
+    other = RESULTS["table1"].assign(holdout_acc=lambda table: -table["holdout_acc"])
+    text = page(compare(asked(), {"table1": other}, made(), []))
+    assert "| A | 45.0 | 45.2 | 44.2 | 1.0 | 1 | +0.2 | 0.65 | agrees |" in text
