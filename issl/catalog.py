@@ -64,8 +64,9 @@ class Plan:
         """The files that `all` makes: each figure and table in every form, the comparison, the training curves."""
         shown = [(name, ("pdf", "png", "csv")) for name in self.figures]
         shown += [(name, ("md", "tex", "html", "csv")) for name in self.tables]
-        shown += [("reproduction", ("md", "json", "html")), ("training", ("html",))]
-        return [f"{self.root}/{name}.{ending}" for name, endings in shown for ending in endings]
+        shown += [("reproduction", ("md", "json", "html"))]
+        files = [f"{self.root}/{name}.{ending}" for name, endings in shown for ending in endings]
+        return [*files, f"{self.root}/curves"]
 
     def made(self) -> set[str]:
         """Every file that the rules make below the results folder, and every folder that is theirs alone."""
@@ -75,7 +76,7 @@ class Plan:
         for row, seed in itertools.product(self._all_rows(), self.config.seeds):
             folder, score = row.folder(seed), row.score(seed)
             runs |= {f"{folder}/{name}" for name in RUN_FILES} | {score, score.removesuffix("csv") + "json"}
-        return results | arrays | runs | {"logs/", "benchmarks/"}
+        return results | arrays | runs | {"curves/", "logs/", "benchmarks/"}
 
     def arrays(self, run: str) -> list[str]:
         """Files of the run's prepared data set, all in one folder."""

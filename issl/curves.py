@@ -1,11 +1,8 @@
 """Training curves of one run, from its history.csv."""
 
-from base64 import b64encode
-from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
-from io import BytesIO
 from math import ceil
+from pathlib import Path
 
 import pandas as pd
 from matplotlib import rc_context
@@ -14,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from issl import pages
 from issl.errors import UserError
 from issl.figures import CATEGORICAL, DASHES
+from issl.files import whole
 
 TEST = "test_"  # begins the name of what was measured on the test split
 GEOMETRY = ("cosine_pos", "cosine_neg", "dist_to_etf")
@@ -86,23 +83,10 @@ def draw(history: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def page(histories: Mapping[str, pd.DataFrame]) -> str:
-    """One HTML page with the curves of every run, by its name, and links to each. Raises UserError as `draw` does."""
-    pictures = {escape(name): _embedded(draw(history, name)) for name, history in histories.items()}
-    links = "".join(f'<li><a href="#{name}">{name}</a></li>\n' for name in pictures)
-    curves = "".join(f'<p id="{name}"><img alt="{name}" src="{picture}"></p>\n' for name, picture in pictures.items())
-    return pages.page(f"<h1>Training curves</h1>\n<ul>\n{links}</ul>\n{curves}", "Training curves")
-
-
-def _embedded(figure: Figure) -> str:
-    """The SVG as a data URI: a document of its own within the page, so that ids of two figures do not meet.
-
-    The same history gives the same bytes.
-    """
-    picture = BytesIO()
-    with rc_context(STYLE):
-        figure.savefig(picture, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{b64encode(picture.getvalue()).decode()}"
+def save(figure: Figure, path: Path) -> None:
+    """Writes an SVG, whole or not at all; the same history gives the same bytes."""
+    with rc_context(STYLE), whole(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
 def _refuse_incomplete(history: pd.DataFrame) -> None:

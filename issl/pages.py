@@ -36,7 +36,6 @@ body {
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
 }
 p, ul, ol, blockquote { max-width: 46rem; }
-p:has(> img) { max-width: none; }
 h1, h2, h3 { line-height: 1.25; margin: 2em 0 0.6em; text-wrap: balance; }
 h1 { margin-top: 0; font-size: 1.8rem; }
 h2 { font-size: 1.35rem; padding-bottom: 0.25em; border-bottom: 1px solid var(--rule); }
@@ -49,7 +48,6 @@ pre code { padding: 0; font-size: 1em; }
 blockquote { margin: 1em 0; padding: 0 1em; border-left: 3px solid var(--rule); color: var(--faint); }
 hr { border: 0; border-top: 1px solid var(--rule); margin: 2em 0; }
 table { border-collapse: collapse; margin: 1em 0 1.5em; font-size: 0.93rem; font-variant-numeric: tabular-nums; }
-img { max-width: 100%; height: auto; background: #ffffff; }
 th, td { padding: 0.4em 0.8em; text-align: left; vertical-align: top; border-bottom: 1px solid var(--rule); }
 th { position: sticky; top: 0; background: var(--head); vertical-align: bottom; }
 tbody tr:nth-child(even) { background: var(--stripe); }
@@ -85,16 +83,11 @@ def html(markdown: str, title: str) -> str:
     reader.disable("image")  # a picture would be loaded from elsewhere; its link stays
     reader.add_render_rule("td_open", _open_cell)
     reader.add_render_rule("link_open", _open_link)
-    return page(reader.render(markdown), title)
-
-
-def page(body: str, title: str) -> str:
-    """A page around a body that is HTML already."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"{body}</body>\n</html>\n"
+        f"{reader.render(markdown)}</body>\n</html>\n"
     )
 
 

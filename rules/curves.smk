@@ -5,16 +5,18 @@ rule curves:
     input:
         lambda w: PLANS[w.root].trained(),
     output:
+        # A picture a run, not one page of them: a browser shows no page above 2 MB inside another.
         report(
-            "{root}/training.html",
-            caption="../workflow/report/training.rst",
+            directory("{root}/curves"),
+            patterns=["{run}-s{seed}.svg"],
+            caption="../workflow/report/curves.rst",
             category="Training curves",
-            labels={"preset": "{root}"},
+            labels={"run": "{run}", "seed": "{seed}"},
         ),
     log:
-        "{root}/logs/curves/training.log",
+        "{root}/logs/curves/curves.log",
     benchmark:
-        "{root}/benchmarks/curves/training.tsv"
+        "{root}/benchmarks/curves/curves.tsv"
     conda:
         "../envs/results.yaml"
     script:

@@ -62,7 +62,7 @@ TARGETS = {
     "fig7b.pdf": jobs(22, plot=1, probe=23),
     "reproduction.md": jobs(22, probe=23, aggregate=6, compare=1),
     "reproduction.json": jobs(22, probe=23, aggregate=6, compare=1),
-    "training.html": {"prepare": 1, "pretrain": 22, "curves": 1},
+    "curves": {"prepare": 1, "pretrain": 22, "curves": 1},
     "fig7a.pdf": jobs(3, plot=1),
     "fig7a.png": jobs(3, plot=1),
     "fig7a.csv": jobs(3),
@@ -263,8 +263,10 @@ def test_everything_asked_for_is_there(finished):
         *(f"{figure}.{ending}" for figure in ("fig7b", "fig7c") for ending in ("pdf", "png", "csv")),
         *(f"table1_contrastive.{ending}" for ending in ("md", "tex", "html", "csv")),
         *(f"reproduction.{ending}" for ending in ("md", "json", "html")),
-        "training.html",
     }
+    curves = sorted(path.name for path in (finished / "results/tiny/curves").glob("*.svg"))
+    runs = sorted(path.name for path in (finished / "results/tiny/runs").iterdir())
+    assert curves == [f"{run}-s1.svg" for run in runs]
 
 
 def test_tidy_results_have_a_row_for_each_run_seed_and_probe(finished):

@@ -1,17 +1,17 @@
-"""History of every run -> one page of training curves."""
+"""History of every run -> training curves, a picture each."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from issl.curves import page
-from issl.files import write_text
+from issl.curves import draw, save
 from issl.logs import to_file
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with to_file(snakemake.log[0]):
-    histories = {"/".join(Path(path).parts[-3:-1]): pd.read_csv(path) for path in snakemake.input}
-    write_text(snakemake.output[0], page(histories))
+    for history in map(Path, snakemake.input):
+        run, seed = history.parts[-3:-1]
+        save(draw(pd.read_csv(history), f"{run}, {seed}"), Path(snakemake.output[0], f"{run}-{seed}.svg"))
