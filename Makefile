@@ -10,7 +10,7 @@ export WANDB_MODE ?= offline
 
 demo: $(READY)
 	$(BIN)/snakemake tiny --cores all --rerun-incomplete --quiet progress rules
-	@echo; echo "Figures and tables:"; ls -1 results/tiny/*.pdf results/tiny/*.png results/tiny/*.md results/tiny/*.tex results/tiny/*.csv
+	@echo; echo "Figures, tables and results/tiny/reproduction.md:"; ls -1 results/tiny/*.pdf results/tiny/*.png results/tiny/*.md results/tiny/*.tex results/tiny/*.csv
 
 test: $(READY) lint
 	$(BIN)/pytest

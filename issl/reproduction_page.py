@@ -11,7 +11,9 @@ NUMBERS = (
     *("published", "reproduced, chosen on test", "chosen on held-out train", "gap"),
     *("seeds", "difference", "tolerance", "verdict"),
 )
-CLAIMS = ("experiment", "claim", "published", "chosen on test", "verdict", "chosen on held-out train", "verdict")
+CLAIMS = ("experiment", "claim", "chosen on test", "chosen on held-out train")
+EVIDENCE = ("experiment", "claim", "of what", "published", "chosen on test", "chosen on held-out train")
+EVIDENCE_MEANS = "In points, each ± its standard error. n counts seeds, and runs where it is a rank correlation."
 RUNS = (
     *("run", "seed", "used by", "device", "precision", "hours", "images/s", "GB", "online accuracy"),
     *("commit", "code", "data"),
@@ -124,44 +126,49 @@ def _with_error(value: float, error: float | None, form: str = ".1f") -> str:
 
 
 def _claims(report: Report) -> str:
-    rows = [
-        (
-            claim["experiment"],
-            claim["claim"],
-            _listed((what, f"{value:+.1f}") for what, value in claim["published"].items()) or ABSENT,
-            *_tested(claim["published_choice"]),
-            *_tested(claim["honest_choice"]),
-        )
+    if not report["claims"]:
+        return ""
+    verdicts = [
+        (claim["experiment"], claim["claim"], claim["verdict"], (claim["honest_choice"] or claim)["verdict"])
         for claim in report["claims"]
     ]
-    if not rows:
-        return ""
+    evidence = [row for claim in report["claims"] for row in _evidence(claim, report["comparable"])]
     remarks = [
         f"- {claim['claim']}: {claim['published_choice']['remark']}."
         for claim in report["claims"]
         if claim["published_choice"] and claim["published_choice"]["remark"]
     ]
-    text = f"## Claims\n\nDifferences in points.\n\n{markdown_table(Grid(CLAIMS, rows), left=range(7))}"
-    return text + ("\n\n### What is left of a lead\n\n" + "\n".join(remarks) if remarks else "")
+    parts = ["## Claims", markdown_table(Grid(CLAIMS, verdicts), left=range(4))]
+    if remarks:
+        parts += ["### What is left of a lead", "\n".join(remarks)]
+    if evidence:
+        parts += [
+            "### What the verdicts rest on",
+            EVIDENCE_MEANS,
+            markdown_table(Grid(EVIDENCE, evidence), left=(0, 1, 2)),
+        ]
+    return "\n\n".join(parts)
 
 
-def _tested(outcome: Mapping[str, Any] | None) -> tuple[str, str]:
-    if outcome is None:
-        return ABSENT, "not run"
-    return _listed((test["what"], _test(test)) for test in outcome["tests"]) or ABSENT, outcome["verdict"]
+def _evidence(claim: Mapping[str, Any], comparable: bool) -> Iterator[tuple[str, ...]]:
+    """A row for each test of a claim; published contrasts of points that are not here only where they compare."""
+    by_choice = [
+        {test["what"]: _test(test) for test in (claim[choice] or {"tests": ()})["tests"]}
+        for choice in ("published_choice", "honest_choice")
+    ]
+    names = dict.fromkeys([*by_choice[0], *(claim["published"] if comparable else ())])
+    for what in names:
+        published = f"{claim['published'][what]:+.1f}" if what in claim["published"] else ABSENT
+        tested = (test.get(what, ABSENT) for test in by_choice)
+        yield (claim["experiment"], claim["claim"], what or "difference", published, *tested)
 
 
 def _test(test: Mapping[str, Any]) -> str:
     if test["value"] is None:
         return f"{test['n']} runs are too few"
     p = f"p = {test['p']:.2g}" if test["p"] >= 0.001 else "p < 0.001"
-    if test["error"] is None:
-        return f"{test['value']:+.2f} (n = {test['n']}, {p})"
-    return f"{test['value']:+.1f} ± {test['error']:.1f} (n = {test['n']}, {p})"
-
-
-def _listed(parts: Iterator[tuple[str, str]]) -> str:
-    return "; ".join(f"{what}: {said}" if what else said for what, said in parts)
+    value = f"{test['value']:+.2f}" if test["error"] is None else f"{test['value']:+.1f} ± {test['error']:.1f}"
+    return f"{value}, n = {test['n']}, {p}"
 
 
 def _without_numbers(report: Report) -> str:

@@ -118,6 +118,25 @@ def test_every_claim_has_its_verdict_on_both_accuracies(report):
     assert first["honest_choice"]["verdict"] == "holds"
 
 
+def test_the_page_shows_verdicts_and_what_they_rest_on(report):
+    text = page(report)
+    assert "| table1 | B is better than A | holds | holds |" in text
+    assert "| table1 | B is better than A | difference | +2.0 | +5.8 ± 0.3, n = 1, p < 0.001 | +5.8 ± 0.3," in text
+    assert "| curve | accuracy rises | 128 to 512 | +6.0 | +6.0 ± 0.3, n = 1, p < 0.001 |" in text
+    assert "| cloud | lower is better | rank correlation, sign turned | – | +1.00, n = 4, p = 0.042 |" in text
+    assert "| table1 | C is better than A | not run | not run |" in text
+    assert "| table1 | C is better than A | difference | +5.0 | – | – |" in text
+
+
+def test_what_is_left_of_a_lead_has_its_place():
+    claims = {"B beats A": {"better": "B", "than": "A", "instead_of": "C"}}
+    experiments = {"table1": EXPERIMENTS["table1"] | {"claims": claims}}
+    question = Asked.model_validate({"preset": "paper", "experiments": experiments, "comparison": {}})
+    three = pd.concat([RESULTS["table1"], tidy(("C", 512, 0.40, 0.5)).assign(log_loss=1.0)])
+    text = page(compare(question, {"table1": three}, made(), []))
+    assert "- B beats A: the lead is +11.0 points over C and +5.8 over A: 53% of it is left." in text
+
+
 def test_other_presets_test_their_claims_but_compare_no_number():
     report = compare(asked("tiny"), RESULTS, made(), [])
     assert set(verdicts(report, "numbers", "line").values()) == {"not comparable", "not run"}
