@@ -1,6 +1,7 @@
 """The real snakemake: what it plans for every target and preset, what an edit plans again, and a whole small run."""
 
 import copy
+import json
 import os
 import re
 import shutil
@@ -357,10 +358,28 @@ def test_the_paper_without_a_gpu_stops_at_once_and_says_what_to_do(tmp_path, con
 def test_seeds_give_error_bars_and_share_nothing_but_data(finished, config):
     _write(finished, edit(config, ("seeds",), [1, 2]))
     snakemake(finished, "results/tiny/table1_contrastive.md", "--cores", "2")
-    _write(finished, config)
     text = (finished / "results/tiny/table1_contrastive.md").read_text()
     assert " ± " in text and "| 2 |" in text
     assert len(list((finished / "results/tiny/data").iterdir())) == 1
+
+    # What is there now: two seeds of the table, one of the figure.
+    existing = ("results/tiny/reproduction.md", "--cores", "2", "--config", "existing_only=true")
+    assert not planned(finished, *existing).keys() & {"pretrain", "probe"}
+    snakemake(finished, *existing)
+    report = json.loads((finished / "results/tiny/reproduction.json").read_text())
+    tests = {claim["claim"]: claim["published_choice"]["tests"] for claim in report["claims"]}
+    assert tests["CISSL is better than SimCLR"][0]["n"] == 2
+    assert tests["accuracy rises with the dimension, linear"][0]["n"] == 1
+    assert len(report["runs"]) == 6 and report["changed"] == [] and report["leftovers"] == []
+
+    # Back to one seed: the others are results that no rule makes.
+    _write(finished, config)
+    snakemake(finished, "tiny", "--cores", "2")
+    report = json.loads((finished / "results/tiny/reproduction.json").read_text())
+    assert len(report["runs"]) == 4
+    assert sorted(report["leftovers"]) == sorted(
+        f"runs/{run['run']}/s2/" for run in report["runs"] if "table1" in run["experiments"][0]
+    )
 
 
 def test_the_workflow_passes_its_own_lint():
