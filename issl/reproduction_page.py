@@ -55,10 +55,9 @@ VERDICTS = {  # in the plural
 }
 
 
-def _counted(counts: Mapping[str, int], order: Mapping[str, str]) -> str:
-    return (
-        ", ".join(f"{counts[verdict]} {plural}" for verdict, plural in order.items() if counts.get(verdict)) or "none"
-    )
+def _counted(counts: Mapping[str, int], plurals: Mapping[str, str]) -> str:
+    found = [(counts.get(verdict, 0), verdict, plural) for verdict, plural in plurals.items()]
+    return ", ".join(f"{n} {verdict if n == 1 else plural}" for n, verdict, plural in found if n) or "none"
 
 
 def _how_to_read(report: Report) -> str:

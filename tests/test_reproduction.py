@@ -103,6 +103,7 @@ def test_every_published_number_has_its_verdict(report):
         ("elsewhere", "resnet", "top-1"): "not run",
     }
     assert report["counts"]["numbers"] == {"agrees": 3, "differs": 1, "not run": 2}
+    assert "Published numbers: 3 agree, 1 differs, 2 not run. Claims: 3 hold, 1 not run." in page(report)
 
 
 def test_every_claim_has_its_verdict_on_both_accuracies(report):
