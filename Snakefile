@@ -8,7 +8,7 @@ import sys
 
 from snakemake.utils import min_version
 
-from issl import catalog, fingerprint
+from issl import catalog
 from issl.config import PAPER, refuse_mistakes
 from issl.environment import lead_jobs_here
 from issl.errors import UserError
@@ -34,10 +34,6 @@ except UserError as error:
     sys.exit(f"error: {error}")
 
 lead_jobs_here(workflow.basedir)
-
-CODE = {
-    stage: fingerprint.current(stage)["fingerprint"] for stage in fingerprint.STAGES
-}
 
 
 report: "workflow/report/workflow.rst"

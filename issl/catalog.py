@@ -74,8 +74,8 @@ class Plan:
         arrays = {path.removeprefix(f"{self.root}/") for run in self.runs for path in self.arrays(run)}
         runs = set()
         for row, seed in itertools.product(self._all_rows(), self.config.seeds):
-            folder, score = row.folder(seed), row.score(seed)
-            runs |= {f"{folder}/{name}" for name in RUN_FILES} | {score, score.removesuffix("csv") + "json"}
+            own = {f"{row.folder(seed)}/{name}" for name in RUN_FILES}
+            runs |= own | {row.score(seed), row.record(seed)}
         return results | arrays | runs | {"curves/", "logs/", "benchmarks/"}
 
     def arrays(self, run: str) -> list[str]:
@@ -160,7 +160,7 @@ class Plan:
             "prepare": lambda row, seed: f"data/{data_id(row.run.data)}/meta.json",
             "pretrain": lambda row, seed: f"{row.folder(seed)}/run.json",
             "featurize": lambda row, seed: f"{row.folder(seed)}/features.json",
-            "probe": lambda row, seed: row.score(seed).removesuffix("csv") + "json",
+            "probe": lambda row, seed: row.record(seed),
         }
         return list(dict.fromkeys(f"{self.root}/{paths[stage](row, seed)}" for row, seed in rows))
 

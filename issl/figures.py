@@ -92,12 +92,13 @@ def draw_scatter(results: pd.DataFrame, scatter: Scatter) -> Figure:
     with rc_context(STYLE):
         figure = Figure(figsize=scatter.size)
         axes = figure.add_axes((0, 0, 1, 1))
-        for number, (value, runs) in enumerate(shown.groupby(scatter.hue, sort=False)):
+        groups = shown.groupby(scatter.hue, sort=False)
+        for number, ((value, runs), color) in enumerate(zip(groups, _colors("categorical", groups.ngroups))):
             axes.plot(
                 runs[scatter.x],
                 runs[scatter.accuracy],
                 label=str(value),
-                color=CATEGORICAL[number % len(CATEGORICAL)],
+                color=color,
                 linestyle="",
                 marker=MARKERS[number % len(MARKERS)],
                 markersize=11,

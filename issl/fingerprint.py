@@ -64,6 +64,11 @@ def current(stage: str) -> dict[str, Any]:
     return {"fingerprint": fingerprint(found), "modules": found}
 
 
+def of_stages() -> dict[str, str]:
+    """The fingerprint of each stage's code as it is now."""
+    return {stage: current(stage)["fingerprint"] for stage in STAGES}
+
+
 def changed(then: Mapping[str, Any] | None, stage: str) -> list[str] | None:
     """Modules that changed, came or went since a result of this stage recorded its code as `then`.
 

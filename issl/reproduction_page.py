@@ -1,6 +1,6 @@
 """The comparison for people: Markdown from what reproduction.json says."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from issl.tables import ABSENT, Grid, markdown_table
@@ -120,8 +120,8 @@ def _number(number: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _with_error(value: float, error: float | None, form: str = ".1f") -> str:
-    return f"{value:{form}}" + ("" if error is None else f" ± {error:.1f}")
+def _with_error(value: float, error: float | None) -> str:
+    return f"{value:.1f}" + ("" if error is None else f" ± {error:.1f}")
 
 
 def _claims(report: Report) -> str:
@@ -178,7 +178,7 @@ def _without_numbers(report: Report) -> str:
 def _runs(report: Report) -> str:
     if not report["runs"]:
         return ""
-    changed = {result["path"]: result["modules"] for result in report["changed"]}
+    changed = {result["path"] for result in report["changed"]}
     rows = [
         (
             run["run"],
@@ -210,7 +210,7 @@ def _commit(git: Mapping[str, Any] | None) -> str:
     return f"{git['commit'][:8]}{'*' if git['dirty'] else ''}" if git else "none"
 
 
-def _code(run: Mapping[str, Any], changed: Mapping[str, Any]) -> str:
+def _code(run: Mapping[str, Any], changed: Collection[str]) -> str:
     if len(set(run["code_of_attempts"])) > 1:
         return "changed while it ran"
     return "changed since" if run["path"] in changed else "as now"

@@ -30,6 +30,10 @@ class PlannedRow:
         """Its score file with this seed, below the results folder."""
         return f"{self.folder(seed)}/probes/{grid_id(self.grid)}.csv"
 
+    def record(self, seed: int) -> str:
+        """What made these scores, beside them."""
+        return self.score(seed).removesuffix("csv") + "json"
+
     def folder(self, seed: int) -> str:
         return f"runs/{run_id(self.run)}/s{seed}"
 
