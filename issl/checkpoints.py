@@ -8,18 +8,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
 
 from issl.errors import UserError
+from issl.lightning import pl
 
 log = logging.getLogger(__name__)
 
 NAMES = ("last.ckpt", "previous.ckpt")
 
 
-class Checkpoints(Checkpoint):
+class Checkpoints(pl.callbacks.Checkpoint):
     """Saves at the end of an epoch when the last save is `minutes` ago.
 
     A Lightning `Checkpoint`, because those come last among the hooks: the history has its row by then, and a loss that

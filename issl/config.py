@@ -270,6 +270,9 @@ class Execution(Value):
     )
     progress: bool = Field(True, description="progress bar on a terminal")
     validate_every: PositiveInt = Field(10, description="epochs between two looks at the test split, for monitoring")
+    resident_gb: NonNegativeFloat = Field(
+        8, description="a data set up to this size lies in the device's memory; a larger one is streamed"
+    )
     checkpoint_minutes: NonNegativeFloat = Field(5, description="least time between two checkpoints")
     wandb: Wandb = Wandb()
 

@@ -3,21 +3,17 @@
 import logging
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.plugins.environments import LightningEnvironment
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from issl import augment, checkpoints, device, encoders, objectives, provenance, tracking
+from issl import augment, batches, checkpoints, device, encoders, objectives, provenance, tracking
 from issl.config import Execution
 from issl.data.arrays import Arrays, read
 from issl.draws import epoch_order, generator
@@ -25,15 +21,12 @@ from issl.errors import UserError
 from issl.files import whole, write_json
 from issl.heads import init_
 from issl.history import History
+from issl.lightning import LightningEnvironment, pl
 from issl.objectives.base import Clock
 from issl.optim import adam, learning_rates
 from issl.spec import RunSpec, run_id
 
 log = logging.getLogger(__name__)
-# What Lightning says of hardware and its own products, and advises about data loaders, does not hold or help here.
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-for package in ("pytorch_lightning", "lightning_fabric"):
-    warnings.filterwarnings("ignore", module=package)
 
 PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "32": "32-true"}
 
@@ -57,7 +50,7 @@ def pretrain(
 
     log.info("run %s, seed %d on %s, precision %s", run_id(run), seed, device.describe(where), kind)
     torch.manual_seed(seed)
-    module = Pretraining(run, seed, arrays, execution.validate_every, fused=kind != "fp16")
+    module = Pretraining(run, seed, arrays, execution, fused=kind != "fp16")
     module.attempts = [made_by["code"]["fingerprint"]]
     folder = out / "checkpoints"
     resume = checkpoints.newest(folder, module.identity)
@@ -72,7 +65,7 @@ def pretrain(
         plugins=[LightningEnvironment()],  # under srun Lightning would take the job's tasks for its own ranks
         callbacks=[
             checkpoints.Checkpoints(folder, execution.checkpoint_minutes),
-            *([TQDMProgressBar(refresh_rate=10)] if bar else []),
+            *([pl.callbacks.TQDMProgressBar(refresh_rate=10)] if bar else []),
         ],
         logger=tracking.logger(execution.wandb, run, seed, experiments, out) or False,
         enable_progress_bar=bar,
@@ -116,15 +109,16 @@ def pretrain(
 
 
 class Pretraining(pl.LightningModule):
-    """Encoder, objective and online linear evaluation; the data set lies on the training device as uint8.
+    """Encoder, objective and online linear evaluation.
 
     The online evaluation learns on detached features of view x from the same forward pass: it reads the trained encoder
     and never moves it, whichever encoder the method gives as its result.
     """
 
-    def __init__(self, run: RunSpec, seed: int, arrays: Arrays, validate_every: int, fused: bool):
+    def __init__(self, run: RunSpec, seed: int, arrays: Arrays, execution: Execution, fused: bool):
         super().__init__()
-        self.run, self.seed, self.validate_every, self.fused = run, seed, validate_every, fused
+        self.run, self.seed, self.execution, self.fused = run, seed, execution, fused
+        self.arrays, self.n_images = arrays, arrays.meta["splits"]
         self.identity = {"spec": run.canonical(), "seed": seed}
         self.encoder = encoders.build(run.encoder, run.data.image_size).to(memory_format=torch.channels_last)
         self.objective = objectives.build(run.objective, run.encoder.dim, self.encoder)
@@ -132,7 +126,6 @@ class Pretraining(pl.LightningModule):
         self.online = init_(nn.Linear(run.encoder.dim, arrays.n_classes))
         self.history = History()
         self.attempts: list[str] = []  # fingerprints of the code: one for each time that training was started
-        self.splits = {name: _resident(arrays, name) for name in ("train", "test")}  # plain: not in the checkpoint
 
     # --- data ---
 
@@ -141,14 +134,13 @@ class Pretraining(pl.LightningModule):
         return DataLoader(range(len(self.order(epoch=0))), batch_size=None)
 
     def order(self, epoch: int) -> tuple[Tensor, ...]:
-        """Row numbers of each batch of an epoch, on the device."""
-        n, batch_size = len(self.splits["train"][1]), self.run.optim.batch_size
-        return tuple(rows.to(self.device) for rows in epoch_order("order", self.seed, epoch, n, batch_size))
+        """Row numbers of each batch of an epoch."""
+        return epoch_order("order", self.seed, epoch, self.n_images["train"], self.run.optim.batch_size)
 
     def on_fit_start(self) -> None:
-        self.splits = {
-            name: (images.to(self.device), labels.to(self.device)) for name, (images, labels) in self.splits.items()
-        }
+        self.train_batches, self.test_batches = (
+            batches.of_split(self.arrays, split, self.device, self.execution.resident_gb) for split in ("train", "test")
+        )
 
     def views(self, images: Tensor, purpose: str, *position: int) -> Tensor:
         """Two views of each image: uint8 (B, 3, H, W) -> (2B, 3, H, W), drawn for this position alone."""
@@ -171,7 +163,7 @@ class Pretraining(pl.LightningModule):
         return Clock(self.current_epoch, self.run.optim.epochs, self.current_epoch * steps + batch, steps)
 
     def on_train_epoch_start(self) -> None:
-        self.batches = self.order(self.current_epoch)
+        self.batches = self.train_batches(self.order(self.current_epoch))
         self.history.start_epoch(self.clock(0).step)
 
     def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
@@ -180,12 +172,11 @@ class Pretraining(pl.LightningModule):
             group["lr"] = rate
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
-        rows = self.batches[batch_idx]
-        images, labels = (split[rows] for split in self.splits["train"])  # (B, H, W, 3), (B,)
+        images, labels = next(self.batches)  # (B, H, W, 3), (B,)
         views = self.views(images.permute(0, 3, 1, 2), "augment", self.current_epoch, batch_idx)
         z = self.encoder(views)  # (2B, dim)
         terms = self.objective(z, views, self.clock(batch_idx))
-        z_x = z[: len(rows)].detach()
+        z_x = z[: len(labels)].detach()
         logits = self.online(z_x).float()
         online_loss = F.cross_entropy(logits, labels)
         accuracy = (logits.argmax(1) == labels).float().mean()
@@ -200,9 +191,9 @@ class Pretraining(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         epoch, epochs = self.current_epoch, self.run.optim.epochs
-        look = (epoch + 1) % self.validate_every == 0 or epoch + 1 == epochs
+        look = (epoch + 1) % self.execution.validate_every == 0 or epoch + 1 == epochs
         rate = learning_rates(self.run.optim, self.clock(0))[0]
-        row = self.history.end_epoch(epoch, rate, images=len(self.splits["train"][1]))
+        row = self.history.end_epoch(epoch, rate, images=self.n_images["train"])
         if look:
             row |= self.validate()
         log.info(self.history.line(epochs))
@@ -212,22 +203,22 @@ class Pretraining(pl.LightningModule):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Monitors the test split: the terms of clean and augmented pairs, online accuracy on the clean images."""
-        images, labels = self.splits["test"]
-        clock, batch_size = self.clock(0), self.run.optim.batch_size
+        clock, n_images = self.clock(0), self.n_images["test"]
+        order = torch.arange(n_images).split(self.run.optim.batch_size)
         terms, correct = [], []
         self.eval()
-        for number, rows in enumerate(torch.arange(len(labels), device=self.device).split(batch_size)):
-            batch = images[rows].permute(0, 3, 1, 2)
-            augmented = self.views(batch, "validate", clock.epoch, number)[len(rows) :]
+        for number, (images, labels) in enumerate(self.test_batches(order)):
+            batch, size = images.permute(0, 3, 1, 2), len(labels)
+            augmented = self.views(batch, "validate", clock.epoch, number)[size:]
             with self.trainer.precision_plugin.forward_context():
                 pairs = torch.cat([augment.clean(batch), augmented])
                 z = self.encoder(pairs)
                 loss, logs = self.objective(z, pairs, clock)
-                terms.append({name: term * len(rows) for name, term in ({"loss": loss} | logs).items()})
-                correct.append((self.online(z[: len(rows)]).argmax(1) == labels[rows]).sum())
+                terms.append({name: term * size for name, term in ({"loss": loss} | logs).items()})
+                correct.append((self.online(z[:size]).argmax(1) == labels).sum())
         self.train()
-        means = {f"test_{name}": (sum(batch[name] for batch in terms) / len(labels)).item() for name in terms[0]}
-        return means | {"test_online_acc": torch.stack(correct).sum().item() / len(labels)}
+        means = {f"test_{name}": (sum(batch[name] for batch in terms) / n_images).item() for name in terms[0]}
+        return means | {"test_online_acc": torch.stack(correct).sum().item() / n_images}
 
     # --- state ---
 
@@ -239,8 +230,3 @@ class Pretraining(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history.rows = checkpoint["history"]
         self.attempts = [*checkpoint["attempts"], *self.attempts]
-
-
-def _resident(arrays: Arrays, split: str) -> tuple[Tensor, Tensor]:
-    rows = arrays.split(split)
-    return torch.from_numpy(arrays.images[rows].copy()), torch.from_numpy(arrays.labels[rows].copy())

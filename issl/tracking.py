@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytorch_lightning.loggers import Logger
-
 from issl.config import Wandb
+from issl.lightning import pl
 from issl.spec import RunSpec, run_id
 
 
-def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], folder: Path) -> Logger | None:
+def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], folder: Path) -> pl.loggers.Logger | None:
     """The logger that the config asks for; nothing is imported, and nothing touches the network, unless asked to.
 
     The run is grouped by its first experiment and tagged with all of them. Only the spec is sent: no paths, no
@@ -18,11 +17,10 @@ def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], fo
     if wandb.mode == "disabled":
         return None
     import wandb as client
-    from pytorch_lightning.loggers import WandbLogger
 
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{run_id(run)}-s{seed}"
-    return WandbLogger(
+    return pl.loggers.WandbLogger(
         project=wandb.project,
         entity=wandb.entity,
         id=name,
@@ -37,7 +35,7 @@ def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], fo
     )
 
 
-def finish(logger: Logger | None) -> None:
+def finish(logger: pl.loggers.Logger | None) -> None:
     """Closes the W&B run, so that everything is written or sent."""
     if logger:
         logger.experiment.finish()

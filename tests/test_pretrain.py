@@ -5,16 +5,21 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from issl import checkpoints, fingerprint, pretrain
+from issl import augment, checkpoints, encoders, fingerprint, objectives, pretrain
 from issl.config import Execution, Wandb
+from issl.data.arrays import read
+from issl.draws import epoch_order, generator
 from issl.errors import UserError
 from issl.features import featurize
 from issl.history import History
+from issl.objectives.base import Clock
+from issl.optim import learning_rates
 from issl.spec import run_id
 
 CPU = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=0)
@@ -173,6 +178,67 @@ def test_monitoring_does_not_change_the_result(synthetic, make_run, tmp_path):
     assert [bool(row["test_loss"]) for row in history(tmp_path / "3")] == [False, False, True]
 
 
+def test_a_streamed_data_set_gives_bit_identical_weights(synthetic, make_run, tmp_path):
+    for name, gigabytes in (("resident", 1), ("streamed", 0)):
+        execution = CPU.model_copy(update={"resident_gb": gigabytes})
+        pretrain.pretrain(make_run("cissl"), 1, synthetic, tmp_path / name, execution)
+    resident, streamed = (load_file(tmp_path / name / "encoder.safetensors") for name in ("resident", "streamed"))
+    assert all(torch.equal(resident[key], streamed[key]) for key in resident)
+    metrics = [
+        [{k: v for k, v in row.items() if "second" not in k} for row in history(tmp_path / name)]
+        for name in ("resident", "streamed")
+    ]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize("method", ["simclr", "dissl"])
+def test_the_loop_equals_a_plain_one(synthetic, make_run, tmp_path, method):
+    """No Lightning, no channels_last, no fused optimiser, views made one by one: the same training, to rounding."""
+    run = make_run(method, optim={"lr_interval": "step"})
+    pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
+    losses, start, end = plain(run, 1, synthetic)
+    assert [float(row["loss"]) for row in history(tmp_path)] == pytest.approx(losses, rel=1e-4)
+    fast = load_file(tmp_path / "encoder.safetensors")
+    moved, apart = (
+        sum((end[name] - other[name]).float().norm() for name in end if name.endswith("weight"))
+        for other in (start, fast)
+    )
+    assert apart < 0.01 * moved  # Adam turns the rounding of a gradient near 0 into a step
+
+
+def plain(run, seed, folder):
+    """A loop that does one thing after the other: mean loss of each epoch, the encoder at the start and at the end."""
+    arrays = read(folder)
+    torch.manual_seed(seed)
+    encoder = encoders.build(run.encoder, run.data.image_size)
+    objective = objectives.build(run.objective, run.encoder.dim, encoder)
+    adam = torch.optim.Adam(
+        [*encoder.parameters(), *objective.parameters()], weight_decay=run.optim.weight_decay, foreach=False
+    )
+    start = {name: value.clone() for name, value in encoder.state_dict().items()}
+    means = []
+    for epoch in range(run.optim.epochs):
+        losses = []
+        order = epoch_order("order", seed, epoch, arrays.meta["splits"]["train"], run.optim.batch_size)
+        for step, rows in enumerate(order):
+            clock = Clock(epoch, run.optim.epochs, epoch * len(order) + step, len(order))
+            images = torch.from_numpy(arrays.images[rows.numpy()]).permute(0, 3, 1, 2).contiguous()
+            draws = augment.draw(run.augment, 2 * len(rows), *images.shape[2:], generator("augment", seed, epoch, step))
+            pairs = torch.cat([images, images])
+            views = [augment.apply(pairs[row : row + 1], draws[row : row + 1]) for row in range(len(pairs))]
+            views = augment.normalize(torch.cat(views)).contiguous()
+            loss = objective(encoder(views), views, clock).loss
+            adam.zero_grad()
+            loss.backward()
+            for parameter in [*encoder.parameters(), *objective.parameters()]:
+                parameter.grad.clamp_(-run.optim.clip_value, run.optim.clip_value)
+            adam.param_groups[0]["lr"] = learning_rates(run.optim, clock)[0]
+            adam.step()
+            losses.append(loss.item())
+        means.append(sum(losses) / len(losses))
+    return means, start, encoder.state_dict()
+
+
 def test_bf16_trains_close_to_float32(synthetic, make_run, tmp_path):
     for precision in ("32", "bf16"):
         pretrain.pretrain(
@@ -190,11 +256,6 @@ def test_weights_carry_their_spec(synthetic, make_run, tmp_path):
 
 
 def test_features_are_the_clean_images_in_eval_mode(synthetic, make_run, tmp_path):
-    import numpy as np
-
-    from issl import augment, encoders
-    from issl.data.arrays import read
-
     run = make_run(optim={"epochs": 2})
     pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
     featurize(run, tmp_path / "encoder.safetensors", synthetic, tmp_path / "features.npy", CPU)

@@ -1,0 +1,69 @@
+"""Batches: from memory or streamed, the rows that were asked for, and no more of the data in memory than promised."""
+
+import numpy as np
+import pytest
+import torch
+
+from issl import batches
+from issl.data.arrays import read
+
+CPU = torch.device("cpu")
+ORDER = (torch.tensor([5, 0, 31]), torch.tensor([2]), torch.tensor([31, 30]))
+
+
+@pytest.mark.parametrize("way", [batches.resident, batches.streamed])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_batch_is_the_rows_that_were_asked_for(synthetic, way, split):
+    arrays = read(synthetic)
+    rows = arrays.split(split)
+    found = list(way(arrays, split, CPU)(ORDER))
+    assert len(found) == len(ORDER)
+    for (images, labels), asked in zip(found, ORDER):
+        assert images.dtype == torch.uint8 and labels.dtype == torch.int64
+        np.testing.assert_array_equal(images, arrays.images[rows][asked.numpy()])
+        np.testing.assert_array_equal(labels, arrays.labels[rows][asked.numpy()])
+
+
+@pytest.mark.parametrize("way", [batches.resident, batches.streamed])
+def test_it_can_be_read_again_and_again_and_left_halfway(synthetic, way):
+    read_batches = way(read(synthetic), "train", CPU)
+    for _ in range(2):
+        images, _ = next(read_batches(ORDER))
+        np.testing.assert_array_equal(images, read(synthetic).images[ORDER[0].numpy()])
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "way"), [(96 * 16 * 16 * 3 / 1e9, "resident"), (70e-6, "streamed"), (0, "streamed")]
+)
+def test_the_size_of_the_whole_data_set_decides(synthetic, monkeypatch, gigabytes, way):
+    monkeypatch.setattr(batches, "resident", lambda *_: "resident")
+    monkeypatch.setattr(batches, "streamed", lambda *_: "streamed")
+    assert batches.of_split(read(synthetic), "test", CPU, gigabytes) == way
+
+
+def test_streaming_reads_one_batch_ahead_and_no_further(synthetic):
+    class Watched:
+        """Stands for the memory map; remembers which rows were taken."""
+
+        def __init__(self, images):
+            self.images, self.taken = images, []
+
+        def __getitem__(self, rows):
+            self.taken.append(rows.tolist())
+            return self.images[rows]
+
+    arrays = read(synthetic)
+    watched = Watched(torch.from_numpy(arrays.images.copy()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "from_numpy", lambda array: watched if array.ndim == 4 else torch.as_tensor(array))
+        stream = batches.streamed(arrays, "train", CPU)(ORDER)
+    next(stream)
+    stream.close()  # waits for what was begun
+    assert watched.taken == [ORDER[0].tolist(), ORDER[1].tolist()]
+
+
+def test_an_error_while_reading_ahead_reaches_the_loop(synthetic):
+    stream = batches.streamed(read(synthetic), "train", CPU)((torch.tensor([0]), torch.tensor([64])))
+    next(stream)
+    with pytest.raises(IndexError):
+        next(stream)

@@ -1,0 +1,28 @@
+"""Lightning without its ballast: lean here, and nothing is hidden from anybody else."""
+
+import subprocess
+import sys
+
+CODE = """
+import sys
+from issl import lightning
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert "pytorch_lightning" in loaded
+assert not loaded & lightning.UNSEEN, loaded & lightning.UNSEEN
+
+from importlib import metadata, util
+for name in lightning.UNSEEN:
+    assert metadata.version(name) and util.find_spec(name), name
+import scipy.signal, matplotlib.pyplot, torchvision  # for others they are there, and whole
+"""
+
+
+def test_a_job_that_trains_loads_neither_scipy_nor_matplotlib():
+    subprocess.run([sys.executable, "-c", CODE], check=True)
+
+
+def test_lightning_that_came_first_is_taken_as_it_is():
+    code = (
+        "import pytorch_lightning; from issl.lightning import pl; assert pl is pytorch_lightning; import scipy.signal"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
