@@ -1,11 +1,12 @@
 # make demo   every figure and table of the tiny preset, on the CPU
 # make test   everything that must hold before a commit
+# make bench  how fast it is on this machine, beside its peers
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 export WANDB_MODE ?= offline
 
-.PHONY: demo test lint format setup
+.PHONY: demo test bench lint format setup
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -14,6 +15,9 @@ demo: $(READY)
 
 test: $(READY) lint
 	$(BIN)/pytest
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
 
 lint: $(READY)
 	$(BIN)/ruff check .

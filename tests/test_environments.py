@@ -67,7 +67,7 @@ def file_of(module: str) -> Path | None:
 
 
 def third_party(names: set[str]) -> set[str]:
-    return {PYPI.get(name, name) for name in names} - set(sys.stdlib_module_names) - {"issl"}
+    return {PYPI.get(name, name) for name in names} - set(sys.stdlib_module_names) - {"issl", "benchmarks"}
 
 
 def closure(*entries: str | Path, inside_functions: bool = True) -> set[str]:
@@ -113,7 +113,7 @@ def test_the_closure_finds_what_python_really_imports():
     for environment in ("prepare", "pretrain"):
         code = f"import sys, issl.cli, {STAGES[environment]}; print(*{{n.partition('.')[0] for n in sys.modules}})"
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
-        later = {"prepare": {"torchvision"}, "pretrain": {"wandb"}}[environment]  # only when asked for
+        later = {"prepare": {"torchvision", "simplejpeg"}, "pretrain": {"wandb"}}[environment]  # only when asked for
         assert needed(environment) - later <= third_party(set(loaded.stdout.split()))
         assert later <= needed(environment)
 
@@ -221,6 +221,7 @@ def test_constraints_are_plain_pins_of_published_versions():
 def used_in(*places: str) -> set[str]:
     """PyPI names of everything imported in files of this project, for type checkers or not."""
     files = [path for place in places for path in sorted((PROJECT / place).rglob("*.py"))]
+    files = [path for path in files if ".peers" not in path.parts]  # packages that benchmarks install for themselves
     assert files
     modules = {module for path in files for module, _ in imports(path.read_text())}
     own = {path.stem for path in files if "tests" in path.parts}  # conftest and the like
@@ -233,6 +234,11 @@ def test_what_the_package_imports_is_a_dependency():
 
 def test_what_the_tests_import_is_a_dependency_or_in_the_test_extra():
     assert used_in("tests") <= declared().keys() | declared("test").keys()
+
+
+def test_what_the_benchmarks_import_is_a_dependency_or_a_peer():
+    assert used_in("benchmarks") <= declared().keys() | {"kornia", "lightly"}
+    assert not {"kornia", "lightly"} & (declared().keys() | declared("test").keys())
 
 
 def test_every_dependency_is_used_or_has_a_reason():

@@ -105,6 +105,26 @@ def test_greyscale_becomes_rgb(prepare):
     assert np.array_equal(grey[..., 0], grey[..., 2])
 
 
+@pytest.mark.parametrize(
+    "how",
+    [{"quality": 30}, {"subsampling": "4:4:4"}, {"subsampling": "4:2:2"}, {"progressive": True}, {"keep_rgb": True}],
+    ids=str,
+)
+def test_every_kind_of_jpeg_is_decoded_as_pillow_does(prepare, members, how):
+    names = [train_name("n01", k) for k in (0, 1, 10)]
+    for name, mode in zip(names, ("L", "RGB", "CMYK")):
+        buffer = io.BytesIO()
+        Image.fromarray(pil(members[name])).convert(mode).save(buffer, "JPEG", **how)
+        members[name] = buffer.getvalue()
+    assert np.array_equal(prepare().images[:3], np.stack([pil(members[name]) for name in names]))
+
+
+def test_what_pillow_forgives_is_forgiven(prepare, members):
+    name = train_name("n01", 1)
+    members[name] = members[name][:-2] + bytes(100) + members[name][-2:]  # zeros before the end: a warning of libjpeg
+    assert np.array_equal(prepare().images[1], pil(members[name]))
+
+
 def test_processes_give_the_same_arrays_as_one(prepare, monkeypatch):
     alone = prepare()
     monkeypatch.setattr("issl.data.arrays.CHUNK", 5)
@@ -162,7 +182,9 @@ def test_names_the_damaged_member(prepare, tmp_path, members, threads, monkeypat
 
 def test_names_the_member_of_wrong_size(prepare, tmp_path, members):
     name = train_name("n02", 7)
-    refused(prepare, tmp_path, name, "65 x 64", changed=members | {name: jpeg(np.zeros((64, 65, 3), np.uint8))})
+    for height, width in ((64, 65), (32, 128)):  # the latter has as many pixels as is right
+        content = jpeg(np.zeros((height, width, 3), np.uint8))
+        refused(prepare, tmp_path, name, f"{width} x {height}", changed=members | {name: content})
 
 
 def test_names_the_member_whose_bytes_changed(tmp_path, members):

@@ -1,0 +1,132 @@
+"""Peak memory: of a pretraining step at its largest, and of probes on features that are larger than most memory.
+
+Each is measured once, in a process of its own.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import Row
+from issl.config import Execution
+from issl.spec import ProbeGrid, ProbeSpec, RunSpec
+
+SEED = 1
+LARGEST_GB, LARGEST_RATIO = 24, 2
+N_FEATURES, N_TEST, DIM, CLASSES = 100_000, 2_000, 8192, 200
+CHUNK = 4096  # rows of features that are drawn at a time
+
+DISSL = Row("memory_dissl", "GB", f"<= {LARGEST_GB} GB", "a GPU with 24 GB; C = 16384, z = 8192, batch 512, ResNet-18")
+FEATURES = Row(
+    "memory_features", "GB", f"< {LARGEST_RATIO} x the features", f"the features: {N_FEATURES} x {DIM} float16"
+)
+NAMES = (DISSL.name, FEATURES.name)
+
+DISSL_RUN = RunSpec.model_validate(
+    {
+        "data": {"kind": "synthetic", "classes": 64, "train_per_class": 16, "test_per_class": 1, "image_size": 64},
+        "objective": {"name": "dissl", "classes": 16384},
+        "encoder": {"arch": "resnet18", "dim": 8192, "head": "expand"},
+        "optim": {"batch_size": 512, "epochs": 1, "warmup_epochs": 0},
+    }
+)
+
+
+def peaks(rounds: int) -> list[Row]:
+    """Both rows; `rounds` has no effect, since a peak does not scatter."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [of_dissl(DISSL_RUN), of_features(Path(folder), N_FEATURES, N_TEST, DIM, CLASSES)]
+
+
+def of_dissl(run: RunSpec) -> Row:
+    """One epoch of the real loop; on a GPU what torch allocated there, on the CPU what was resident, in bf16."""
+    found = _child("dissl", run.model_dump_json())
+    peak = found["gpu_gb"] if torch.cuda.is_available() else found["resident_gb"]
+    return replace(
+        DISSL, ours=peak, peer=LARGEST_GB, ratio=LARGEST_GB / peak, reached=peak <= LARGEST_GB, n=1, details=found
+    )
+
+
+def of_features(folder: Path, n: int, n_test: int, dim: int, classes: int) -> Row:
+    """An epoch of three probes on n features in `folder`, which this fills; details tell what an import alone takes.
+
+    Pages of the mapped file count where they are resident.
+    """
+    from benchmarks.probing import blank_images
+
+    labels = np.arange(n) % classes
+    blank_images(folder / "data", labels, n - n_test, classes)
+    features = folder / "features.npy"
+    rows = np.lib.format.open_memmap(features, "w+", np.float16, (n, dim))
+    draws = np.random.default_rng(SEED)
+    for start in range(0, n, CHUNK):
+        rows[start : start + CHUNK] = draws.random((len(rows[start : start + CHUNK]), dim), np.float32)
+    rows.flush()
+    size = rows.nbytes / 1e9
+    del rows
+    found = _child("probes", str(folder))
+    peak = found["resident_gb"]
+    details = found | {"features_gb": size, "import_gb": _child("import")["resident_gb"]}
+    return replace(
+        FEATURES, ours=peak, peer=size, ratio=size / peak, reached=peak < LARGEST_RATIO * size, n=1, details=details
+    )
+
+
+def _child(*arguments: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.memory", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- in the process that is measured ---------------------------------------------------------------------------------
+
+
+def _pretrain(run: str) -> None:
+    from issl import data
+    from issl.pretrain import pretrain
+
+    spec = RunSpec.model_validate_json(run)
+    with tempfile.TemporaryDirectory() as name:
+        data.prepare(spec.data, Path(name) / "data", progress=False)
+        execution = Execution(device="auto", precision="bf16", progress=False)
+        pretrain(spec, SEED, Path(name) / "data", Path(name) / "out", execution)
+
+
+def _probe(folder: str) -> None:
+    from issl.probe import probe
+
+    grid = ProbeGrid(probes=tuple(ProbeSpec(weight_decay=decay, epochs=1) for decay in (1e-4, 1e-5, 1e-6)))
+    paths = (Path(folder) / name for name in ("features.npy", "data", "scores.csv"))
+    probe(grid, SEED, *paths, Execution(device="auto", progress=False))
+
+
+def _import() -> None:
+    import issl.probe  # noqa: F401
+
+
+def resident_gb() -> float:
+    """Largest resident memory of this process in 10^9 bytes.
+
+    Asked of Linux's /proc where there is one: `getrusage` would count the process that started this one as well.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        from issl.device import peak_memory_gb
+
+        return peak_memory_gb(torch.device("cpu"))
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 1e9
+
+
+if __name__ == "__main__":
+    what, *rest = sys.argv[1:]
+    {"dissl": _pretrain, "probes": _probe, "import": _import}[what](*rest)
+    on_gpu = torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None
+    print(json.dumps({"resident_gb": resident_gb(), "gpu_gb": on_gpu}))

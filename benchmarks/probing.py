@@ -1,0 +1,206 @@
+"""A grid of linear probes trained side by side, beside the same probes one after the other."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from benchmarks.measure import Row, spread, take_turns
+from issl import device
+from issl.config import Execution
+from issl.data import arrays
+from issl.probe import fit_and_score, stratified
+from issl.spec import ProbeGrid, ProbeSpec, Synthetic
+
+SEED = 1
+TRAIN, TEST, CLASSES = 20_000, 2_000, 200
+NOISE, STRAYED = {512: 0.5, 2048: 0.3}, 0.1  # with these, accuracies lie between 50 and 90 %
+DECAYS, FRACTIONS = (1e-4, 1e-5, 1e-6), (1.0, 0.1, 0.01)
+ROUNDS = 3  # at most: a round of both contenders takes minutes
+LEAST = {"cpu": 6, "cuda": 8}  # ratios to reach
+ALIKE = 0.3  # points of accuracy within which both contenders must agree
+
+GRID = Row("probes_512", "s", f"ratio >= {LEAST['cpu']}, on a GPU {LEAST['cuda']}", "the same probes one by one")
+WIDE = replace(GRID, name="probes_2048")
+NAMES = (GRID.name, WIDE.name)
+
+Rows = tuple[Tensor, Tensor]  # features (n, dim), labels (n,)
+
+
+def grid(rounds: int) -> list[Row]:
+    """Nine probes on features of 512 and of 2048 dimensions, 100 epochs each; in at most `ROUNDS` rounds.
+
+    Raises RuntimeError if the contenders' accuracies differ by more than `ALIKE` points.
+    """
+    execution = Execution(device="auto", progress=False)
+    where = device.choose(execution)
+    kind = device.precision(execution, where)
+    probes = [ProbeSpec(weight_decay=decay, fraction=part) for part in FRACTIONS for decay in DECAYS]
+    rows = []
+    for row, dim in ((GRID, 512), (WIDE, 2048)):
+        z, labels = drawn(TRAIN + TEST, dim, CLASSES, NOISE[dim])
+        train, test = (z[:TRAIN].to(where), labels[:TRAIN].to(where)), (z[TRAIN:].to(where), labels[TRAIN:].to(where))
+        row = beside_single_probes(row, probes, train, test, CLASSES, kind, LEAST[where.type], min(rounds, ROUNDS))
+        row.details["seconds_of_scikit_learn_for_one_probe"] = scikit_learn((z[:TRAIN], labels[:TRAIN]))
+        if dim == min(NOISE):
+            row.details["seconds_as_jobs"] = jobs(probes, z, labels, TRAIN, CLASSES)
+        rows.append(row)
+    return rows
+
+
+def drawn(n: int, dim: int, classes: int, noise: float) -> Rows:
+    """Features around one centre a class, float16 and not negative, as an encoder gives them; classes take turns.
+
+    Some lie around the centre of another class, so that no number of labels leads to an accuracy of 100 %.
+    """
+    draws = torch.Generator().manual_seed(SEED)
+    centres = torch.rand(classes, dim, generator=draws)
+    labels = torch.arange(n) % classes
+    strayed = torch.rand(n, generator=draws) < STRAYED
+    seen = torch.where(strayed, torch.randint(classes, (n,), generator=draws), labels)
+    own = noise * torch.randn(n, dim, generator=draws)
+    return (centres[seen] + own).clamp_(min=0).half(), labels
+
+
+def beside_single_probes(
+    row: Row,
+    probes: Sequence[ProbeSpec],
+    train: Rows,
+    test: Rows,
+    classes: int,
+    kind: str,
+    least: float,
+    rounds: int,
+) -> Row:
+    """The row with the seconds of both contenders, who train on the same tensors.
+
+    Raises RuntimeError if their accuracies differ by more than `ALIKE` points.
+    """
+    accuracies: dict[str, list[float]] = {}
+    work = (probes, train, test, classes, kind, accuracies)
+    together, alone = take_turns(partial(side_by_side, *work), partial(one_by_one, *work), rounds=rounds)
+    difference = 100 * max(abs(a - b) for a, b in zip(accuracies["side by side"], accuracies["one by one"]))
+    if difference > ALIKE:
+        raise RuntimeError(f"{row.name}: accuracies differ by {difference:.2f} points: {accuracies}")
+    ratio = median(alone) / median(together)
+    return replace(
+        row,
+        ours=median(together),
+        peer=median(alone),
+        ratio=ratio,
+        reached=ratio >= least,
+        n=rounds,
+        spread=spread(together),
+        details={
+            "peer_spread": spread(alone),
+            "probes": len(probes),
+            "device": device.describe(train[0].device),
+            "precision": kind,
+            "accuracies": [100 * accuracy for accuracy in accuracies["side by side"]],
+            "largest_difference_in_points": difference,
+        },
+    )
+
+
+# --- the contenders: seconds -----------------------------------------------------------------------------------------
+
+
+def side_by_side(
+    probes: Sequence[ProbeSpec], train: Rows, test: Rows, classes: int, kind: str, found: dict[str, list[float]]
+) -> float:
+    """Probes that see the same labels together, as `issl.probe.probe` trains them; puts accuracies into `found`."""
+    return _timed("side by side", _groups(probes), train, test, classes, kind, found)
+
+
+def one_by_one(
+    probes: Sequence[ProbeSpec], train: Rows, test: Rows, classes: int, kind: str, found: dict[str, list[float]]
+) -> float:
+    """The same code, one probe at a time; puts accuracies into `found`."""
+    return _timed("one by one", [[probe] for probe in probes], train, test, classes, kind, found)
+
+
+def _groups(probes: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
+    return [[probe for probe in probes if probe.fraction == part] for part in dict.fromkeys(p.fraction for p in probes)]
+
+
+def _timed(
+    name: str,
+    groups: Sequence[Sequence[ProbeSpec]],
+    train: Rows,
+    test: Rows,
+    classes: int,
+    kind: str,
+    found: dict[str, list[float]],
+) -> float:
+    z, labels = train
+    known = labels.cpu().numpy()
+    found[name] = []
+    started = time.perf_counter()
+    for group in groups:
+        chosen = torch.from_numpy(stratified(known, group[0].fraction, SEED)).to(z.device)
+        found[name] += fit_and_score(group, SEED, (z[chosen], labels[chosen]), test, classes, kind)
+    return time.perf_counter() - started
+
+
+# --- for scale -------------------------------------------------------------------------------------------------------
+
+
+def scikit_learn(train: Rows) -> float:
+    """Seconds of one logistic regression with scikit-learn's defaults, on all labels."""
+    z, labels = (tensor.numpy() for tensor in train)
+    started = time.perf_counter()
+    LogisticRegression().fit(z.astype(np.float32), labels)
+    return time.perf_counter() - started
+
+
+def jobs(probes: Sequence[ProbeSpec], z: Tensor, labels: Tensor, n_train: int, classes: int) -> dict[str, float]:
+    """Seconds of one job for all probes, and of a job for each, as one rule or nine would start them.
+
+    The one job does more: it trains every probe once more to choose the weight decay on held-out labels.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        blank_images(folder / "data", labels.numpy(), n_train, classes)
+        np.save(folder / "features.npy", z.numpy())
+        together = _job(folder, probes)
+        alone = sum(_job(folder, [probe]) for probe in probes)
+    return {"one_job": together, "a_job_a_probe": alone}
+
+
+def _job(folder: Path, probes: Sequence[ProbeSpec]) -> float:
+    wanted = ProbeGrid(probes=tuple(probes)).model_dump_json()
+    settings = Execution(device="auto", progress=False).model_dump_json()
+    paths = ("--features", folder / "features.npy", "--data", folder / "data", "--out", folder / "scores.csv")
+    command = [sys.executable, "-m", "issl", "probe", "--spec", wanted, "--seed", str(SEED), "--settings", settings]
+    started = time.perf_counter()
+    subprocess.run([*command, *map(str, paths)], check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def blank_images(folder: Path, labels: np.ndarray, n_train: int, classes: int) -> None:
+    """A prepared data set of one black pixel an image: probes read labels and splits, never images."""
+    content = arrays.Content(
+        labels=labels,
+        splits={"train": n_train, "test": len(labels) - n_train},
+        classes=[str(number) for number in range(classes)],
+        image_size=1,
+        open=lambda: lambda start, stop: np.zeros((stop - start, 1, 1, 3), np.uint8),
+        source={"name": "blank"},
+        parallel=False,
+    )
+    arrays.write(folder, content, Synthetic(kind="synthetic"))
+
+
+if __name__ == "__main__":
+    print(json.dumps([row.record() for row in grid(1)], indent=2))

@@ -1,0 +1,193 @@
+"""How costs grow: with the batch, the dimension, the number of probes, and the number of images.
+
+Each row measures one cost at several sizes. Its slope is that of a line through logarithms of both: 1 where a cost
+grows as its work, less where something is shared.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from benchmarks.measure import Row, spread, take_turns
+from benchmarks.pretraining import real_loop
+from benchmarks.probing import drawn
+from issl import data, device
+from issl.config import Execution
+from issl.data.arrays import Arrays
+from issl.lightning import LightningEnvironment, pl
+from issl.pretrain import PRECISIONS, Pretraining
+from issl.probe import fit_and_score
+from issl.spec import ProbeSpec, RunSpec
+
+SEED = 1
+STEEPEST = 1.1  # slope that still counts as growing no faster than the work
+REACH = "nothing grows faster than its work"
+
+BATCH = Row("scaling_batch", "ratio", REACH, "seconds of a pretraining step, by images of a batch")
+DIM = Row("scaling_dim", "ratio", REACH, "seconds of a pretraining step, by dimensions of the representation")
+HEADS = Row("scaling_heads", "ratio", REACH, "seconds of linear probes side by side, by their number")
+IMAGES = Row("scaling_images", "ratio", REACH, "seconds of a pretraining epoch, by images of the data set")
+NAMES = (BATCH.name, DIM.name, HEADS.name, IMAGES.name)
+
+BATCHES = (64, 128, 256, 512, 1024)
+DIMS = (128, 256, 512, 1024, 2048, 4096, 8192)
+HEAD_COUNTS = (1, 2, 4, 8, 16, 32, 64)
+IMAGE_COUNTS = (2_000, 6_000, 20_000, 60_000, 200_000)
+
+LABELS = {  # of the plot: what grows, and with what
+    BATCH.name: ("batch size", "step (s)"),
+    DIM.name: ("dimension of the representation", "step (s)"),
+    HEADS.name: ("probes side by side", "training (s)"),
+    IMAGES.name: ("images of the data set", "epoch (s)"),
+}
+
+
+def curves(rounds: int) -> list[Row]:
+    """The four rows, of a narrow ResNet-10 at 32 px, on the GPU if there is one."""
+    execution = Execution(device="auto", progress=False)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run = small_run(BATCHES[0])
+        data.prepare(run.data, folder, progress=False)
+        batches = {size: partial(step, small_run(size), folder, execution) for size in BATCHES}
+        dims = {size: partial(step, small_run(256, dim=size), folder, execution) for size in DIMS}
+        rows = [grown(BATCH, batches, rounds), grown(DIM, dims, rounds)]
+    probes = {size: partial(probe_heads, size, 4096, 256, 3, execution) for size in HEAD_COUNTS}
+    epochs = {size: partial(epoch, small_run(256), size, 8, execution) for size in IMAGE_COUNTS}
+    return [*rows, grown(HEADS, probes, rounds), grown(IMAGES, epochs, rounds)]
+
+
+def grown(row: Row, turns: Mapping[int, Callable[[], float]], rounds: int) -> Row:
+    """The row of a cost, in seconds, at each size; `ours` is the cost of a unit at the largest over the smallest."""
+    sizes = list(turns)
+    measured = take_turns(*turns.values(), rounds=rounds)
+    figures = [median(column) for column in measured]
+    steepness = slope(sizes, figures)
+    return replace(
+        row,
+        ours=(figures[-1] / sizes[-1]) / (figures[0] / sizes[0]),
+        reached=steepness <= STEEPEST,
+        n=rounds,
+        spread=spread(measured[-1]),
+        details={"sizes": sizes, "figures": figures, "unit": "s", "slope": steepness},
+    )
+
+
+def slope(sizes: Sequence[float], figures: Sequence[float]) -> float:
+    """Slope of the line through the logarithms, by least squares: the power with which figures grow with sizes."""
+    return float(np.polyfit(np.log(sizes), np.log(figures), 1)[0])
+
+
+# --- costs: seconds --------------------------------------------------------------------------------------------------
+
+
+def small_run(batch_size: int, dim: int | None = None) -> RunSpec:
+    """CISSL with a quarter of a ResNet-10's channels; with the expanding head where a dimension is given."""
+    encoder: dict[str, Any] = {"arch": "resnet10", "width": 16, "dim": 128}
+    if dim:
+        encoder |= {"dim": dim, "head": "expand"}
+    return RunSpec.model_validate(
+        {
+            "data": {"kind": "synthetic", "classes": 16, "train_per_class": 64, "test_per_class": 1},
+            "objective": {"name": "cissl"},
+            "encoder": encoder,
+            "optim": {"batch_size": batch_size, "epochs": 2, "warmup_epochs": 1},
+        }
+    )
+
+
+def step(run: RunSpec, folder: Path, execution: Execution) -> float:
+    """Of one step of the real loop."""
+    return run.optim.batch_size / real_loop(run, folder, execution)
+
+
+def probe_heads(heads: int, n: int, dim: int, epochs: int, execution: Execution) -> float:
+    """Of training that many linear probes side by side on n features, and of scoring them."""
+    where = device.choose(execution)
+    z, labels = (tensor.to(where) for tensor in drawn(n, dim, 50, 0.3))
+    probes = [ProbeSpec(weight_decay=1e-6 * number, epochs=epochs) for number in range(heads)]
+    started = time.perf_counter()
+    fit_and_score(probes, SEED, (z, labels), (z[:100], labels[:100]), 50, device.precision(execution, where))
+    return time.perf_counter() - started
+
+
+def epoch(run: RunSpec, n_images: int, steps: int, execution: Execution) -> float:
+    """Of an epoch over n_images, from its first `steps` steps: data access, augmentation and training.
+
+    Lightning counts the steps, as in `issl.pretrain.pretrain`, but stops an epoch early. The first epoch warms up.
+    """
+    where = device.choose(execution)
+    kind = device.precision(execution, where)
+    module = Pretraining(run, SEED, _noise(run, n_images), execution, fused=kind != "fp16")
+    trainer = pl.Trainer(
+        accelerator="gpu" if where.type == "cuda" else "cpu",
+        devices=1,
+        precision=PRECISIONS[kind],
+        max_epochs=2,
+        limit_train_batches=steps,
+        plugins=[LightningEnvironment()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module)
+    return module.history.rows[-1]["seconds"] / steps * n_images / run.optim.batch_size
+
+
+def _noise(run: RunSpec, n_images: int) -> Arrays:
+    """A data set of noise: what it costs does not depend on what it shows."""
+    size, n_test = run.data.image_size, 16
+    shape = (n_images + n_test, size, size, 3)
+    images = np.random.default_rng(SEED).integers(0, 256, shape, np.uint8)
+    meta = {"splits": {"train": n_images, "test": n_test}, "classes": list("0123456789"), "image_size": size}
+    return Arrays(images, np.arange(len(images)) % 10, meta)
+
+
+# --- plot ------------------------------------------------------------------------------------------------------------
+
+
+def plot(records: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Draws the curves among the records side by side into `path`; grey is a cost that grows as its work."""
+    found = {record["name"]: record for record in records if record["name"] in LABELS and record["details"]}
+    figure = Figure(figsize=(11, 2.9), layout="constrained")
+    for axes, (name, (work, cost)) in zip(figure.subplots(1, len(LABELS)), LABELS.items()):
+        axes.set(xlabel=work, ylabel=cost)
+        axes.spines[["top", "right"]].set_visible(False)
+        if name not in found:
+            axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+            continue
+        sizes, figures = (np.array(found[name]["details"][key], float) for key in ("sizes", "figures"))
+        axes.set(xscale="log", yscale="log", title=f"slope {found[name]['details']['slope']:.2f}")
+        # Through the first point: what grows faster than its work rises above the line.
+        axes.plot(sizes, figures[0] * sizes / sizes[0], color="0.7", label="as its work")
+        axes.plot(sizes, figures, marker="o", color="#0173b2", label="measured")
+        ticks = sizes[:: 2 if len(sizes) > 4 else 1]
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: _short(size)))
+        axes.grid(axis="y", color="0.92")
+    handles, names = next((axes.get_legend_handles_labels() for axes in figure.axes if axes.lines), ([], []))
+    if handles:
+        figure.legend(handles, names, loc="outside upper right", ncols=2, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _short(size: float) -> str:
+    return f"{size / 1000:g}k" if size >= 1000 and size % 1000 == 0 else f"{size:g}"
+
+
+if __name__ == "__main__":
+    rows = curves(1)
+    plot([row.record() for row in rows], Path("scaling.png"))
+    for row in rows:
+        print(row.name, row.ours, row.details)

@@ -1,0 +1,142 @@
+"""What the workflow adds to the time of the tools beneath it, and how long the demo takes.
+
+Everything runs in a temporary copy of the files that git does not ignore, so that nobody's results are touched.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from unittest import mock
+
+from benchmarks.measure import Row, spread, take_turns
+
+PROJECT = Path(__file__).resolve().parent.parent
+SNAKEMAKE = (sys.executable, "-m", "snakemake")
+MORE_SECONDS, DEMO_SECONDS = 3.0, 180.0
+CORES = "2"
+
+PLAN = Row(
+    "plan", "s", f"<= {MORE_SECONDS:g} s more", "snakemake -n of an empty Snakefile; ours: all paper targets, 3 seeds"
+)
+NOOP = Row(
+    "noop", "s", f"<= {MORE_SECONDS:g} s more", "snakemake of an empty Snakefile; ours: a second `snakemake tiny`"
+)
+STARTUP = Row(
+    "startup", "s", f"<= {MORE_SECONDS:g} s more", "python -c 'import torch'; ours: a pretraining with no step left"
+)
+DEMO = Row("demo", "s", f"<= {DEMO_SECONDS:g} s", f"no peer; `snakemake tiny` from nothing on {CORES} cores")
+NAMES = (PLAN.name, STARTUP.name, NOOP.name, DEMO.name)
+
+
+def planning(rounds: int) -> list[Row]:
+    """Planning every target of the paper from nothing."""
+    with _copy() as (project, empty):
+        ours = _command(project, *SNAKEMAKE, "-n", "--quiet", "all", "--config", "seeds=[1,2,3]")
+        peer = _command(empty, *SNAKEMAKE, "-n", "--quiet", "all")
+        return [_beside(PLAN, ours, peer, rounds)]
+
+
+def tiny(rounds: int) -> list[Row]:
+    """The tiny preset from nothing, once; then the same call with nothing left to do."""
+    with _copy() as (project, empty):
+        ours = _command(project, *SNAKEMAKE, "tiny", "--cores", CORES, "--quiet", "all")
+        peer = _command(empty, *SNAKEMAKE, "--cores", CORES, "--quiet", "all")
+        seconds = ours()
+        demo = replace(DEMO, ours=seconds, reached=seconds <= DEMO_SECONDS, n=1)
+        return [_beside(NOOP, ours, peer, rounds), demo]
+
+
+def startup(rounds: int) -> list[Row]:
+    """From the command to its results for a ResNet-18, when the checkpoint of the last epoch is there."""
+    with _copy() as (project, empty):
+        arguments, checkpoints = _finished_run(empty)
+        start = _command(project, sys.executable, "-m", "issl", "pretrain", *arguments)
+
+        def ours() -> float:
+            out = empty / "out"
+            shutil.rmtree(out, ignore_errors=True)
+            shutil.copytree(checkpoints, out / "checkpoints")  # a run removes them when it is done
+            return start()
+
+        return [_beside(STARTUP, ours, _command(empty, sys.executable, "-c", "import torch"), rounds)]
+
+
+def _beside(row: Row, ours: partial, peer: partial, rounds: int) -> Row:
+    our_seconds, peer_seconds = take_turns(ours, peer, rounds=rounds)
+    more = median(our_seconds) - median(peer_seconds)
+    return replace(
+        row,
+        ours=median(our_seconds),
+        peer=median(peer_seconds),
+        ratio=median(peer_seconds) / median(our_seconds),
+        reached=more <= MORE_SECONDS,
+        n=len(our_seconds),
+        spread=spread(our_seconds),
+        details={"seconds_more": more, "peer_spread": spread(peer_seconds)},
+    )
+
+
+@contextmanager
+def _copy() -> Iterator[tuple[Path, Path]]:
+    """Gives a copy of the project without its results, and a folder whose Snakefile is empty."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        project, empty = Path(folder) / "project", Path(folder) / "empty"
+        for name in filter(None, listed.stdout.split("\0")):
+            if (PROJECT / name).is_file():  # a file that was deleted stays listed until that is committed
+                (project / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(PROJECT / name, project / name)
+        empty.mkdir()
+        (empty / "Snakefile").touch()
+        yield project, empty
+
+
+def _command(folder: Path, *command: str) -> partial:
+    """A turn that runs a command in a folder."""
+    return partial(_seconds, folder, command)
+
+
+def _seconds(folder: Path, command: Sequence[str]) -> float:
+    """Wall time of a command. Raises RuntimeError, with what it said, if it fails."""
+    environment = {**os.environ, "PYTHONPATH": "", "WANDB_MODE": "offline"}
+    started = time.perf_counter()
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} exited with status {done.returncode}:\n{done.stdout[-2000:]}")
+    return seconds
+
+
+def _finished_run(folder: Path) -> tuple[list[str], Path]:
+    """Trains one epoch and keeps the checkpoint that a run removes at its end.
+
+    Gives the arguments of the command that continues it into folder/out, and the folder of the checkpoint.
+    """
+    from issl import data
+    from issl.config import Execution
+    from issl.pretrain import pretrain
+    from issl.spec import RunSpec, Synthetic
+
+    images = Synthetic(kind="synthetic", train_per_class=13, test_per_class=13, image_size=64)
+    run = RunSpec.model_validate(
+        {"data": images, "objective": {"name": "simclr"}, "optim": {"epochs": 1, "batch_size": 128, "warmup_epochs": 0}}
+    )
+    execution = Execution(device="cpu", progress=False, checkpoint_minutes=0)
+    data.prepare(images, folder / "data", progress=False)
+    with mock.patch("issl.checkpoints.remove"):
+        pretrain(run, 1, folder / "data", folder / "trained", execution)
+    arguments = ["--spec", run.canonical(), "--seed", "1", "--data", str(folder / "data"), "--out", str(folder / "out")]
+    return [*arguments, "--settings", json.dumps(execution.model_dump(mode="json"))], folder / "trained" / "checkpoints"

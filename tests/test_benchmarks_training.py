@@ -1,0 +1,158 @@
+"""The contenders of the training benchmarks run on any device, and do the same work. No times are tested."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import memory, pretraining, probing, scaling
+from benchmarks.measure import Row
+from issl import pretrain
+from issl.config import Execution
+from issl.spec import ProbeSpec
+
+CPU = Execution(device="cpu", precision="32", progress=False)
+
+
+# --- pretraining -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", pretraining.METHODS)
+def test_loop_pil_views_and_ceiling_run_on_any_device(make_run, method):
+    rows = [pretraining.PIL_GPU, pretraining.CEILING_GPU]
+    pil, ceiling = pretraining.beside_pil_and_ceiling(rows, make_run(method), CPU, 1, 1, 1, rounds=1)
+    assert min(pil.ours, pil.peer, ceiling.peer) > 0
+    assert pil.ours == ceiling.ours
+    assert pil.ratio == pytest.approx(pil.ours / pil.peer)
+    assert pil.n == ceiling.n == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU would be measured")
+def test_rows_of_a_gpu_that_is_not_there_say_so():
+    rows = pretraining.gpu(1)
+    assert {row.name for row in rows} < set(pretraining.NAMES)
+    assert {row.not_measured for row in rows} == {"no CUDA device here"}
+
+
+@pytest.mark.parametrize("method", ["simclr", "cissl", "dissl"])
+def test_the_ceilings_step_is_that_of_the_real_loop(synthetic, make_run, tmp_path, monkeypatch, method):
+    """The same gradients and the same parameters after the first step of training on the same views."""
+    run = make_run(method, optim={"epochs": 1, "warmup_epochs": 0, "batch_size": 64})
+    seen = spy_on_first_step(monkeypatch)
+    pretrain.pretrain(run, pretraining.SEED, synthetic, tmp_path, CPU)
+
+    ceiling = pretraining.Method(run, torch.device("cpu"), "32")
+    ceiling.optimizer.param_groups[0]["lr"] = seen["rate"]
+    ceiling.backward(seen["views"])
+    assert seen["rate"] > 0
+    for ours, theirs in zip(ceiling.parameters, seen["gradients"], strict=True):
+        torch.testing.assert_close(ours.grad, theirs)
+
+    ceiling = pretraining.Method(run, torch.device("cpu"), "32")
+    ceiling.optimizer.param_groups[0]["lr"] = seen["rate"]
+    ceiling.step(seen["views"])
+    for ours, theirs in zip(ceiling.parameters, seen["parameters"], strict=True):
+        # Adam's first step is a sign where a gradient is not tiny, and noise where it is: compare up to one step.
+        assert (ours - theirs).abs().mean() < 0.02 * seen["rate"]
+
+
+def spy_on_first_step(monkeypatch):
+    """Keeps what the first step of the real loop saw and made."""
+    seen = {}
+    module = pretrain.Pretraining
+    views, clip, end = module.views, module.configure_gradient_clipping, module.on_train_batch_end
+
+    def trained(self):
+        return [*self.encoder.parameters(), *self.objective.parameters()]
+
+    def keep_views(self, images, purpose, *position):
+        made = views(self, images, purpose, *position)
+        if purpose == "augment":
+            seen.setdefault("views", made.clone(memory_format=torch.preserve_format))
+        return made
+
+    def keep_gradients(self, optimizer, **arguments):
+        seen.setdefault("gradients", [parameter.grad.clone() for parameter in trained(self)])
+        seen.setdefault("rate", optimizer.param_groups[0]["lr"])
+        clip(self, optimizer, **arguments)
+
+    def keep_parameters(self, *arguments):
+        seen.setdefault("parameters", [parameter.detach().clone() for parameter in trained(self)])
+        end(self, *arguments)
+
+    monkeypatch.setattr(module, "views", keep_views)
+    monkeypatch.setattr(module, "configure_gradient_clipping", keep_gradients)
+    monkeypatch.setattr(module, "on_train_batch_end", keep_parameters)
+    return seen
+
+
+# --- probes ----------------------------------------------------------------------------------------------------------
+
+
+def test_probes_side_by_side_and_one_by_one_agree():
+    z, labels = probing.drawn(60, 8, 4, noise=0.1)
+    probes = [ProbeSpec(weight_decay=decay, fraction=part, epochs=2) for part in (1, 0.5) for decay in (1e-4, 1e-6)]
+    row = probing.beside_single_probes(
+        probing.GRID, probes, (z[:40], labels[:40]), (z[40:], labels[40:]), 4, "32", least=1, rounds=1
+    )
+    assert row.ours > 0 and row.peer > 0
+    assert len(row.details["accuracies"]) == 4
+    assert row.details["largest_difference_in_points"] <= probing.ALIKE
+
+
+def test_probes_that_disagree_are_an_error(monkeypatch):
+    accuracies = iter([[0.5, 0.5], [0.5], [0.6]] * 2)
+    monkeypatch.setattr(probing, "fit_and_score", lambda *_: next(accuracies))
+    z, labels = probing.drawn(8, 4, 2, noise=0.1)
+    probes = [ProbeSpec(weight_decay=decay) for decay in (1e-4, 1e-6)]
+    with pytest.raises(RuntimeError, match=r"differ by 10\.00 points"):
+        probing.beside_single_probes(probing.GRID, probes, (z, labels), (z, labels), 2, "32", least=1, rounds=1)
+
+
+# --- scaling ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
+def test_slope_of_a_power_is_its_exponent(power):
+    sizes = np.array([64, 128, 1024])
+    assert scaling.slope(sizes, 3 * sizes**power) == pytest.approx(power, abs=1e-12)
+
+
+@pytest.mark.parametrize(("power", "reached"), [(0.5, True), (1.0, True), (1.5, False)])
+def test_a_cost_may_not_grow_faster_than_its_work(power, reached):
+    turns = {size: lambda size=size: 0.1 * size**power for size in (10, 100, 1000)}
+    row = scaling.grown(scaling.BATCH, turns, rounds=1)
+    assert row.reached is reached
+    assert row.ours == pytest.approx(100 ** (power - 1))
+    assert row.details["sizes"] == [10, 100, 1000]
+
+
+def test_costs_are_positive(synthetic, make_run):
+    run = make_run("cissl", optim={"epochs": 2})
+    assert scaling.step(run, synthetic, CPU) > 0
+    assert scaling.probe_heads(2, 200, 4, 1, CPU) > 0
+    assert scaling.epoch(run, 128, 2, CPU) > 0
+
+
+def test_plot_draws_what_was_measured(tmp_path):
+    curve = {"sizes": [1, 10, 100], "figures": [1.0, 8.0, 90.0], "slope": 0.98, "unit": "s"}
+    measured = Row(scaling.HEADS.name, "ratio", "", "", details=curve)
+    missing = Row(scaling.DIM.name, "ratio", "", "", not_measured="no time")
+    scaling.plot([measured.record(), missing.record()], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_peaks_are_those_of_the_process_that_is_measured(make_run, tmp_path):
+    ballast = np.ones(250_000_000)  # 2 GB here must not count there
+    dissl = memory.of_dissl(make_run("dissl", optim={"epochs": 1, "warmup_epochs": 0}))
+    features = memory.of_features(tmp_path, 400, 200, 16, 20)
+    del ballast
+    assert 0.1 < dissl.details["resident_gb"] < 2
+    assert 0.1 < features.details["import_gb"] <= features.ours < 2
+    assert features.details["features_gb"] == pytest.approx(400 * 16 * 2 / 1e9)
+    assert math.isfinite(dissl.ours)
