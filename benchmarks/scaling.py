@@ -59,10 +59,10 @@ def curves(rounds: int) -> list[Row]:
         run = small_run(BATCHES[0])
         data.prepare(run.data, folder, progress=False)
         batches = {size: partial(step, small_run(size), folder, execution) for size in BATCHES}
-        dims = {size: partial(step, small_run(256, dim=size), folder, execution) for size in DIMS}
+        dims = {size: partial(step, small_run(128, dim=size), folder, execution) for size in DIMS}
         rows = [grown(BATCH, batches, rounds), grown(DIM, dims, rounds)]
     probes = {size: partial(probe_heads, size, 4096, 256, 3, execution) for size in HEAD_COUNTS}
-    epochs = {size: partial(epoch, small_run(256), size, 8, execution) for size in IMAGE_COUNTS}
+    epochs = {size: partial(epoch, small_run(128), size, 8, execution) for size in IMAGE_COUNTS}
     return [*rows, grown(HEADS, probes, rounds), grown(IMAGES, epochs, rounds)]
 
 
@@ -94,7 +94,7 @@ def small_run(batch_size: int, dim: int | None = None) -> RunSpec:
     """CISSL with a quarter of a ResNet-10's channels; with the expanding head where a dimension is given."""
     encoder: dict[str, Any] = {"arch": "resnet10", "width": 16, "dim": 128}
     if dim:
-        encoder |= {"dim": dim, "head": "expand"}
+        encoder |= {"dim": dim, "head": "expand", "bottleneck": 128}
     return RunSpec.model_validate(
         {
             "data": {"kind": "synthetic", "classes": 16, "train_per_class": 64, "test_per_class": 1},

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,8 +34,9 @@ def probe(grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, exe
 
     `test_acc` is that of the probe trained on all labels of its subset. Where a subset has several weight decays to
     choose from, `holdout_acc` is that of a second probe, trained without a stratified part of the subset and
-    evaluated on this part: the honest ground for a choice. Raises UserError when a subset cannot be drawn, or when a
-    probe diverges.
+    evaluated on this part: the honest ground for a choice. The features are in memory once: on the CPU as pages of
+    the file, on a GPU as one float16 copy; all subsets are numbers of their rows. Raises UserError when a subset
+    cannot be drawn, or when a probe diverges.
     """
     began, made_by = time.monotonic(), provenance.describe("probe")
     where = device.choose(execution)
@@ -48,24 +48,26 @@ def probe(grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, exe
         raise UserError(f"{features}: cannot be read ({error}); delete it and featurize again") from None
     if len(z) != len(arrays.labels):
         raise UserError(f"{features}: {len(z)} rows, but {data} has {len(arrays.labels)} images")
-    labels = torch.from_numpy(arrays.labels.copy())
-    train, test = arrays.split("train"), arrays.split("test")
-    train_set = (z[train].to(where), labels[train].to(where))
-    test_set = (z[test].to(where), labels[test].to(where))
+    features_and_labels = z.to(where), torch.from_numpy(arrays.labels.copy()).to(where)
+    numbers = np.arange(len(z))
+    train, test = numbers[arrays.split("train")], numbers[arrays.split("test")]
+
+    def accuracies(group: list[ProbeSpec], fit_on: np.ndarray, score_on: np.ndarray) -> list[float]:
+        chosen = torch.from_numpy(fit_on).to(where), torch.from_numpy(score_on).to(where)
+        return fit_and_score(group, seed, features_and_labels, features_and_labels, arrays.n_classes, kind, *chosen)
 
     rows = []
     for group in _side_by_side(grid.probes):
         started = time.monotonic()
         spec = group[0]
         subset = stratified(arrays.labels[train], spec.fraction, seed)
-        tested = fit_and_score(group, seed, _take(train_set, subset), test_set, arrays.n_classes, kind)
+        tested = accuracies(group, train[subset], test)
         held_out: Sequence[float | None] = [None] * len(group)
         if len(group) > 1:
             kept, left = hold_out(arrays.labels[train], subset, spec.holdout, seed)
-            scored = _take(train_set, left)
-            held_out = fit_and_score(group, seed, _take(train_set, kept), scored, arrays.n_classes, kind)
+            held_out = accuracies(group, train[kept], train[left])
         for member, test_acc, holdout_acc in zip(group, tested, held_out):
-            values = (member.kind, member.weight_decay, member.fraction, len(subset), member.epochs, len(test_set[1]))
+            values = (member.kind, member.weight_decay, member.fraction, len(subset), member.epochs, len(test))
             rows.append(dict(zip(COLUMNS, (*values, test_acc, holdout_acc))))
         log.info(
             "%d %s probes on %d labels: test accuracy %s %%, %.0f s",
@@ -84,11 +86,6 @@ def _side_by_side(probes: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
         return spec.model_copy(update={"weight_decay": 0.0}).model_dump_json()
 
     return [list(group) for _, group in groupby(sorted(probes, key=shared), key=shared)]
-
-
-def _take(rows: tuple[Tensor, Tensor], chosen: np.ndarray) -> tuple[Tensor, Tensor]:
-    index = torch.from_numpy(chosen).to(rows[0].device)
-    return rows[0][index], rows[1][index]
 
 
 # --- subsets ---------------------------------------------------------------------------------------------------------
@@ -111,6 +108,8 @@ def hold_out(labels: np.ndarray, subset: np.ndarray, part: float, seed: int) -> 
 
 
 def _split(rows: np.ndarray, labels: np.ndarray, part: float, seed: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.model_selection import train_test_split  # takes a second to import, and a grid may need no draw
+
     try:
         rest, drawn = train_test_split(rows, test_size=part, stratify=labels, random_state=seed)
     except ValueError as error:
@@ -128,39 +127,45 @@ def fit_and_score(
     test: tuple[Tensor, Tensor],
     classes: int,
     precision: str,
+    fit_on: Tensor | None = None,
+    score_on: Tensor | None = None,
 ) -> list[float]:
     """Top-1 accuracy on `test` of each probe in a group after training on `train`.
 
     SGD with momentum, cosine by epoch without warm-up, gradients clipped by value before the decay is added, last
-    partial batch kept. All heads start from the same draw. Rows: features (n, dim), labels (n,), on one device.
+    partial batch kept. All heads start from the same draw. `train` and `test` are features (N, dim) and labels (N,),
+    `fit_on` and `score_on` the numbers of the rows to use of them, (n,), by default all; everything on one device.
+    Rows are gathered and converted batch by batch, so no second copy of the features comes to be. Raises UserError
+    when a probe diverges.
     """
     spec, z, labels = group[0], *train
+    fit_on = torch.arange(len(labels), device=z.device) if fit_on is None else fit_on
     heads = Heads(spec, len(group), z.shape[1], classes, generator("probe", seed)).to(z.device)
     decay = torch.tensor([member.weight_decay for member in group], device=z.device)
-    parameters = list(heads.parameters())
-    sgd = torch.optim.SGD(parameters, lr=spec.lr, momentum=spec.momentum)
+    sgd = torch.optim.SGD(heads.parameters(), lr=spec.lr, momentum=spec.momentum, fused=True)
     scaler = torch.amp.GradScaler(z.device.type, enabled=precision == "fp16")
     for epoch in range(spec.epochs):
         rate = spec.lr * spec.batch_size / 256 * 0.5 * (1 + math.cos(math.pi * epoch / spec.epochs))
         sgd.param_groups[0]["lr"] = rate
-        for rows in epoch_order("probe order", seed, epoch, len(labels), spec.batch_size):
+        [order] = epoch_order("probe order", seed, epoch, len(fit_on), batch_size=len(fit_on))
+        for rows in fit_on[order.to(z.device)].split(spec.batch_size):
             if len(rows) == 1 and spec.kind == "mlp":
                 continue  # batch norm has no variance to divide by
-            rows = rows.to(z.device, non_blocking=True)
+            # On a CPU `z[rows]` takes five times as long, and so does float16 to bf16 in one step.
+            x = z.index_select(0, rows).float()  # (B, dim)
             with device.autocast(z.device, precision):
-                logits = heads(z[rows].float())  # (B, H, classes)
-            targets = labels[rows].repeat_interleave(len(group))
-            losses = F.cross_entropy(logits.float().flatten(0, 1), targets, reduction="sum") / len(rows)
-            sgd.zero_grad(set_to_none=True)
+                logits = heads(x)  # (B, H, classes)
+            targets = labels[rows, None].expand(-1, len(group))  # (B, H)
+            losses = F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum") / len(rows)
+            sgd.zero_grad()
             scaler.scale(losses).backward()
             scaler.unscale_(sgd)
-            nn.utils.clip_grad_value_(parameters, spec.clip_value)
-            heads.add_decay(decay)
+            heads.clip_and_decay(spec.clip_value, decay)
             scaler.step(sgd)
             scaler.update()
         if not losses.isfinite():
-            raise UserError(f"a {spec.kind} probe on {len(labels)} labels diverged in epoch {epoch}; lower its lr")
-    return heads.accuracy(*test, precision)
+            raise UserError(f"a {spec.kind} probe on {len(fit_on)} labels diverged in epoch {epoch}; lower its lr")
+    return heads.accuracy(*test, precision, score_on)
 
 
 class Heads(nn.Module):
@@ -184,21 +189,23 @@ class Heads(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         return self.layers(z)
 
-    def add_decay(self, decay: Tensor) -> None:
-        """Adds the coupled weight decay of each head, (H,), to its gradients: the first axis of every parameter."""
+    def clip_and_decay(self, clip_value: float, decay: Tensor) -> None:
+        """Clips all gradients by value, then adds the coupled weight decay of each head, (H,): their first axis."""
         for parameter in self.parameters():
-            parameter.grad.addcmul_(parameter.detach(), decay.view(-1, *[1] * (parameter.dim() - 1)))
+            each = decay.view(-1, *[1] * (parameter.dim() - 1))
+            parameter.grad.clamp_(-clip_value, clip_value).addcmul_(parameter.detach(), each)
 
     @torch.no_grad()
-    def accuracy(self, z: Tensor, labels: Tensor, precision: str) -> list[float]:
-        """Top-1 accuracy of each head on features (n, dim)."""
+    def accuracy(self, z: Tensor, labels: Tensor, precision: str, score_on: Tensor | None = None) -> list[float]:
+        """Top-1 accuracy of each head on features (N, dim), or on their rows numbered `score_on`, (n,)."""
         self.eval()
+        score_on = torch.arange(len(labels), device=z.device) if score_on is None else score_on
         correct = torch.zeros(self.heads, dtype=torch.int64, device=z.device)
-        for rows, targets in zip(z.split(4096), labels.split(4096)):
+        for rows in score_on.split(2048):
             with device.autocast(z.device, precision):
-                logits = self(rows.float())
-            correct += (logits.argmax(-1) == targets[:, None]).sum(0)
-        return [count / len(labels) for count in correct.tolist()]
+                logits = self(z.index_select(0, rows).float())  # (B, H, classes)
+            correct += (logits.argmax(-1) == labels[rows, None]).sum(0)
+        return [count / len(score_on) for count in correct.tolist()]
 
 
 class SideBySide(nn.Module):
@@ -215,9 +222,9 @@ class SideBySide(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.first:  # one matrix product for all heads, since all read the same rows
-            y = F.linear(x, self.weight.flatten(0, 1)).unflatten(1, self.weight.shape[:2])
-        else:
-            y = torch.einsum("bhi,hoi->bho", x, self.weight)
+            bias = None if self.bias is None else self.bias.flatten()
+            return F.linear(x, self.weight.flatten(0, 1), bias).unflatten(1, self.weight.shape[:2])
+        y = torch.einsum("bhi,hoi->bho", x, self.weight)
         return y if self.bias is None else y + self.bias
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from issl import fingerprint
 from issl.config import Execution
@@ -96,6 +99,17 @@ def test_bf16_probes_are_close_to_float32(blobs):
     )
 
 
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+def test_numbered_rows_count_as_their_copies_do(blobs, kind):
+    """129 rows are two batches of 64 and one of a single row, which an MLP's batch norm leaves out."""
+    (z, labels), (z_test, labels_test) = blobs
+    draws = np.random.default_rng(1)
+    fit_on, score_on = torch.tensor(draws.permutation(200)[:129]), torch.tensor(draws.permutation(2000)[:1500])
+    group = [ProbeSpec(kind=kind, weight_decay=decay, epochs=3, batch_size=64, hidden=16) for decay in (1e-1, 0.0)]
+    copies = (z[fit_on], labels[fit_on]), (z_test[score_on], labels_test[score_on])
+    assert fit_and_score(group, 3, *blobs, 4, "32", fit_on, score_on) == fit_and_score(group, 3, *copies, 4, "32")
+
+
 def test_a_diverging_probe_stops(blobs):
     (z, labels), test = blobs
     with pytest.raises(UserError, match="linear probe on 200 labels diverged"):
@@ -145,21 +159,25 @@ def test_one_label_a_class_cannot_be_held_out_from():
 # --- the stage ---
 
 
+def prepare(folder, labels, n_train):
+    """A prepared data set of four classes with black images: probes read labels and splits only."""
+    images = Content(
+        labels=labels,
+        splits={"train": n_train, "test": len(labels) - n_train},
+        classes=list("abcd"),
+        image_size=1,
+        open=lambda: lambda start, stop: np.zeros((stop - start, 1, 1, 3), np.uint8),
+        source={"name": "test"},
+        parallel=False,
+    )
+    write(folder, images, Synthetic(kind="synthetic"))
+
+
 @pytest.fixture
 def prepared(tmp_path, blobs):
     """Features and a prepared data set on disk whose labels they fit."""
     (z, labels), (z_test, labels_test) = blobs
-    all_labels = torch.cat([labels, labels_test]).numpy()
-    images = Content(
-        labels=all_labels,
-        splits={"train": len(labels), "test": len(labels_test)},
-        classes=list("abcd"),
-        image_size=8,
-        open=lambda: lambda start, stop: np.zeros((stop - start, 8, 8, 3), np.uint8),
-        source={"name": "test"},
-        parallel=False,
-    )
-    write(tmp_path / "data", images, Synthetic(kind="synthetic"))
+    prepare(tmp_path / "data", torch.cat([labels, labels_test]).numpy(), len(labels))
     np.save(tmp_path / "features.npy", torch.cat([z, z_test]).numpy())
     return tmp_path
 
@@ -192,6 +210,40 @@ def test_a_probe_does_not_depend_on_the_others_of_its_grid(prepared):
         with (prepared / "s.csv").open() as file:
             scores.append(next(r for r in csv.DictReader(file) if r["fraction"] == "1.0"))
     assert scores[0] == scores[1]
+
+
+class LargestTensor(TorchDispatchMode):
+    """Bytes of the largest memory that an operation of torch made, rather than looked at or wrote into."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
+        made = function(*arguments, **(named or {}))
+        taken = {a.untyped_storage().data_ptr() for a in tree_leaves((arguments, named)) if isinstance(a, torch.Tensor)}
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in taken:
+                self.size = max(self.size, tensor.untyped_storage().nbytes())
+        return made
+
+
+def test_the_features_are_never_copied(tmp_path):
+    """Neither for all rows, nor for a subset, nor for the part held out; largest are batches and row numbers."""
+    z = np.random.default_rng(0).normal(size=(40_000, 128)).astype(np.float16)  # 10 MB
+    np.save(tmp_path / "features.npy", z)
+    prepare(tmp_path / "data", np.tile(np.arange(4), 10_000), 30_000)
+    grid = ProbeGrid(
+        probes=tuple(ProbeSpec(weight_decay=decay, fraction=f, epochs=1) for f in (1.0, 0.8) for decay in (0.0, 1e-1))
+    )
+    stratified(np.arange(4).repeat(9), 0.5, 1)  # imports scikit-learn, whose modules are larger than the features
+    tracemalloc.start()  # sees what NumPy allocates; torch allocates past it
+    try:
+        with LargestTensor() as largest:
+            probe(grid, 1, tmp_path / "features.npy", tmp_path / "data", tmp_path / "scores.csv", CPU)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 512 * 128 * 4 <= largest.size < z.nbytes / 4, "a batch in float32 at least, or the spy saw nothing"
+    assert peak < z.nbytes / 2
 
 
 def test_features_of_another_data_set_are_refused(prepared):
