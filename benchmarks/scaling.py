@@ -100,7 +100,7 @@ def small_run(batch_size: int, dim: int | None = None) -> RunSpec:
             "data": {"kind": "synthetic", "classes": 16, "train_per_class": 64, "test_per_class": 1},
             "objective": {"name": "cissl"},
             "encoder": encoder,
-            "optim": {"batch_size": batch_size, "epochs": 2, "warmup_epochs": 1},
+            "optim": {"batch_size": batch_size, "epochs": 4, "warmup_epochs": 1},
         }
     )
 
