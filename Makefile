@@ -10,7 +10,7 @@ export WANDB_MODE ?= offline
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
-	$(BIN)/snakemake tiny --cores all --rerun-incomplete --quiet progress rules
+	$(BIN)/snakemake tiny --cores all --rerun-incomplete --nolock --quiet progress rules
 	@echo; echo "Figures, tables and results/tiny/reproduction.md:"; ls -1 results/tiny/*.pdf results/tiny/*.png results/tiny/*.md results/tiny/*.tex results/tiny/*.csv
 
 test: $(READY) lint

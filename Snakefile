@@ -12,6 +12,7 @@ from issl import catalog
 from issl.config import PAPER, refuse_mistakes
 from issl.environment import lead_jobs_here
 from issl.errors import UserError
+from issl.sharing import workflow_begins
 
 min_version("9.12")
 
@@ -34,6 +35,7 @@ except UserError as error:
     sys.exit(f"error: {error}")
 
 lead_jobs_here(workflow.basedir)
+workflow_begins()
 
 
 report: "workflow/report/workflow.rst"

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,6 +49,12 @@ def _read(model: type[M], text: str, option: str = "--spec") -> M:
     return config.validate(model, _object(text, option), option)
 
 
+def _own_gpu(execution: Execution) -> AbstractContextManager[list[str]]:
+    from issl import cards
+
+    return cards.claimed(0 if execution.device == "cpu" else 1)
+
+
 @click.group()
 def issl() -> None:
     """Self-supervised learning by characterising idealized representations."""
@@ -85,9 +92,10 @@ def pretrain(
     """Pretrain an encoder; continues where an interrupted attempt stopped."""
     with to_file(log_file):
         run, execution = _read(RunSpec, spec), _read(Execution, settings, "--settings")
-        from issl.pretrain import pretrain
+        with _own_gpu(execution):
+            from issl.pretrain import pretrain
 
-        pretrain(run, seed, data, out, execution, [name for name in experiments.split(",") if name])
+            pretrain(run, seed, data, out, execution, [name for name in experiments.split(",") if name])
 
 
 @issl.command()
@@ -101,9 +109,10 @@ def featurize(spec: str, encoder: Path, data: Path, out: Path, settings: str, lo
     """Encode every image of a data set once."""
     with to_file(log_file):
         run, execution = _read(RunSpec, spec), _read(Execution, settings, "--settings")
-        from issl.features import featurize
+        with _own_gpu(execution):
+            from issl.features import featurize
 
-        featurize(run, encoder, data, out, execution)
+            featurize(run, encoder, data, out, execution)
 
 
 @issl.command()
@@ -118,9 +127,10 @@ def probe(spec: str, seed: int, features: Path, data: Path, out: Path, settings:
     """Train and score all probes of a grid on one run's features."""
     with to_file(log_file):
         grid, execution = _read(ProbeGrid, spec), _read(Execution, settings, "--settings")
-        from issl.probe import probe
+        with _own_gpu(execution):
+            from issl.probe import probe
 
-        probe(grid, seed, features, data, out, execution)
+            probe(grid, seed, features, data, out, execution)
 
 
 @issl.command()

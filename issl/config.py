@@ -274,6 +274,9 @@ class Execution(Value):
         8, description="a data set up to this size lies in the device's memory; a larger one is streamed"
     )
     checkpoint_minutes: NonNegativeFloat = Field(5, description="least time between two checkpoints")
+    stop_minutes: NonNegativeFloat = Field(
+        2, description="pretraining leaves its slot so long before the end, or a fifth of the slot before"
+    )
     wandb: Wandb = Wandb()
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,17 +33,36 @@ class History:
         self._first_step = step
         self._started = time.monotonic()
 
+    def state(self) -> dict[str, Any]:
+        """Everything that a checkpoint needs, in the middle of an epoch too."""
+        return {
+            "rows": self.rows,
+            "names": self._names,
+            "pending": [terms.cpu() for terms in self._pending],  # not summed: sums must not depend on who saves when
+            "sums": self._sums,
+            "count": self._count,
+            "first_step": self._first_step,
+            "seconds": time.monotonic() - self._started,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state` gave."""
+        self.rows, self._names, self._pending = list(state["rows"]), list(state["names"]), list(state["pending"])
+        self._sums, self._count, self._first_step = state["sums"], state["count"], state["first_step"]
+        self._started = time.monotonic() - state["seconds"]
+
     def add(self, terms: Mapping[str, Tensor]) -> None:
         """Takes the terms of one step (0-d tensors). Raises UserError when a recent one is not finite."""
         self._names = list(terms)
         self._pending.append(torch.stack([term.detach().float() for term in terms.values()]))
-        if len(self._pending) == LOOK_EVERY:
+        if len(self._pending) >= LOOK_EVERY:
             self._look()
 
     def _look(self) -> None:
         if not self._pending:
             return
-        values = torch.stack(self._pending).double().cpu()  # (steps, terms)
+        device = self._pending[-1].device  # those of a checkpoint are on the CPU
+        values = torch.stack([terms.to(device) for terms in self._pending]).double().cpu()  # (steps, terms)
         bad = (~values.isfinite()).nonzero()
         if len(bad):
             row, column = bad[0].tolist()

@@ -3,7 +3,8 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from issl import augment, batches, checkpoints, device, encoders, objectives, provenance, tracking
+from issl import augment, batches, checkpoints, device, encoders, objectives, provenance, sharing, slot, tracking
 from issl.config import Execution
 from issl.data.arrays import Arrays, read
 from issl.draws import epoch_order, generator
@@ -28,6 +29,7 @@ from issl.spec import RunSpec, run_id
 
 log = logging.getLogger(__name__)
 
+OUTPUTS = ("encoder.safetensors", "history.csv", "run.json")
 PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "32": "32-true"}
 
 
@@ -36,10 +38,17 @@ def pretrain(
 ) -> None:
     """Trains `run` on the arrays in `data` and writes encoder.safetensors, history.csv and run.json into `out`.
 
-    Continues from the checkpoints in `out`/checkpoints, if there are any, and removes them at the end. `experiments`
-    only names the group of the W&B run. Raises UserError: no GPU, batch larger than the data, a loss that is not
-    finite, a checkpoint of another run.
+    Continues from the checkpoints in `out`/checkpoints, if there are any, and removes them at the end. Waits while
+    another process trains the same run with the same seed, and then takes its result. `experiments` only names the
+    group of the W&B run. Raises UserError: no GPU, batch larger than the data, a loss that is not finite, a checkpoint
+    of another run; `slot.Stopped` when it was told to stop, or when the time of its Slurm job ends and no new slot
+    could be asked for.
     """
+    sharing.once([out / name for name in OUTPUTS], lambda: train(run, seed, data, out, execution, experiments))
+
+
+def train(run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, experiments: Sequence[str]) -> None:
+    """`pretrain` by a process that is alone in its folder."""
     started, made_by = time.monotonic(), provenance.describe("pretrain")
     where = device.choose(execution)
     kind = device.precision(execution, where)
@@ -53,9 +62,9 @@ def pretrain(
     module = Pretraining(run, seed, arrays, execution, fused=kind != "fp16")
     module.attempts = [made_by["code"]["fingerprint"]]
     folder = out / "checkpoints"
-    resume = checkpoints.newest(folder, module.identity)
+    resume, first_step = checkpoints.newest(folder, module.identity) or (None, 0)
     if resume:
-        log.info("continuing from %s", resume)
+        log.info("continuing after step %d from %s", first_step, resume)
     bar = execution.progress and sys.stdout.isatty()
     trainer = pl.Trainer(
         accelerator="gpu" if where.type == "cuda" else "cpu",
@@ -64,7 +73,7 @@ def pretrain(
         max_epochs=run.optim.epochs,
         plugins=[LightningEnvironment()],  # under srun Lightning would take the job's tasks for its own ranks
         callbacks=[
-            checkpoints.Checkpoints(folder, execution.checkpoint_minutes),
+            checkpoints.Checkpoints(folder, execution.checkpoint_minutes, execution.stop_minutes),
             *([pl.callbacks.TQDMProgressBar(refresh_rate=10)] if bar else []),
         ],
         logger=tracking.logger(execution.wandb, run, seed, experiments, out) or False,
@@ -74,10 +83,17 @@ def pretrain(
         num_sanity_val_steps=0,
         benchmark=where.type == "cuda",
     )
-    trainer.fit(module, ckpt_path=resume, weights_only=True)
+    try:
+        with warnings.catch_warnings():
+            # Batches are functions of (seed, epoch, step): there is no loader whose place could be lost.
+            warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
+            trainer.fit(module, ckpt_path=resume, weights_only=True)
+    except slot.Stopped as stopped:
+        tracking.finish(trainer.logger)
+        if stopped.out_of_time:
+            ask_for_another_slot(steps=trainer.global_step - first_step)
+        raise
     tracking.finish(trainer.logger)
-    if trainer.interrupted:
-        raise UserError("training was interrupted; the same command continues it")
 
     with whole(out / "encoder.safetensors") as temporary:
         result = module.objective.evaluated(module.encoder)
@@ -108,6 +124,26 @@ def pretrain(
     checkpoints.remove(folder)
 
 
+def ask_for_another_slot(steps: int) -> None:
+    """Requeues the Slurm job of a training that used up its time, as often as it made steps in a slot.
+
+    Raises UserError where it made none, for then another slot would not help either.
+    """
+    if steps == 0:
+        raise UserError(
+            "no step was made in this slot: it is too short even to start; give it more time in config.yaml, "
+            "hardware.pretrain.minutes"
+        )
+    refusal = slot.requeue()
+    if refusal:
+        log.warning(
+            "no new slot for this job (%s); it counts as failed, and continues when it is started again", refusal
+        )
+        return
+    log.info("requeued after %d steps in this slot", steps)
+    time.sleep(60)  # Slurm ends this process; leaving now could look like a failure
+
+
 class Pretraining(pl.LightningModule):
     """Encoder, objective and online linear evaluation.
 
@@ -125,6 +161,7 @@ class Pretraining(pl.LightningModule):
         self.geometry = objectives.Geometry(run.encoder.dim)
         self.online = init_(nn.Linear(run.encoder.dim, arrays.n_classes))
         self.history = History()
+        self.batches: Iterator[tuple[Tensor, Tensor]] | None = None
         self.attempts: list[str] = []  # fingerprints of the code: one for each time that training was started
 
     # --- data ---
@@ -162,11 +199,11 @@ class Pretraining(pl.LightningModule):
         steps = self.trainer.num_training_batches
         return Clock(self.current_epoch, self.run.optim.epochs, self.current_epoch * steps + batch, steps)
 
-    def on_train_epoch_start(self) -> None:
-        self.batches = self.train_batches(self.order(self.current_epoch))
-        self.history.start_epoch(self.clock(0).step)
-
     def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
+        if self.batches is None:  # a new epoch, or the middle of the one that a checkpoint is from
+            self.batches = self.train_batches(self.order(self.current_epoch)[batch_idx:])
+        if batch_idx == 0:
+            self.history.start_epoch(self.clock(0).step)
         rates = learning_rates(self.run.optim, self.clock(batch_idx))
         for group, rate in zip(self.optimizers().param_groups, rates):
             group["lr"] = rate
@@ -191,6 +228,7 @@ class Pretraining(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         epoch, epochs = self.current_epoch, self.run.optim.epochs
+        self.batches = None
         look = (epoch + 1) % self.execution.validate_every == 0 or epoch + 1 == epochs
         rate = learning_rates(self.run.optim, self.clock(0))[0]
         row = self.history.end_epoch(epoch, rate, images=self.n_images["train"])
@@ -224,9 +262,9 @@ class Pretraining(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["identity"] = self.identity
-        checkpoint["history"] = self.history.rows
+        checkpoint["history"] = self.history.state()
         checkpoint["attempts"] = self.attempts
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.history.rows = checkpoint["history"]
+        self.history.restore(checkpoint["history"])
         self.attempts = [*checkpoint["attempts"], *self.attempts]

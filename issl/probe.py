@@ -22,6 +22,7 @@ from issl.data.arrays import read
 from issl.draws import epoch_order, generator
 from issl.errors import UserError
 from issl.files import write_csv, write_json
+from issl.sharing import once
 from issl.spec import ProbeGrid, ProbeSpec, grid_id
 
 log = logging.getLogger(__name__)
@@ -35,9 +36,15 @@ def probe(grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, exe
     `test_acc` is that of the probe trained on all labels of its subset. Where a subset has several weight decays to
     choose from, `holdout_acc` is that of a second probe, trained without a stratified part of the subset and
     evaluated on this part: the honest ground for a choice. The features are in memory once: on the CPU as pages of
-    the file, on a GPU as one float16 copy; all subsets are numbers of their rows. Raises UserError when a subset
+    the file, on a GPU as one float16 copy; all subsets are numbers of their rows. Waits while another process trains
+    the same probes, and then takes its result. Raises UserError when a subset
     cannot be drawn, or when a probe diverges.
     """
+    outputs = [out, out.with_suffix(".json")]
+    once(outputs, lambda: _probe(grid, seed, features, data, out, execution))
+
+
+def _probe(grid: ProbeGrid, seed: int, features: Path, data: Path, out: Path, execution: Execution) -> None:
     began, made_by = time.monotonic(), provenance.describe("probe")
     where = device.choose(execution)
     kind = device.precision(execution, where)

@@ -63,8 +63,9 @@ def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, o
 
 
 @pytest.mark.parametrize("objective", ["simclr", "dino"])
-def test_a_killed_run_continues_to_bit_identical_weights(synthetic, make_run, tmp_path, monkeypatch, objective):
-    run = make_run(objective, optim={"epochs": 4})
+@pytest.mark.parametrize("step", [(0, 1), (1, 0), (2, 2), (3, 3)])
+def test_a_killed_run_continues_to_bit_identical_weights(synthetic, make_run, tmp_path, monkeypatch, objective, step):
+    run = make_run(objective, optim={"epochs": 4, "batch_size": 16})
     pretrain.pretrain(run, 1, synthetic, tmp_path / "whole", CPU)
 
     class Killed(BaseException):
@@ -73,7 +74,7 @@ def test_a_killed_run_continues_to_bit_identical_weights(synthetic, make_run, tm
     original = pretrain.Pretraining.training_step
 
     def killed(module, batch, batch_idx):
-        if module.current_epoch == 2 and batch_idx == 1:
+        if (module.current_epoch, batch_idx) == step:
             raise Killed
         return original(module, batch, batch_idx)
 
@@ -113,10 +114,10 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(synthetic, make_run, tmp
         patch.setattr(checkpoints, "remove", lambda folder: None)
         pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
     folder, identity = tmp_path / "checkpoints", {"spec": run.canonical(), "seed": 1}
-    assert checkpoints.newest(folder, identity) == folder / "last.ckpt"
+    assert checkpoints.newest(folder, identity) == (folder / "last.ckpt", 8)
     content = (folder / "last.ckpt").read_bytes()
     (folder / "last.ckpt").write_bytes(content[: len(content) // 2])
-    assert checkpoints.newest(folder, identity) == folder / "previous.ckpt"
+    assert checkpoints.newest(folder, identity) == (folder / "previous.ckpt", 7)
     assert "last.ckpt cannot be read" in caplog.text
 
 

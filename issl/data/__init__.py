@@ -11,7 +11,8 @@ from pathlib import Path
 
 from issl.data import cifar10, synthetic, tinyimagenet
 from issl.data import folder as image_folder
-from issl.data.arrays import Arrays, Content, read, write
+from issl.data.arrays import IMAGES, LABELS, META, Arrays, Content, read, write
+from issl.sharing import once
 from issl.spec import DataSpec
 
 log = logging.getLogger(__name__)
@@ -29,10 +30,12 @@ READERS: dict[str, Callable[..., Content]] = {
 def prepare(spec: DataSpec, folder: str | Path, threads: int = 1, progress: bool = True) -> Arrays:
     """Brings a data set into its prepared form in `folder`, with that many worker processes; opens it.
 
-    Raises UserError for a source that is missing, damaged or not what the spec says; the folder is then as it was.
+    Waits while another process prepares the same folder, and then takes its result. Raises UserError for a source that
+    is missing, damaged or not what the spec says; the folder is then as it was.
     """
     started = time.monotonic()
-    write(folder, READERS[spec.kind](spec, progress), spec, threads, progress)
+    made = [Path(folder, name) for name in (IMAGES, LABELS, META)]
+    once(made, lambda: write(folder, READERS[spec.kind](spec, progress), spec, threads, progress))
     arrays = read(folder)
     log.info("%d images of %d classes in %.1f s", len(arrays.labels), arrays.n_classes, time.monotonic() - started)
     return arrays

@@ -1,0 +1,196 @@
+"""Several processes in one results tree: each thing is made once, by one of them, and none is lost."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from issl import cards, sharing
+from issl.errors import UserError
+
+MAKE = """
+import sys, time
+from pathlib import Path
+from issl.sharing import once
+out = Path(sys.argv[1])
+def make():
+    with (out / "count").open("a") as count:
+        count.write("x")
+    time.sleep(1)
+    (out / "result").write_text("made")
+once([out / "result"], make)
+"""
+
+
+def start(folder, began="0"):
+    return subprocess.Popen([sys.executable, "-c", MAKE, folder], env={**os.environ, sharing.BEGAN: began})
+
+
+def test_of_several_processes_one_makes_it(tmp_path):
+    jobs = [start(tmp_path) for _ in range(4)]
+    assert [job.wait(30) for job in jobs] == [0] * 4
+    assert (tmp_path / "count").read_text() == "x"
+    assert (tmp_path / "result").read_text() == "made"
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    first = start(tmp_path)
+    while not (tmp_path / "count").exists():
+        time.sleep(0.02)
+    second = start(tmp_path)
+    time.sleep(0.3)
+    first.send_signal(signal.SIGKILL)
+    assert second.wait(30) == 0
+    assert (tmp_path / "count").read_text() == "xx"
+    first.wait()
+
+
+def make_in(folder, monkeypatch, began):
+    made = []
+
+    def make():
+        made.append(True)
+        (folder / "result").write_text("made")
+
+    monkeypatch.setenv(sharing.BEGAN, str(began))
+    sharing.once([folder / "result"], make)
+    return bool(made)
+
+
+def test_what_snakemake_removed_is_linked_again_if_it_is_newer_than_the_workflow(tmp_path, monkeypatch):
+    began = time.time() - 1
+    assert make_in(tmp_path, monkeypatch, began)
+    (tmp_path / "result").unlink()  # what Snakemake does before it starts a job
+    assert not make_in(tmp_path, monkeypatch, began)
+    assert (tmp_path / "result").read_text() == "made"
+    assert make_in(tmp_path, monkeypatch, time.time() + 1)  # a later workflow asks for it anew, e.g. --forcerun
+    monkeypatch.delenv(sharing.BEGAN)
+    assert not sharing.bring_back([tmp_path / "result"])  # outside a workflow everything is made
+
+
+def test_a_result_that_lacks_a_file_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv(sharing.BEGAN, "0")
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_text("1")
+    sharing.keep([one])
+    assert sharing.bring_back([one])
+    assert not sharing.bring_back([one, two])
+
+
+def test_a_second_name_costs_no_room_and_follows_a_new_result(tmp_path):
+    output = tmp_path / "result"
+    for text in ("old", "new", "new"):
+        output.unlink(missing_ok=True)
+        output.write_text(text)
+        sharing.keep([output])
+        sharing.keep([output])
+    assert os.path.samefile(output, tmp_path / sharing.KEPT / "result")
+    assert [path.name for path in (tmp_path / sharing.KEPT).iterdir()] == ["result"]
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(lock, **_):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(sharing.FileLock, "acquire", refuse)
+    with (
+        pytest.raises(UserError, match=r"cannot be locked .*flock.*link results/ to one"),
+        sharing.alone(tmp_path / "x"),
+    ):
+        pass
+
+
+def test_others_of_the_group_can_use_the_lock(tmp_path):
+    mask = os.umask(0o002)
+    try:
+        with sharing.alone(tmp_path / ".lock"):
+            assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o664
+    finally:
+        os.umask(mask)
+
+
+# --- GPUs ---
+
+
+def hold(number, names, locks, log):
+    with cards.claimed(number, names, locks) as mine:
+        with log.open("a") as target:
+            target.write(f"{time.monotonic()} {os.environ[cards.VISIBLE]} +\n")
+        time.sleep(0.4)
+        with log.open("a") as target:
+            target.write(f"{time.monotonic()} {','.join(mine)} -\n")
+
+
+@pytest.fixture(autouse=True)
+def no_slurm(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+
+def test_no_two_jobs_have_a_card_in_common(tmp_path):
+    process = multiprocessing.get_context("spawn").Process
+    wanted, names = [1, 2, 1, 1, 2, 1], ["0", "3", "GPU-8f6d"]
+    jobs = [process(target=hold, args=(n, names, tmp_path, tmp_path / "log")) for n in wanted]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+    assert [job.exitcode for job in jobs] == [0] * len(jobs)
+    busy, used, together = set(), set(), 0
+    for line in sorted((tmp_path / "log").read_text().splitlines(), key=lambda line: float(line.split()[0])):
+        _, mine, sign = line.split()
+        mine = set(mine.split(","))
+        if sign == "+":
+            assert not busy & mine
+            busy |= mine
+            used |= mine
+            together = max(together, len(busy))
+        else:
+            busy -= mine
+    assert used <= set(names) and together >= 2 and not busy
+
+
+def test_a_dead_job_frees_its_card(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from issl.cards import claimed\n"
+        "with claimed(1, ['0'], Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "mine\n"
+    first.kill()
+    first.wait()
+    with cards.claimed(1, ["0"], tmp_path) as mine:
+        assert mine == ["0"]
+
+
+def test_only_visible_cards_are_given_and_the_variable_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setenv(cards.VISIBLE, "2, 5")
+    with cards.claimed(1, locks=tmp_path) as first, cards.claimed(1, ["2", "5"], tmp_path) as second:
+        assert (first, second) == (["2"], ["5"])
+        assert os.environ[cards.VISIBLE] == "5"
+    assert os.environ[cards.VISIBLE] == "2, 5"
+
+
+def test_slurm_and_the_cpu_choose_themselves(tmp_path, monkeypatch):
+    monkeypatch.setenv(cards.VISIBLE, "")
+    with cards.claimed(1, locks=tmp_path / "unused") as mine:
+        assert mine == []
+    monkeypatch.setenv(cards.VISIBLE, "0")
+    with cards.claimed(0, locks=tmp_path / "unused"):
+        assert os.environ[cards.VISIBLE] == "0"
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    with cards.claimed(1, locks=tmp_path / "unused"):
+        assert os.environ[cards.VISIBLE] == "0"
+    assert not (tmp_path / "unused").exists()
+
+
+def test_more_cards_than_there_are_is_an_error(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"asks for 3 GPUs, and 2 can be seen \(0, 1\)"),
+        cards.claimed(3, ["0", "1"], tmp_path),
+    ):
+        pass
