@@ -223,7 +223,9 @@ class Pretraining(pl.LightningModule):
         )
         return terms.loss + online_loss
 
-    def on_train_batch_end(self, outputs: Any, batch: int, batch_idx: int) -> None:
+    def optimizer_step(self, epoch: int, batch_idx: int, *arguments: Any) -> None:
+        super().optimizer_step(epoch, batch_idx, *arguments)
+        # Here, and not in a hook at the end of the batch: those come after the callbacks, and so after a checkpoint.
         self.objective.after_step(self.encoder, self.clock(batch_idx))
 
     def on_train_epoch_end(self) -> None:

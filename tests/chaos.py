@@ -20,10 +20,12 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
 import psutil
+from safetensors.numpy import load_file
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
@@ -84,7 +86,7 @@ def disturbed(folder: Path, target: str, cores: int, kills: int, counts: Counter
         workflow = start(folder, target, cores)
         while workflow.poll() is None:
             with suppress(subprocess.TimeoutExpired):
-                workflow.wait(draws.uniform(1, 12))
+                workflow.wait(draws.uniform(1, 9))
                 break
             if counts.total() < kills:
                 counts[strike(folder, workflow, draws)] += 1
@@ -183,8 +185,10 @@ def different(calm: Path, folder: Path) -> list[str]:
     ]
 
 
-def content(folder: Path, name: str) -> bytes | str:
+def content(folder: Path, name: str) -> Any:
     path = folder / RESULTS / name
+    if path.suffix == ".safetensors":  # whose header has its keys in any order
+        return {key: (value.dtype.str, value.tobytes()) for key, value in load_file(path).items()}
     if path.suffix == ".csv":
         return pd.read_csv(path, dtype=str).drop(columns=TIMES, errors="ignore").to_csv()
     return path.read_bytes()

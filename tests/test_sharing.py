@@ -89,7 +89,7 @@ def test_a_second_name_costs_no_room_and_follows_a_new_result(tmp_path):
         output.write_text(text)
         sharing.keep([output])
         sharing.keep([output])
-    assert os.path.samefile(output, tmp_path / sharing.KEPT / "result")
+    assert output.samefile(tmp_path / sharing.KEPT / "result")
     assert [path.name for path in (tmp_path / sharing.KEPT).iterdir()] == ["result"]
 
 
