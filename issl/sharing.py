@@ -1,5 +1,6 @@
 """Several processes, people or workflows in one results tree: a thing is made by one of them, and once."""
 
+import errno
 import logging
 import os
 import time
@@ -13,6 +14,7 @@ from issl.errors import UserError
 
 log = logging.getLogger(__name__)
 
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 KEPT = ".made"  # hidden folder beside the outputs, with a second name (a hard link) of each
 BEGAN = "ISSL_WORKFLOW_BEGAN"  # environment: when the workflow that asks for a job began, in seconds since 1970
 
@@ -26,7 +28,7 @@ def workflow_begins() -> None:
 def alone(name: Path) -> Iterator[None]:
     """Holds the lock file `name`, waiting for whoever has it; the system frees it when a process dies.
 
-    Raises UserError where the file system cannot lock.
+    Raises UserError where the file system cannot lock, or the folder cannot be written.
     """
     try:
         name.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +39,8 @@ def alone(name: Path) -> Iterator[None]:
             log.info("waiting: another process is making this (%s is locked)", name)
             lock.acquire()
     except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise UserError(f"{name.parent}: cannot write results here: {error.strerror}") from None
         raise UserError(
             f"{name}: cannot be locked ({getattr(error, 'strerror', None) or error}); results/ must lie on a file "
             "system with locks, such as NFS 4 or Lustre mounted with 'flock': link results/ to one"
