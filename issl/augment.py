@@ -47,7 +47,7 @@ class Draws:
     def __len__(self) -> int:
         return len(self.crop)
 
-    def __getitem__(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice | Tensor) -> Self:
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
@@ -315,12 +315,14 @@ def normalize(images: Tensor) -> Tensor:
     return normalized
 
 
-def two_views(images: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+def two_views(images: Tensor, augment: Augment, generator: torch.Generator, shares: int = 1, share: int = 0) -> Tensor:
     """Two independently drawn, normalised views of each image.
 
     Args:
         images: (n, 3, H, W) uint8, on any device.
         generator: on the CPU.
+        shares: of how many equal parts of a batch these images are one, with the views that they have in the batch.
+        share: which one, from 0.
 
     Returns:
         (2n, 3, H, W) float32, channels_last, on the device of the images: rows 0 to n-1 are x, the others x_tilde.
@@ -330,7 +332,11 @@ def two_views(images: Tensor, augment: Augment, generator: torch.Generator) -> T
     """
     twice = torch.cat([images, images])
     height, width = images.shape[-2:]
-    return normalize(apply(twice, draw(augment, len(twice), height, width, generator)))
+    draws = draw(augment, shares * len(twice), height, width, generator)
+    if shares > 1:
+        first = share * len(images) + torch.arange(len(images))
+        draws = draws[torch.cat([first, first + shares * len(images)])]
+    return normalize(apply(twice, draws))
 
 
 def clean(images: Tensor) -> Tensor:

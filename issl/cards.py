@@ -29,7 +29,8 @@ def claimed(number: int, cards: Sequence[str] | None = None, locks: Path | None 
     `cards` are the names to choose from, by default those that are visible; `locks` is a folder of this machine. Under
     Slurm, which has chosen, nothing happens, nor where there is no card. Raises UserError for more than there are.
     """
-    if number == 0 or "SLURM_JOB_ID" in os.environ:
+    chosen_already = "SLURM_JOB_ID" in os.environ or "LOCAL_RANK" in os.environ  # by Slurm, or by the first process
+    if number == 0 or chosen_already:
         yield []
         return
     cards = visible() if cards is None else cards

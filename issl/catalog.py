@@ -197,6 +197,29 @@ class Plan:
         """How the preset's jobs run, as JSON."""
         return self.config.execution.canonical()
 
+    def crew(self) -> str:
+        """The processes of a pretraining, as options of its command."""
+        asked = self.config.hardware.pretrain
+        return f"--per-node {max(asked.gpus, 1)}" + (f" --nodes {asked.nodes}" if asked.nodes else "")
+
+    def launcher(self) -> str:
+        """What starts the processes of a pretraining: srun, or nothing, for Lightning starts those of one machine."""
+        asked = self.config.hardware.pretrain
+        if not asked.nodes:
+            return ""
+        tasks = f"--nodes={asked.nodes} --ntasks-per-node={max(asked.gpus, 1)} --cpus-per-task={asked.threads}"
+        return f"srun {tasks} --kill-on-bad-exit=1 --wait=120 "
+
+    def asks(self, resource: str) -> int | str | None:
+        """A resource of pretraining as the Slurm plugin wants it, by whoever starts the processes; None for not."""
+        asked = self.config.hardware.pretrain
+        if not asked.nodes:
+            return {"gpu": asked.gpus}.get(resource)
+        gres = {"gres": f"gpu:{asked.gpus}"} if asked.gpus else {}
+        # The plugin takes the tasks of each node only above 1, and GPUs must not multiply those of all nodes.
+        tasks = {"tasks_per_node": asked.gpus} if asked.gpus > 1 else {"tasks": asked.nodes, "tasks_per_gpu": 0}
+        return ({"mpi": "srun", "nodes": asked.nodes} | gres | tasks).get(resource)
+
     def mem_mb(self, rule: str) -> int:
         """Memory that a job asks for, in 10^6 bytes."""
         return round(1000 * getattr(self.config.hardware, rule).mem_gb)

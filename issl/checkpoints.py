@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from issl import slot
+from issl import ranks, slot
 from issl.errors import UserError
 from issl.lightning import pl
 
@@ -62,10 +62,10 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def _look(self, trainer: pl.Trainer) -> None:
         now = time.monotonic()
         out_of_time = self.end is not None and now >= self.end
-        if self.wishes.signal or out_of_time:
+        if ranks.agreed(bool(self.wishes.signal or out_of_time)):
             if trainer.global_step < trainer.num_training_batches * trainer.max_epochs:  # else it is done anyway
                 self._stop(trainer, out_of_time)
-        elif now - self.saved >= self.seconds:
+        elif ranks.agreed(now - self.saved >= self.seconds):
             try:
                 save(trainer, self.folder)
             except UserError as error:  # the disk may have room again at the next attempt; training goes on meanwhile
@@ -87,17 +87,24 @@ def save(trainer: pl.Trainer, folder: Path) -> None:
     temporary = folder / ".writing.ckpt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(temporary)
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        if last.exists():
-            last.replace(previous)
-        temporary.replace(last)
-        _sync(folder)
+        trainer.save_checkpoint(temporary)  # by all ranks together; the first one writes
+        if not ranks.leads():
+            return
+        _exchange(temporary, last, previous)
     except (OSError, RuntimeError) as error:  # torch says RuntimeError when the disk is full
         with suppress(OSError):
             temporary.unlink()
         raise UserError(f"{folder}: no checkpoint could be saved: {_reason(error, folder)}") from error
+
+
+def _exchange(temporary: Path, last: Path, previous: Path) -> None:
+    """Makes a complete file the newest generation, on the disk before it gets its name."""
+    with temporary.open("rb+") as written:
+        os.fsync(written.fileno())
+    if last.exists():
+        last.replace(previous)
+    temporary.replace(last)
+    _sync(last.parent)
 
 
 def _reason(error: OSError | RuntimeError, folder: Path) -> str:

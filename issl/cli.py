@@ -49,10 +49,10 @@ def _read(model: type[M], text: str, option: str = "--spec") -> M:
     return config.validate(model, _object(text, option), option)
 
 
-def _own_gpu(execution: Execution) -> AbstractContextManager[list[str]]:
+def _own_gpus(execution: Execution, number: int = 1) -> AbstractContextManager[list[str]]:
     from issl import cards
 
-    return cards.claimed(0 if execution.device == "cpu" else 1)
+    return cards.claimed(0 if execution.device == "cpu" else number)
 
 
 @click.group()
@@ -84,18 +84,30 @@ def prepare(spec: str, place: str, out: Path, threads: int, settings: str, log_f
 @_data
 @click.option("--out", type=_folder, required=True)
 @click.option("--experiments", default="", help="Names for W&B, separated by commas.")
+@click.option("--per-node", type=click.IntRange(min=1), default=1, help="Processes on a machine, a GPU for each.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Machines, where srun starts the processes.")
 @_settings
 @_log
 def pretrain(
-    spec: str, seed: int, data: Path, out: Path, experiments: str, settings: str, log_file: Path | None
+    spec: str,
+    seed: int,
+    data: Path,
+    out: Path,
+    experiments: str,
+    per_node: int,
+    nodes: int | None,
+    settings: str,
+    log_file: Path | None,
 ) -> None:
     """Pretrain an encoder; continues where an interrupted attempt stopped."""
     with to_file(log_file):
         run, execution = _read(RunSpec, spec), _read(Execution, settings, "--settings")
-        with _own_gpu(execution):
+        with _own_gpus(execution, per_node):
+            from issl.crew import Crew
             from issl.pretrain import pretrain
 
-            pretrain(run, seed, data, out, execution, [name for name in experiments.split(",") if name])
+            names = [name for name in experiments.split(",") if name]
+            pretrain(run, seed, data, out, execution, names, Crew(per_node, nodes))
 
 
 @issl.command()
@@ -109,7 +121,7 @@ def featurize(spec: str, encoder: Path, data: Path, out: Path, settings: str, lo
     """Encode every image of a data set once."""
     with to_file(log_file):
         run, execution = _read(RunSpec, spec), _read(Execution, settings, "--settings")
-        with _own_gpu(execution):
+        with _own_gpus(execution):
             from issl.features import featurize
 
             featurize(run, encoder, data, out, execution)
@@ -127,7 +139,7 @@ def probe(spec: str, seed: int, features: Path, data: Path, out: Path, settings:
     """Train and score all probes of a grid on one run's features."""
     with to_file(log_file):
         grid, execution = _read(ProbeGrid, spec), _read(Execution, settings, "--settings")
-        with _own_gpu(execution):
+        with _own_gpus(execution):
             from issl.probe import probe
 
             probe(grid, seed, features, data, out, execution)

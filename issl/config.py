@@ -232,11 +232,21 @@ class Resources(Value):
     minutes_per_epoch: NonNegativeFloat = Field(0, description="pretrain only: added for each epoch")
 
 
+class PretrainResources(Resources):
+    """What a pretraining asks for: it may share its batches among the GPUs of one machine or several."""
+
+    gpus: NonNegativeInt = Field(0, description="on each machine; a process for each, and equal parts of every batch")
+    threads: PositiveInt = Field(1, description="of each process where srun starts them (`nodes`), else of the job")
+    nodes: PositiveInt | None = Field(
+        None, description="machines; srun then starts the processes. Without it, Lightning does, on one machine"
+    )
+
+
 class Hardware(Value):
     """Resources of each rule that does more than read a small table."""
 
     prepare: Resources = Resources()
-    pretrain: Resources = Resources()
+    pretrain: PretrainResources = PretrainResources()
     featurize: Resources = Resources()
     probe: Resources = Resources()
 

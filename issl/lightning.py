@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["LightningEnvironment", "pl"]
+__all__ = ["LightningEnvironment", "SLURMEnvironment", "pl"]
 
 UNSEEN = frozenset({"matplotlib", "scipy", "torchvision"})
 
@@ -40,7 +40,7 @@ def _unseen() -> Iterator[None]:
 
 with _unseen():
     import pytorch_lightning as pl
-    from pytorch_lightning.plugins.environments import LightningEnvironment
+    from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 # What Lightning says of hardware and its own products, and advises about data loaders, does not hold or help here.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

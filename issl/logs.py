@@ -1,9 +1,11 @@
 """Messages of a job: into its log file, and errors as one line on stderr."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from issl.errors import UserError
@@ -14,14 +16,18 @@ def to_file(path: str | Path | None) -> Iterator[None]:
     """Sends messages to a file (to stderr for None) while a job runs.
 
     A mistake of the user, or what the system refuses (a full disk, a missing permission), ends the process with status
-    1 and one line on stderr; any other error keeps its traceback, in the log file too.
+    1 and one line on stderr; any other error keeps its traceback, in the log file too. The log of an attempt that did
+    not succeed stays beside the next one's, under a name with the time.
     """
     try:
         _configure(Path(path) if path else None)
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
+    attempt = _second_name(Path(path)) if path else None
     try:
         yield
+        if attempt:
+            attempt.unlink(missing_ok=True)
     except UserError as error:
         _fail(str(error), in_log=path is not None)
     except OSError as error:
@@ -39,6 +45,16 @@ def _configure(path: Path | None) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
+
+
+def _second_name(path: Path) -> Path | None:
+    """A hard link to the log, named by the time: Snakemake removes the log when it starts a failed job again."""
+    attempt = path.with_name(f"{path.stem}.{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}{path.suffix}")
+    try:
+        os.link(path, attempt)
+    except OSError:  # a file system without hard links
+        return None
+    return attempt
 
 
 def _fail(message: str, in_log: bool) -> None:

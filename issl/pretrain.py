@@ -14,15 +14,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from issl import augment, batches, checkpoints, device, encoders, objectives, provenance, sharing, slot, tracking
+from issl import (
+    augment,
+    batches,
+    checkpoints,
+    device,
+    encoders,
+    objectives,
+    provenance,
+    ranks,
+    sharing,
+    slot,
+    tracking,
+)
 from issl.config import Execution
+from issl.crew import ALONE, Crew
 from issl.data.arrays import Arrays, read
 from issl.draws import epoch_order, generator
 from issl.errors import UserError
 from issl.files import whole, write_json
 from issl.heads import init_
 from issl.history import History
-from issl.lightning import LightningEnvironment, pl
+from issl.lightning import pl
 from issl.objectives.base import Clock
 from issl.optim import adam, learning_rates
 from issl.spec import RunSpec, run_id
@@ -34,21 +47,33 @@ PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "32": "32-true"}
 
 
 def pretrain(
-    run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, experiments: Sequence[str] = ()
+    run: RunSpec,
+    seed: int,
+    data: Path,
+    out: Path,
+    execution: Execution,
+    experiments: Sequence[str] = (),
+    crew: Crew = ALONE,
 ) -> None:
     """Trains `run` on the arrays in `data` and writes encoder.safetensors, history.csv and run.json into `out`.
 
     Continues from the checkpoints in `out`/checkpoints, if there are any, and removes them at the end. Waits while
     another process trains the same run with the same seed, and then takes its result. `experiments` only names the
-    group of the W&B run. Raises UserError: no GPU, batch larger than the data, a loss that is not finite, a checkpoint
-    of another run; `slot.Stopped` when it was told to stop, or when the time of its Slurm job ends and no new slot
-    could be asked for.
+    group of the W&B run; `crew` are the processes that share each batch. Raises UserError: no GPU, batch larger than
+    the data, a loss that is not finite, a checkpoint of another run; `slot.Stopped` when it was told to stop, or when
+    the time of its Slurm job ends and no new slot could be asked for.
     """
-    sharing.once([out / name for name in OUTPUTS], lambda: train(run, seed, data, out, execution, experiments))
+    if ranks.leads():
+        outputs = [out / name for name in OUTPUTS]
+        sharing.once(outputs, lambda: train(run, seed, data, out, execution, experiments, crew))
+    else:
+        train(run, seed, data, out, execution, experiments, crew)
 
 
-def train(run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, experiments: Sequence[str]) -> None:
-    """`pretrain` by a process that is alone in its folder."""
+def train(
+    run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, experiments: Sequence[str], crew: Crew
+) -> None:
+    """`pretrain` by the only crew that works in its folder."""
     started, made_by = time.monotonic(), provenance.describe("pretrain")
     where = device.choose(execution)
     kind = device.precision(execution, where)
@@ -60,6 +85,7 @@ def train(run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, 
     log.info("run %s, seed %d on %s, precision %s", run_id(run), seed, device.describe(where), kind)
     torch.manual_seed(seed)
     module = Pretraining(run, seed, arrays, execution, fused=kind != "fp16")
+    module.processes = crew.size
     module.attempts = [made_by["code"]["fingerprint"]]
     folder = out / "checkpoints"
     resume, first_step = checkpoints.newest(folder, module.identity) or (None, 0)
@@ -68,15 +94,18 @@ def train(run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, 
     bar = execution.progress and sys.stdout.isatty()
     trainer = pl.Trainer(
         accelerator="gpu" if where.type == "cuda" else "cpu",
-        devices=1,
+        devices=crew.per_node,
+        num_nodes=crew.nodes or 1,
+        # DINO's prototypes have no gradient while they are frozen, which DDP must be told to look for.
+        strategy="ddp_find_unused_parameters_true" if crew.size > 1 else "auto",
         precision=PRECISIONS[kind],
         max_epochs=run.optim.epochs,
-        plugins=[LightningEnvironment()],  # under srun Lightning would take the job's tasks for its own ranks
+        plugins=[crew.environment()],
         callbacks=[
             checkpoints.Checkpoints(folder, execution.checkpoint_minutes, execution.stop_minutes),
             *([pl.callbacks.TQDMProgressBar(refresh_rate=10)] if bar else []),
         ],
-        logger=tracking.logger(execution.wandb, run, seed, experiments, out) or False,
+        logger=(ranks.leads() and tracking.logger(execution.wandb, run, seed, experiments, out)) or False,
         enable_progress_bar=bar,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -90,10 +119,12 @@ def train(run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, 
             trainer.fit(module, ckpt_path=resume, weights_only=True)
     except slot.Stopped as stopped:
         tracking.finish(trainer.logger)
-        if stopped.out_of_time:
+        if stopped.out_of_time and ranks.leads():
             ask_for_another_slot(steps=trainer.global_step - first_step)
         raise
     tracking.finish(trainer.logger)
+    if not ranks.leads():
+        return
 
     with whole(out / "encoder.safetensors") as temporary:
         result = module.objective.evaluated(module.encoder)
@@ -110,6 +141,7 @@ def train(run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, 
             "spec": run.model_dump(mode="json"),
             "data": arrays.meta["sha256"],
             "device": device.describe(where),
+            "processes": crew.size,
             "precision": kind,
             "loss": rows[-1]["loss"],
             "test_online_acc": rows[-1]["test_online_acc"],
@@ -161,6 +193,7 @@ class Pretraining(pl.LightningModule):
         self.geometry = objectives.Geometry(run.encoder.dim)
         self.online = init_(nn.Linear(run.encoder.dim, arrays.n_classes))
         self.history = History()
+        self.processes = 1
         self.batches: Iterator[tuple[Tensor, Tensor]] | None = None
         self.attempts: list[str] = []  # fingerprints of the code: one for each time that training was started
 
@@ -174,16 +207,22 @@ class Pretraining(pl.LightningModule):
         """Row numbers of each batch of an epoch."""
         return epoch_order("order", self.seed, epoch, self.n_images["train"], self.run.optim.batch_size)
 
+    def setup(self, stage: str) -> None:
+        if ranks.world_size() != self.processes:  # Lightning would train on a part of each batch, and say nothing
+            raise RuntimeError(f"{ranks.world_size()} processes train together instead of {self.processes}")
+        where = self.trainer.strategy.root_device
+        self.encoder, self.objective = (ranks.synchronised(part, where) for part in (self.encoder, self.objective))
+
     def on_fit_start(self) -> None:
         self.train_batches, self.test_batches = (
             batches.of_split(self.arrays, split, self.device, self.execution.resident_gb) for split in ("train", "test")
         )
 
     def views(self, images: Tensor, purpose: str, *position: int) -> Tensor:
-        """Two views of each image: uint8 (B, 3, H, W) -> (2B, 3, H, W), drawn for this position alone."""
+        """Two views of each image: uint8 (B, 3, H, W) -> (2B, 3, H, W), drawn for this position and rank alone."""
         draws = generator(purpose, self.seed, *position)
         with torch.autocast(self.device.type, enabled=False):  # pixels keep their eight bits
-            return augment.two_views(images, self.run.augment, draws)
+            return augment.two_views(images, self.run.augment, draws, ranks.world_size(), ranks.rank())
 
     # --- training ---
 
@@ -201,7 +240,8 @@ class Pretraining(pl.LightningModule):
 
     def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
         if self.batches is None:  # a new epoch, or the middle of the one that a checkpoint is from
-            self.batches = self.train_batches(self.order(self.current_epoch)[batch_idx:])
+            rest = self.order(self.current_epoch)[batch_idx:]
+            self.batches = self.train_batches([ranks.share(rows) for rows in rest])
         if batch_idx == 0:
             self.history.start_epoch(self.clock(0).step)
         rates = learning_rates(self.run.optim, self.clock(batch_idx))
@@ -218,9 +258,8 @@ class Pretraining(pl.LightningModule):
         online_loss = F.cross_entropy(logits, labels)
         accuracy = (logits.argmax(1) == labels).float().mean()
         monitored = self.geometry(z.detach())
-        self.history.add(
-            {"loss": terms.loss} | terms.logs | monitored | {"online_loss": online_loss, "online_acc": accuracy}
-        )
+        logged = {"loss": terms.loss} | terms.logs | monitored | {"online_loss": online_loss, "online_acc": accuracy}
+        self.history.add({name: ranks.mean(term.detach()) for name, term in logged.items()})
         return terms.loss + online_loss
 
     def optimizer_step(self, epoch: int, batch_idx: int, *arguments: Any) -> None:
@@ -236,7 +275,8 @@ class Pretraining(pl.LightningModule):
         row = self.history.end_epoch(epoch, rate, images=self.n_images["train"])
         if look:
             row |= self.validate()
-        log.info(self.history.line(epochs))
+        if ranks.leads():
+            log.info(self.history.line(epochs))
         if self.logger:
             self.logger.log_metrics(row, step=epoch)
 
@@ -244,7 +284,7 @@ class Pretraining(pl.LightningModule):
     def validate(self) -> dict[str, float]:
         """Monitors the test split: the terms of clean and augmented pairs, online accuracy on the clean images."""
         clock, n_images = self.clock(0), self.n_images["test"]
-        order = torch.arange(n_images).split(self.run.optim.batch_size)
+        order = [ranks.share(rows) for rows in torch.arange(n_images).split(self.run.optim.batch_size)]
         terms, correct = [], []
         self.eval()
         for number, (images, labels) in enumerate(self.test_batches(order)):
@@ -257,8 +297,10 @@ class Pretraining(pl.LightningModule):
                 terms.append({name: term * size for name, term in ({"loss": loss} | logs).items()})
                 correct.append((self.online(z[:size]).argmax(1) == labels).sum())
         self.train()
-        means = {f"test_{name}": (sum(batch[name] for batch in terms) / n_images).item() for name in terms[0]}
-        return means | {"test_online_acc": torch.stack(correct).sum().item() / n_images}
+        totals = {name: sum(batch[name] for batch in terms) for name in terms[0]}
+        totals["online_acc"] = torch.stack(correct).sum().double()
+        n_own = sum(map(len, order))
+        return {f"test_{name}": ranks.mean(total).item() / n_own for name, total in totals.items()}
 
     # --- state ---
 

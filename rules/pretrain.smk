@@ -16,7 +16,13 @@ rule pretrain:
         "../envs/pretrain.yaml"
     threads: lambda w: PLANS[w.root].config.hardware.pretrain.threads
     resources:
-        gpu=lambda w: PLANS[w.root].config.hardware.pretrain.gpus,
+        gpu=lambda w: PLANS[w.root].asks("gpu"),
+        gres=lambda w: PLANS[w.root].asks("gres"),
+        mpi=lambda w: PLANS[w.root].asks("mpi"),
+        nodes=lambda w: PLANS[w.root].asks("nodes"),
+        tasks=lambda w: PLANS[w.root].asks("tasks"),
+        tasks_per_node=lambda w: PLANS[w.root].asks("tasks_per_node"),
+        tasks_per_gpu=lambda w: PLANS[w.root].asks("tasks_per_gpu"),
         mem_mb=lambda w: PLANS[w.root].mem_mb("pretrain"),
         runtime=lambda w: PLANS[w.root].minutes("pretrain", w.run),
     params:
@@ -24,7 +30,9 @@ rule pretrain:
         # Derived from resources, and so not compared: neither changes what comes out.
         settings=lambda w, resources: PLANS[w.root].settings(),
         experiments=lambda w, resources: ",".join(PLANS[w.root].experiments_of(w.run)),
+        launcher=lambda w, resources: PLANS[w.root].launcher(),
+        crew=lambda w, resources: PLANS[w.root].crew(),
     shell:
-        "python -m issl pretrain --spec {params.spec:q} --seed {wildcards.seed} --data $(dirname {input.arrays[0]:q})"
+        "{params.launcher}python -m issl pretrain --spec {params.spec:q} --seed {wildcards.seed} --data $(dirname {input.arrays[0]:q})"
         " --out $(dirname {output.run:q}) --experiments {params.experiments:q} --settings {params.settings:q}"
-        " --log {log:q}"
+        " {params.crew} --log {log:q}"

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from issl.spec import ProbeGrid, RunSpec, run_id
 PROJECT = Path(__file__).parent.parent
 CPU = json.dumps({"device": "cpu", "progress": False})
 SYNTHETIC = {"kind": "synthetic", "classes": 4, "train_per_class": 16, "test_per_class": 8, "image_size": 16}
+STAYS = re.compile(r"\.lock$|\.\d{8}-\d{6}-\d+\.log$")
 
 
 class Answer(NamedTuple):
@@ -61,7 +63,8 @@ def call(monkeypatch, capsys):
 
 
 def files_in(folder: Path) -> dict[Path, bytes]:
-    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    """All files but those that stay on purpose: locks, and the logs of attempts that failed."""
+    found = (path for path in folder.rglob("*") if path.is_file() and not STAYS.search(path.name))
     return {path: path.read_bytes() for path in found}
 
 

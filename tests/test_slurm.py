@@ -68,9 +68,10 @@ def finish(workflow, folder):
 
 def queued():
     """What Slurm knows of each job: rule, partition, GPUs, cores, memory, time limit, state."""
-    rows = answers("squeue", "--noheader", "--format", "%i|%k|%P|%b|%C|%m|%l|%T").splitlines()
+    fields = ("JobID", "Comment", "Partition", "tres-per-job", "NumCPUs", "MinMemory", "TimeLimit", "State")
+    shown = ",".join(f"{field}:{100 if field == 'Comment' else 20}" for field in fields)
     names = ("id", "rule", "partition", "gpus", "cores", "memory", "limit", "state")
-    return [dict(zip(names, row.strip().split("|"))) for row in rows]
+    return [dict(zip(names, row.split())) for row in answers("squeue", "--noheader", "--Format", shown).splitlines()]
 
 
 def wait_for(found, seconds=120):
@@ -118,7 +119,7 @@ def test_each_job_asks_for_what_the_config_says(project):
         for job in seen.values()
     }
     assert asked == {
-        ("prepare", "gpu", "N/A", "1", "4000M", "1:00:00"),
+        ("prepare", "gpu", "N/A", "1", "8000M", "1:00:00"),
         ("pretrain", "gpu", "gres:gpu:1", "1", "3000M", "11:00"),  # 7 + 8 epochs / 2
         ("featurize", "gpu", "gres:gpu:1", "1", "2000M", "5:00"),
         ("probe", "gpu", "N/A", "2", "1000M", "1:01:00"),

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from issl import heads, spec
-from issl.objectives.base import Clock, Objective, Terms, full_precision, two_views
+from issl import heads, ranks, spec
+from issl.objectives.base import Clock, Objective, Terms, full_precision
 
 
 class SimCLR(Objective):
@@ -23,11 +23,11 @@ class SimCLR(Objective):
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
         u = self.projector(z)  # (2B, out)
-        logits = cosines(u, u) / self.temperature  # (2B, 2B)
-        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        others = logits.masked_fill(itself, -math.inf)
-        loss = (others.logsumexp(1) - other_view(logits)).mean()
-        return information(loss, candidates=len(z) - 1)
+        logits = cosines(u, ranks.gathered(u)) / self.temperature  # (2B, 2B of all ranks)
+        itself, other = ranks.columns(len(z), z.device)
+        others = logits.scatter(1, itself[:, None], -math.inf)
+        loss = (others.logsumexp(1) - entry(logits, other)).mean()
+        return information(loss, candidates=logits.shape[1] - 1)
 
 
 class CISSL(Objective):
@@ -51,10 +51,11 @@ class CISSL(Objective):
             self.projector = heads.mlp(dim, objective.out, [objective.hidden], norm_out=True)
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
-        logits = cosines(self.predictor(z), self.projector(z)) / self.temperature  # (2B, 2B)
-        positives = (logits.diagonal() + other_view(logits)) / 2  # (2B,)
+        logits = cosines(self.predictor(z), ranks.gathered(self.projector(z))) / self.temperature
+        itself, other = ranks.columns(len(z), z.device)  # of (2B, 2B of all ranks)
+        positives = (entry(logits, itself) + entry(logits, other)) / 2  # (2B,)
         loss = (logits.logsumexp(1) - positives).mean()
-        return information(loss, candidates=len(z))
+        return information(loss, candidates=logits.shape[1])
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -67,11 +68,9 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
         return F.normalize(full_precision(a), dim=1) @ F.normalize(full_precision(b), dim=1).T
 
 
-def other_view(logits: Tensor) -> Tensor:
-    """Each row's logit for the other view of its own image, (2B, 2B) -> (2B,)."""
-    upper, _ = two_views(logits)  # rows of the first view
-    images = len(upper)
-    return torch.cat([logits.diagonal(images), logits.diagonal(-images)])
+def entry(logits: Tensor, column: Tensor) -> Tensor:
+    """The entry of each row in the column that is given for it, (n, m), (n,) -> (n,)."""
+    return logits.gather(1, column[:, None]).squeeze(1)
 
 
 def information(loss: Tensor, candidates: int) -> Terms:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from issl import heads, spec
+from issl import heads, ranks, spec
 from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, two_views
 
 
@@ -42,8 +42,8 @@ class DISSL(Objective):
         (t1, t2), (log_t1, log_t2), (log_s1, log_s2) = two_views(t), two_views(log_t), two_views(log_s)
 
         distillation = (cross_entropy(t1, log_s2) + cross_entropy(t2, log_s1)) / 2
-        # The marginal of the classes is estimated from each view alone, over B rows.
-        maximality = (entropy(t1.mean(0)) + entropy(t2.mean(0))) / 2
+        # The marginal of the classes is estimated from each view alone, over B rows of every rank.
+        maximality = (entropy(ranks.mean(t1.mean(0))) + entropy(ranks.mean(t2.mean(0)))) / 2
         invariance = (cross_entropy(t1, log_t2) + cross_entropy(t2, log_t1)) / 2
         loss = distillation - self.entropy_weight * maximality + self.invariance_weight * invariance
 

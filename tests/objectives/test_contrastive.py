@@ -9,7 +9,7 @@ from torch import nn
 
 from issl import spec
 from issl.objectives.base import Clock
-from issl.objectives.contrastive import CISSL, SimCLR, cosines, other_view
+from issl.objectives.contrastive import CISSL, SimCLR, cosines, entry
 
 CLOCK = Clock(0, 1, 0, 1)
 B, DIM = 5, 6
@@ -131,5 +131,5 @@ def test_cosines_are_computed_outside_autocast():
     assert cosines(a.bfloat16(), a.bfloat16()).dtype == torch.float32
 
 
-def test_other_view():
-    assert other_view(torch.arange(16).reshape(4, 4)).tolist() == [2, 7, 8, 13]
+def test_an_entry_of_each_row():
+    assert entry(torch.arange(16).reshape(4, 4), torch.tensor([2, 3, 0, 1])).tolist() == [2, 7, 8, 13]

@@ -1,0 +1,27 @@
+"""The processes of one training: how many, on how many machines, and who starts them."""
+
+from typing import NamedTuple
+
+from issl.lightning import LightningEnvironment, SLURMEnvironment
+
+
+class Crew(NamedTuple):
+    """`per_node` processes on each of `nodes` machines, started by srun; without `nodes`, on this one by Lightning."""
+
+    per_node: int = 1
+    nodes: int | None = None
+
+    @property
+    def size(self) -> int:
+        return self.per_node * (self.nodes or 1)
+
+    def environment(self) -> LightningEnvironment | SLURMEnvironment:
+        """What tells Lightning the number of each process.
+
+        Without srun Lightning must not look at Slurm's variables: it would take the job's one task for its only rank,
+        and train on a part of the data. Requeueing is issl's own (issl/slot.py).
+        """
+        return SLURMEnvironment(auto_requeue=False) if self.nodes else LightningEnvironment()
+
+
+ALONE = Crew()

@@ -1,0 +1,117 @@
+"""One pretraining in several processes, started as jobs start it: the same training as in one."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from issl.catalog import load
+from issl.config import Execution
+from issl.crew import Crew
+from issl.lightning import LightningEnvironment, SLURMEnvironment
+
+SETTINGS = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=0)
+
+
+def start(run, data, out, *crew, **settings):
+    execution = SETTINGS.model_copy(update=settings).canonical()
+    command = [sys.executable, "-m", "issl", "pretrain", "--spec", run.canonical(), "--seed", "1", "--data", str(data)]
+    command += ["--out", str(out), "--settings", execution, "--log", str(out / "job.log"), *crew]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def history(out):
+    with (out / "history.csv").open() as file:
+        return [{k: float(v) for k, v in row.items() if v and "second" not in k} for row in csv.DictReader(file)]
+
+
+def trained(run, data, out, *crew):
+    job = start(run, data, out, *crew)
+    _, error = job.communicate(timeout=200)
+    assert job.returncode == 0, error
+    return history(out), load_file(out / "encoder.safetensors"), json.loads((out / "run.json").read_text())
+
+
+@pytest.mark.parametrize("method", ["cissl", "dissl", "dino"])
+def test_two_processes_train_as_one(synthetic, make_run, tmp_path, method):
+    run = make_run(method, optim={"lr_interval": "step"})
+    rows, weights, about = trained(run, synthetic, tmp_path / "one")
+    both_rows, both_weights, both = trained(run, synthetic, tmp_path / "two", "--per-node", "2")
+    assert (about["processes"], both["processes"]) == (1, 2)
+    assert [row.keys() for row in rows] == [row.keys() for row in both_rows]
+    for row, other in zip(rows, both_rows):
+        for name, value in row.items():
+            # A bias before a batch norm has no gradient but rounding, which Adam makes a step of; running means lag
+            # behind it, so that evaluation sees what training does not.
+            tolerance = 1e-2 if name.startswith("test_") else 1e-4
+            assert other[name] == pytest.approx(value, rel=1e-3, abs=tolerance), name
+    moved = sum((weights[name] - both_weights[name]).abs().mean() for name in weights if name.endswith("weight"))
+    assert moved < 1e-2 * sum(value.abs().mean() for name, value in weights.items() if name.endswith("weight"))
+    lines = (tmp_path / "two/job.log").read_text()
+    assert lines.count("epoch 1/3") == 1  # one process speaks
+
+
+def test_a_stopped_crew_continues_to_the_same_end(synthetic, make_run, tmp_path):
+    run = make_run(optim={"epochs": 60, "batch_size": 16})
+    _, weights, _ = trained(run, synthetic, tmp_path / "whole", "--per-node", "2")
+    out = tmp_path / "broken"
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        job = start(run, synthetic, out, "--per-node", "2")
+        before = time.time()
+        last = out / "checkpoints/last.ckpt"
+        while not (last.exists() and last.stat().st_mtime > before + 4):
+            assert job.poll() is None, job.stderr.read()
+            time.sleep(0.05)
+        job.send_signal(number)
+        _, error = job.communicate(timeout=60)
+        assert job.returncode != 0
+        if number == signal.SIGTERM:
+            assert "(SIGTERM) and saved; the same command continues there" in error
+    _, resumed, about = trained(run, synthetic, out, "--per-node", "2")
+    assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+    assert len(about["code_of_attempts"]) == 3
+
+
+def test_a_batch_that_cannot_be_shared_equally_is_refused(synthetic, make_run, tmp_path):
+    job = start(make_run(optim={"batch_size": 31}), synthetic, tmp_path, "--per-node", "2")
+    _, error = job.communicate(timeout=100)
+    assert job.returncode == 1
+    assert "error: a batch of 31 images cannot be dealt out equally to 2 processes" in error
+    assert "Traceback" not in error
+
+
+def test_who_starts_the_processes():
+    assert (Crew().size, Crew(4).size, Crew(4, 2).size) == (1, 4, 8)
+    assert isinstance(Crew(4).environment(), LightningEnvironment)
+    slurm = Crew(4, 1).environment()
+    assert isinstance(slurm, SLURMEnvironment) and not slurm.auto_requeue
+
+
+@pytest.mark.parametrize(
+    ("hardware", "expected"),
+    [
+        ({"gpus": 1}, {"gpu": 1}),
+        ({"gpus": 4}, {"gpu": 4}),
+        ({"gpus": 4, "nodes": 1}, {"mpi": "srun", "nodes": 1, "gres": "gpu:4", "tasks_per_node": 4}),
+        ({"gpus": 4, "nodes": 2}, {"mpi": "srun", "nodes": 2, "gres": "gpu:4", "tasks_per_node": 4}),
+        ({"gpus": 1, "nodes": 2}, {"mpi": "srun", "nodes": 2, "gres": "gpu:1", "tasks": 2, "tasks_per_gpu": 0}),
+    ],
+)
+def test_what_a_crew_asks_of_slurm(tmp_path, hardware, expected):
+    from issl.config import read_yaml
+
+    raw = read_yaml("config.yaml")
+    raw["hardware"]["pretrain"] |= hardware
+    (tmp_path / "config.yaml").write_text(json.dumps(raw))
+    plan = load(tmp_path / "config.yaml")["results"]
+    names = ("gpu", "gres", "mpi", "nodes", "tasks", "tasks_per_node", "tasks_per_gpu")
+    assert {name: plan.asks(name) for name in names if plan.asks(name) is not None} == expected
+    assert plan.launcher().startswith("srun --nodes=") == ("nodes" in hardware)

@@ -1,0 +1,115 @@
+"""Files and names that mean harm: nothing in them is ever run, and nothing leaves its folder."""
+
+import json
+import os
+import pickle
+import zipfile
+
+import pytest
+import torch
+from test_workflow import PROJECT, planned, snakemake
+
+from issl import checkpoints
+from issl.config import merge, read_yaml
+from issl.errors import UserError
+
+
+class Harm:
+    """Unpickles to a call that leaves a trace."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_a_checkpoint_cannot_run_code(tmp_path, how):
+    trace, path = tmp_path / "trace", tmp_path / checkpoints.NAMES[0]
+    if how == "torch":
+        torch.save({"identity": Harm(trace)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Harm(trace)))
+    assert checkpoints.newest(tmp_path, {}) is None
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Harm(trace)))
+    assert trace.exists()  # the file would have done it
+
+
+def test_yaml_cannot_run_code(tmp_path):
+    trace = tmp_path / "trace"
+    path = tmp_path / "config.yaml"
+    path.write_text(f"seeds: !!python/object/apply:os.mkdir ['{trace}']\n")
+    with pytest.raises(UserError, match=r"config\.yaml: not valid YAML: could not determine a constructor"):
+        read_yaml(path)
+    done = snakemake(tmp_path, "-n", check=False)
+    assert done.returncode == 1 and not trace.exists()
+    assert "Traceback" not in done.stderr
+
+
+NAMES = ["$(touch trace)", "a b; touch trace", "`touch trace`", "' && touch trace '", "../../trace", "{input}", "%s\\n"]
+
+
+def test_names_of_rows_and_paths_cannot_reach_a_shell(tmp_path):
+    """Everything that a config can say in free words, in a run from an image folder to a table."""
+    from PIL import Image
+
+    images = tmp_path / "im $(touch trace) 'ages"
+    for split, number in (("train", 12), ("val", 4)):
+        for label in ("a", "b $(touch trace)"):
+            (images / split / label).mkdir(parents=True)
+            for index in range(number):
+                color = (40 * index % 255, 100, 200 if label == "a" else 0)
+                Image.new("RGB", (16, 16), color).save(images / split / label / f"{index}; touch trace.png")
+    raw = read_yaml(PROJECT / "config.yaml")
+    tiny = raw["presets"]["tiny"]
+    own = {
+        "data": {"own": {"kind": "folder", "name": "own", "path": str(images), "image_size": 16}},
+        "defaults": {
+            "data": "own",
+            "encoder": {"arch": "resnet10", "width": 8, "dim": 64},
+            "optim": {"epochs": 1, "batch_size": 8, "warmup_epochs": 0},
+        },
+        "experiments": {
+            "table2_mlp": {
+                "rows": dict.fromkeys(raw["experiments"]["table2_mlp"]["rows"])  # null removes those
+                | {name: {"method": "simclr", "optim": {"batch_size": 8 + n}} for n, name in enumerate(NAMES)},
+                "probes": [{"kind": "linear", "epochs": 1, "batch_size": 8, "weight_decay": [1e-6]}],
+                "table": {"caption": "$(touch trace) `touch trace`"},
+                "published": None,
+                "claims": None,
+            }
+        },
+        "execution": {"wandb": {"project": "$(touch trace)", "entity": "; touch trace"}},
+    }
+    config = merge(raw, {"presets": {"tiny": merge(tiny, own)}})
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    snakemake(tmp_path, "-c2", "results/tiny/table2_mlp.md", "results/tiny/table2_mlp.html")
+    assert not [path for path in tmp_path.rglob("*") if path.name == "trace"]
+    table = (tmp_path / "results/tiny/table2_mlp.md").read_text()
+    assert "touch trace" in table
+    assert planned(tmp_path, "results/tiny/table2_mlp.md") == {}
+
+
+@pytest.mark.parametrize("name", ["$(touch x)", "a b", "a;b", "../up", "Upper", ""])
+def test_names_that_become_paths_are_refused(tmp_path, name):
+    raw = read_yaml(PROJECT / "config.yaml")
+    (tmp_path / "config.yaml").write_text(json.dumps(merge(raw, {"experiments": {name: raw["experiments"]["fig7a"]}})))
+    done = snakemake(tmp_path, "-n", check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith("error: config: experiments")
+
+
+def test_an_archive_cannot_write_outside(tmp_path):
+    """Archives are read, never extracted: names in them are looked up, and no path is made of them."""
+    from issl import data
+    from issl.spec import TinyImageNet
+
+    archive = tmp_path / "tiny-imagenet-200.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for name in ("../../outside", "/tmp/outside", "tiny-imagenet-200/train/../../../outside.JPEG"):
+            file.writestr(name, "x")
+    with pytest.raises(UserError):
+        data.prepare(TinyImageNet(kind="tinyimagenet", archive=str(archive)), tmp_path / "data", progress=False)
+    assert not list(tmp_path.rglob("outside*"))

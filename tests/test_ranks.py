@@ -1,0 +1,137 @@
+"""One training in 2 and 4 processes against one process with the same global batch: losses, gradients, statistics."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from issl import augment, encoders, objectives, ranks
+from issl.errors import UserError
+from issl.objectives.base import Clock
+from issl.spec import RunSpec
+
+METHODS = {
+    "simclr": {"name": "simclr", "hidden": 32, "out": 16},
+    "cissl": {"name": "cissl", "hidden": 32, "out": 16},
+    "cissl_mlp": {"name": "cissl", "predictor": "mlp", "mlp_hidden": 32, "out": 16},
+    "dissl": {"name": "dissl", "hidden": 32, "bottleneck": 16, "classes": 64},
+    "dissl_mlp": {"name": "dissl", "predictor": "mlp", "mlp_hidden": 32, "bottleneck": 16, "classes": 64},
+    "dino": {"name": "dino", "hidden": 32, "bottleneck": 16, "classes": 64},
+}
+IMAGES = 16
+CLOCK = Clock(epoch=1, epochs=4, step=4, steps_per_epoch=4)
+
+
+def step(method):
+    """One forward and backward pass on this process's share: everything that a step leaves behind, by name."""
+    torch.manual_seed(0)
+    run = RunSpec.model_validate(
+        {
+            "data": {"kind": "synthetic", "classes": 4, "train_per_class": 8, "test_per_class": 4, "image_size": 16},
+            "objective": METHODS[method],
+            "encoder": {"arch": "resnet10", "width": 8, "dim": 64},
+            "optim": {"epochs": 4, "batch_size": IMAGES, "warmup_epochs": 1},
+        }
+    )
+    encoder = encoders.build(run.encoder, 16).double()
+    objective = objectives.build(run.objective, 64, encoder).double()
+    geometry = objectives.Geometry(64)
+    both = ranks.synchronised(nn.ModuleDict({"encoder": encoder, "objective": objective}), torch.device("cpu"))
+    batch = augment.clean(torch.randint(256, (2 * IMAGES, 3, 16, 16), dtype=torch.uint8)).double()
+    views = torch.cat([ranks.share(view) for view in batch.chunk(2)])
+    z = both["encoder"](views)
+    terms = both["objective"](z, views, CLOCK)
+    terms.loss.backward()
+    left = {f"loss {name}": value for name, value in ({"loss": terms.loss.detach()} | terms.logs).items()}
+    left |= {f"loss {name}": value for name, value in geometry(z.detach()).items()}
+    left |= {f"gradient {name}": p.grad for name, p in both.named_parameters() if p.grad is not None}
+    for value in left.values():  # as DDP does
+        if ranks.world_size() > 1:
+            dist.all_reduce(value)
+            value /= ranks.world_size()
+    return left | {f"buffer {name}": value for name, value in both.named_buffers()}
+
+
+def work(folder, rank, world):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
+    left = {method: step(method) for method in METHODS}
+    agreed = [ranks.agreed(rank == 0), ranks.agreed(rank == 1)]
+    try:
+        ranks.share(torch.zeros(world + 1))
+    except UserError as error:
+        refusal = str(error)
+    if rank == 0:
+        torch.save({"left": left, "agreed": agreed, "refusal": refusal}, Path(folder, "left.pt"))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def several(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(f"ranks{request.param}")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    jobs = [
+        subprocess.Popen([sys.executable, __file__, folder, str(rank), str(request.param)], env=environment)
+        for rank in range(request.param)
+    ]
+    assert [job.wait(200) for job in jobs] == [0] * request.param
+    return torch.load(folder / "left.pt", weights_only=True) | {"world": request.param}
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return {method: step(method) for method in METHODS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_several_processes_equal_one(several, alone, method, record_property):
+    ours, expected = several["left"][method], alone[method]
+    assert ours.keys() == expected.keys()
+    for kind in ("loss", "gradient", "buffer"):
+        names = [name for name in expected if name.startswith(kind)]
+        apart = max(((ours[name] - expected[name]).abs().max() for name in names), default=torch.tensor(0.0))
+        size = max((expected[name].abs().max() for name in names), default=torch.tensor(1.0))
+        record_property(kind, float(apart / size))
+        print(json.dumps({"method": method, "processes": several["world"], kind: float(apart / size)}))
+        assert apart <= 1e-5 * size, kind
+
+
+def test_what_is_compared_can_tell_a_gradient_that_is_too_small(alone, monkeypatch):
+    """With the plain collectives gradients do not come back from other ranks: detaching shows the size of the fault."""
+    gathered, mean = ranks.gathered, ranks.mean
+    monkeypatch.setattr(ranks, "gathered", lambda x: gathered(x).detach())
+    monkeypatch.setattr(ranks, "mean", lambda x: mean(x).detach())
+    for method in ("simclr", "cissl", "dissl"):
+        left = step(method)
+        names = [name for name in left if name.startswith("gradient")]
+        apart = max((left[name] - alone[method][name]).abs().max() for name in names)
+        size = max(alone[method][name].abs().max() for name in names)
+        assert apart > 1e-3 * size, method
+
+
+def test_the_first_process_decides_for_all(several):
+    assert several["agreed"] == [True, False]
+
+
+def test_a_batch_that_cannot_be_dealt_out_is_refused(several):
+    world = several["world"]
+    assert f"a batch of {world + 1} images cannot be dealt out equally to {world} processes" in several["refusal"]
+
+
+def test_in_one_process_everything_is_the_identity():
+    x, norm = torch.randn(6, 3), nn.BatchNorm1d(3)
+    assert ranks.gathered(x) is x and ranks.mean(x) is x and ranks.share(x) is x
+    assert ranks.synchronised(norm, torch.device("cpu")) is norm and type(norm) is nn.BatchNorm1d
+    assert ranks.agreed(True) and not ranks.agreed(False)
+    itself, other = ranks.columns(6, torch.device("cpu"))
+    assert (itself.tolist(), other.tolist()) == ([0, 1, 2, 3, 4, 5], [3, 4, 5, 0, 1, 2])
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
