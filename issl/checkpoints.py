@@ -47,7 +47,11 @@ class Checkpoints(pl.callbacks.Checkpoint):
         listening = slot.listening(self.wishes, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
         self.resources.enter_context(listening)
 
-    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+    # Before Lightning gives back the handlers that it found: ours must be off by then, or its own would come back last.
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.resources.close()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
         self.resources.close()
 
     def on_train_batch_end(
