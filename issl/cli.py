@@ -173,6 +173,50 @@ def show(run: str, path: Path) -> None:
 
 
 @issl.command()
+@click.option("--profile", help="As for snakemake; a cluster is looked at where it submits to Slurm.")
+@click.option("--preset", default=config.PAPER, show_default=True, help="Whose jobs would run.")
+@click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
+@click.option("--job/--no-job", default=True, show_default=True, help="Run a job of a minute that looks from inside.")
+def doctor(profile: str | None, preset: str, path: Path, job: bool) -> None:
+    """Tell what is missing here before anything is submitted; status 1 if something is."""
+    plan = _of_preset(path, preset)
+    from issl.doctor import findings
+
+    complete = True
+    for finding in findings(plan, profile, job):
+        complete &= finding.verdict != "missing"
+        click.echo(f"{finding.verdict:8}{finding.what:16}{finding.says}")
+    if not complete:
+        sys.exit(1)
+
+
+@issl.command()
+@click.option("--delete", is_flag=True, help="Remove what is listed; without it nothing is touched.")
+@click.option("--preset", multiple=True, help="Only its results folder; may be given several times.")
+@click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
+def gc(delete: bool, preset: tuple[str, ...], path: Path) -> None:
+    """List what no target of the config uses and what killed jobs left; --delete removes it."""
+    from issl.cleaning import remove, rubbish
+
+    plans = [_of_preset(path, name) for name in preset] or list(catalog.load(path).values())
+    total = 0
+    for plan in plans:
+        for entry in rubbish(plan):
+            kept = delete and not remove(plan, entry)
+            total += 0 if kept else entry.bytes
+            why = "in use now: kept" if kept else entry.why
+            click.echo(f"{entry.bytes / 1e6:10.1f} MB  {plan.root}/{entry.path}  {why}")
+    click.echo(f"{total / 1e6:10.1f} MB  " + ("removed" if delete else "can go: issl gc --delete"))
+
+
+def _of_preset(path: Path, preset: str) -> catalog.Plan:
+    plans = {plan.preset: plan for plan in catalog.load(path).values()}
+    if preset not in plans:
+        raise UserError(f"unknown preset '{preset}', {nearest(preset, plans)}")
+    return plans[preset]
+
+
+@issl.command()
 def schema() -> None:
     """Print the JSON schema of config.yaml."""
     click.echo(json.dumps(config.json_schema(), indent=2))

@@ -14,7 +14,7 @@ from issl import augment, device, encoders, provenance
 from issl.config import Execution
 from issl.data.arrays import read
 from issl.errors import UserError
-from issl.files import whole, write_json
+from issl.files import make_room, whole, write_json
 from issl.spec import RunSpec, run_id
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ def featurize(run: RunSpec, weights: Path, data: Path, out: Path, execution: Exe
     arrays = read(data)
     encoder = load_encoder(run, weights).to(where, memory_format=torch.channels_last)
     n = len(arrays.labels)
+    make_room(out.parent, 2 * n * run.encoder.dim)
     with whole(out) as temporary:
         target = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float16, shape=(n, run.encoder.dim))
         for start in range(0, n, BATCH):

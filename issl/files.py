@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from issl.errors import UserError
+
+TEMPORARY = re.compile(r"\.[^/]+\.[a-z0-9_]{8}(\.\w+)?")  # names that `whole` gives until a file is complete
 
 
 @contextmanager
@@ -34,6 +38,20 @@ def whole(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_room(folder: Path, n_bytes: int) -> None:
+    """Creates a folder for that many bytes. Raises UserError where it cannot, or where the disk has less room.
+
+    A full disk under a memory map kills the process without a word, so it is asked first.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    if free < n_bytes:
+        raise UserError(f"{folder}: needs {n_bytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free on that disk")
 
 
 def _umask() -> int:

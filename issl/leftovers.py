@@ -1,7 +1,8 @@
 """Results on disk that no rule makes."""
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -42,11 +43,15 @@ def leftovers(root: Path, made: Collection[str], others: Collection[str]) -> lis
 
 
 def size(root: Path, entry: str) -> int:
-    """Bytes in a file, or in all files of a folder, hidden ones too; what cannot be read, or is gone, has none."""
+    """Bytes in a file, or in all files of a folder, hidden ones too; what cannot be read, or is gone, has none.
+
+    A file with two names in the folder counts once.
+    """
     path = root / entry
-    if not entry.endswith("/"):
-        return _bytes(path)
-    return sum(_bytes(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
+    files = [path]
+    if entry.endswith("/"):
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    return sum({(about.st_dev, about.st_ino): about.st_size for about in _about(files)}.values())
 
 
 def _parents(paths: Iterable[str]) -> set[str]:
@@ -72,8 +77,7 @@ def _holds_files(folder: str) -> bool:
     return any(not entry.is_dir(follow_symlinks=False) or _holds_files(entry.path) for entry in entries)
 
 
-def _bytes(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0
+def _about(files: Iterable[Path]) -> Iterator[os.stat_result]:
+    for file in files:
+        with suppress(OSError):
+            yield file.lstat()

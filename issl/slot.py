@@ -1,15 +1,12 @@
 """The time that a cluster gives to a job: how much is left of it, and how to ask for another slot."""
 
 import os
-import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from issl.errors import UserError
-
-PATIENCE = 30  # seconds that a busy scheduler may take to answer
+from issl.slurm import ask, duration
 
 
 class Stopped(UserError):
@@ -23,17 +20,7 @@ class Stopped(UserError):
 def seconds_left() -> float | None:
     """Seconds until Slurm ends this job; None outside Slurm, without a limit, or where Slurm does not answer."""
     job = os.environ.get("SLURM_JOB_ID")
-    answer = _ask("squeue", "--noheader", "--jobs", job, "--format", "%L") if job else None
-    return duration(answer.stdout) if answer and answer.returncode == 0 else None
-
-
-def duration(text: str) -> float | None:
-    """Seconds of Slurm's [[days-]hours:]minutes:seconds; None for what is not a time, such as UNLIMITED."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
-    if not found:
-        return None
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return 86400.0 * days + 3600 * hours + 60 * minutes + seconds
+    return duration(ask("squeue", "--noheader", "--jobs", job, "--format", "%L").text) if job else None
 
 
 def requeue() -> str | None:
@@ -41,17 +28,7 @@ def requeue() -> str | None:
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
         return "not a Slurm job"
-    answer = _ask("scontrol", "requeue", job)
-    if answer is None:
-        return "scontrol does not answer"
-    return answer.stderr.strip() or "refused" if answer.returncode else None
-
-
-def _ask(*command: str) -> subprocess.CompletedProcess[str] | None:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    return ask("scontrol", "requeue", job).failed or None
 
 
 class Wishes:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from issl import checkpoints, pretrain, slot
 from issl.config import Execution
 from issl.errors import UserError
+from issl.slurm import duration
 
 SELDOM = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=60)
 
@@ -22,7 +23,7 @@ SELDOM = Execution(device="cpu", precision="32", progress=False, checkpoint_minu
     [("1-02:03:04", 93784), ("2:03:04", 7384), ("59:01", 3541), ("0:07\n", 7), ("UNLIMITED", None), ("INVALID", None)],
 )
 def test_slurms_durations(text, seconds):
-    assert slot.duration(text) == seconds
+    assert duration(text) == seconds
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_slurm_that_does_not_answer_is_no_error(slurm, monkeypatch):
     assert slot.requeue() == "Job requeue is disabled"
     monkeypatch.setenv("PATH", "/nowhere")
     assert slot.seconds_left() is None
-    assert slot.requeue() == "scontrol does not answer"
+    assert slot.requeue() == "no command scontrol"
 
 
 def same_weights(*folders):

@@ -1,6 +1,6 @@
 """A real Slurm: what is submitted, time limits, lost jobs, a lost Snakemake. Skipped where no cluster answers.
 
-`tests/slurm/one-node.sh` starts a cluster of one node with two pretended GPUs on a Debian machine.
+`tests/slurm/two-nodes.sh` starts a cluster of two nodes with two pretended GPUs each on a Debian machine.
 """
 
 import json

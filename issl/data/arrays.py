@@ -6,7 +6,6 @@ split come first, those of the test split after them. ``meta.json`` is written l
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from issl import fingerprint
 from issl.errors import UserError, nearest
+from issl.files import make_room
 from issl.spec import DataSpec
 
 IMAGES, LABELS, META = "images.npy", "labels.npy", "meta.json"
@@ -87,7 +87,7 @@ def write(folder: str | Path, content: Content, spec: DataSpec, threads: int = 1
     """
     folder, code = Path(folder), fingerprint.current("prepare")  # asked at the start: files may change meanwhile
     shape = (len(content.labels), content.image_size, content.image_size, 3)
-    _make_room(folder, int(np.prod(shape)))
+    make_room(folder, int(np.prod(shape)))
     with _all_or_nothing(folder) as part:
         images = np.lib.format.open_memmap(part[IMAGES], "w+", np.uint8, shape)
         digest = hashlib.sha256()
@@ -148,17 +148,6 @@ def _contradiction(images: np.ndarray, labels: np.ndarray, meta: Any) -> str | N
 
 def _sha256(labels: np.ndarray) -> str:
     return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
-
-
-def _make_room(folder: Path, n_bytes: int) -> None:
-    """Creates the folder. A full disk under a memory map kills the process without a word, so it is asked first."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-    if free < n_bytes:
-        raise UserError(f"{folder}: needs {n_bytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free on that disk")
 
 
 @contextmanager

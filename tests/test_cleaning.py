@@ -1,0 +1,128 @@
+"""What can go is listed with its reason, and only that goes; nothing goes from under a process that works there."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from filelock import FileLock
+
+from issl.catalog import load
+from issl.cleaning import remove, rubbish
+from issl.cli import issl
+from issl.files import TEMPORARY, whole
+
+OLD = time.time() - 2 * 24 * 3600
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """The preset *tiny* in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(Path(__file__).parent.parent.joinpath("config.yaml").read_text())
+    return load("config.yaml")["results/tiny"]
+
+
+def put(plan, name, n_bytes=1, age=0.0):
+    path = Path(plan.root, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(n_bytes))
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def finished(plan, scores):
+    """A run of the config that has its encoder, and its scores or not."""
+    row = next(iter(plan.rows["fig7c"]))
+    folder = row.folder(1)
+    put(plan, f"{folder}/encoder.safetensors")
+    put(plan, f"{folder}/run.json")
+    own = {other.score(1) for rows in plan.rows.values() for other in rows if other.folder(1) == folder}
+    for path in own if scores else ():
+        put(plan, path)
+    return folder
+
+
+def listed(plan):
+    return {entry.path: (entry.bytes, entry.why) for entry in rubbish(plan)}
+
+
+def test_a_tree_that_the_config_asks_for_has_nothing_to_remove(plan):
+    folder = finished(plan, scores=False)
+    put(plan, f"{folder}/features.npy")  # its probes are still to come
+    put(plan, f"{folder}/.run.lock", age=10**6)
+    put(plan, f"{folder}/.made/run.json", age=10**6)
+    put(plan, "logs/pretrain/anything.log")
+    assert listed(plan) == {}
+
+
+def test_runs_that_no_target_uses_are_listed_with_all_that_they_hold(plan):
+    put(plan, "runs/simclr-z64-e3-00000000/s1/encoder.safetensors", 3000)
+    second = Path(plan.root, "runs/simclr-z64-e3-00000000/s1/.made/encoder.safetensors")
+    second.parent.mkdir()
+    second.hardlink_to(second.parent.with_name("encoder.safetensors"))  # costs no room of its own
+    put(plan, "runs/simclr-z64-e3-00000000/s1/.encoder.abcd1234.safetensors", 7, age=10**6)
+    put(plan, "old.csv", 5)
+    assert list(listed(plan).items()) == [  # the largest first
+        ("runs/simclr-z64-e3-00000000/", (3007, "no target of the config uses it")),
+        ("old.csv", (5, "no target of the config uses it")),
+    ]
+
+
+def test_what_a_finished_run_needs_no_more(plan):
+    folder = finished(plan, scores=True)
+    put(plan, f"{folder}/checkpoints/last.ckpt", 11)
+    put(plan, f"{folder}/features.npy", 4)
+    assert listed(plan) == {
+        f"{folder}/checkpoints/": (11, "its run is finished"),
+        f"{folder}/features.npy": (4, "its run is finished"),
+    }
+
+
+def test_checkpoints_of_a_run_that_goes_on_stay(plan):
+    put(plan, f"{next(iter(plan.rows['fig7c'])).folder(1)}/checkpoints/last.ckpt")
+    assert listed(plan) == {}
+
+
+def test_half_written_files_go_when_nobody_has_written_for_a_day(plan, tmp_path):
+    folder = finished(plan, scores=False)
+    with pytest.raises(KeyboardInterrupt), whole(Path(plan.root, folder, "features.npy")) as temporary:
+        name = temporary.name  # what `whole` writes to until it is complete
+        raise KeyboardInterrupt
+    assert TEMPORARY.fullmatch(name)
+    put(plan, f"{folder}/{name}", 9, age=3600)
+    assert listed(plan) == {}
+    put(plan, f"{folder}/{name}", 9, age=25 * 3600)
+    assert listed(plan) == {f"{folder}/{name}": (9, "left half-written by a job that was killed")}
+
+
+def test_nothing_goes_from_under_a_process_that_works_there(plan):
+    used = put(plan, "runs/simclr-z64-e3-00000000/s1/history.csv")
+    (entry,) = rubbish(plan)
+    with FileLock(used.with_name(".run.lock")):
+        assert not remove(plan, entry)
+        assert used.exists()
+    assert remove(plan, entry)
+    assert not used.exists() and Path(plan.root, "runs").exists()
+
+
+def test_the_command_is_dry_unless_told(plan):
+    gone = put(plan, "runs/simclr-z64-e3-00000000/s1/encoder.safetensors", 2_000_000)
+    stays = put(plan, f"{finished(plan, scores=False)}/history.csv")
+    dry = CliRunner().invoke(issl, ["gc"])
+    assert gone.exists() and dry.output.splitlines()[0].split() == (
+        ["2.0", "MB", "results/tiny/runs/simclr-z64-e3-00000000/", "no", "target", "of", "the", "config", "uses", "it"]
+    )
+    assert dry.output.splitlines()[-1].strip() == "2.0 MB  can go: issl gc --delete"
+    wet = CliRunner().invoke(issl, ["gc", "--delete", "--preset", "tiny"])
+    assert "2.0 MB  removed" in wet.output and wet.exit_code == 0
+    assert not gone.exists() and stays.exists()
+    assert CliRunner().invoke(issl, ["gc"]).output.strip() == "0.0 MB  can go: issl gc --delete"
+
+
+def test_results_of_another_preset_are_its_own(plan):
+    put(plan, "fig7c.csv")
+    put(plan, "runs/simclr-z64-e3-00000000/s1/history.csv")
+    assert listed(load("config.yaml")["results"]) == {}
+    assert list(listed(plan)) == ["runs/simclr-z64-e3-00000000/"]
