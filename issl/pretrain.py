@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from issl import (
+    attempts,
     augment,
     batches,
     checkpoints,
@@ -60,8 +61,8 @@ def pretrain(
     Continues from the checkpoints in `out`/checkpoints, if there are any, and removes them at the end. Waits while
     another process trains the same run with the same seed, and then takes its result. `experiments` only names the
     group of the W&B run; `crew` are the processes that share each batch. Raises UserError: no GPU, batch larger than
-    the data, a loss that is not finite, a checkpoint of another run; `slot.Stopped` when it was told to stop, or when
-    the time of its Slurm job ends and no new slot could be asked for.
+    the data, a loss that is not finite, a checkpoint of another run, attempts that get nowhere; `slot.Stopped` when it
+    was told to stop, or when the time of its Slurm job ends and no new slot could be asked for.
     """
     if ranks.leads():
         outputs = [out / name for name in OUTPUTS]
@@ -91,6 +92,8 @@ def train(
     resume, first_step = checkpoints.newest(folder, module.identity) or (None, 0)
     if resume:
         log.info("continuing after step %d from %s", first_step, resume)
+    if ranks.leads():
+        attempts.begin(folder, first_step)
     bar = execution.progress and sys.stdout.isatty()
     trainer = pl.Trainer(
         accelerator="gpu" if where.type == "cuda" else "cpu",
