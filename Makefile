@@ -1,12 +1,14 @@
 # make demo   every figure and table of the tiny preset, on the CPU
 # make test   everything that must hold before a commit
 # make bench  how fast it is on this machine, beside its peers
+# make chaos  whether killed work ends as undisturbed work does: KILLS=20 times over the tiny preset
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 export WANDB_MODE ?= offline
+KILLS ?= 20
 
-.PHONY: demo test bench lint format setup
+.PHONY: demo test bench chaos lint format setup
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -18,6 +20,9 @@ test: $(READY) lint
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+chaos: $(READY)
+	$(BIN)/python tests/chaos.py --kills $(KILLS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

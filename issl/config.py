@@ -320,11 +320,25 @@ def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
     for name in overlays:
         if name == PAPER or not str(name).isidentifier():
             raise UserError(f"config: presets.{name}: a preset needs a plain name other than '{PAPER}'")
+    _refuse_ends_of_scripts(raw)
     layers = {PAPER: base} | {name: merge(base, overlay) for name, overlay in overlays.items()}
     return {
         name: validate(Config, layer, "config" if name == PAPER else f"config (preset {name})")
         for name, layer in layers.items()
     }
+
+
+def _refuse_ends_of_scripts(content: Any, place: str = "config") -> None:
+    """Snakemake's report carries captions and names inside a script, which such a word would end in the middle."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            _refuse_ends_of_scripts(str(key), f"{place}: a key")
+            _refuse_ends_of_scripts(value, f"{place}: {key}" if place == "config" else f"{place}.{key}")
+    elif isinstance(content, list | tuple):
+        for value in content:
+            _refuse_ends_of_scripts(value, place)
+    elif isinstance(content, str) and "</script" in content.lower():
+        raise UserError(f"{place}: '</script' cannot stand in a report, not {content!r}")
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from test_workflow import PROJECT, planned, snakemake
 
 from issl import checkpoints
-from issl.config import merge, read_yaml
+from issl.config import merge, presets, read_yaml
 from issl.errors import UserError
 
 
@@ -100,6 +100,18 @@ def test_names_that_become_paths_are_refused(tmp_path, name):
     done = snakemake(tmp_path, "-n", check=False)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("error: config: experiments")
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"experiments": {"fig7c": {"figure": {"caption": "a </SCRIPT> b"}}}}, "experiments.fig7c.figure.caption"),
+        ({"presets": {"tiny": {"experiments": {"x</script>": {}}}}}, "presets.tiny.experiments: a key"),
+    ],
+)
+def test_no_word_can_end_the_scripts_of_the_report(change, place):
+    with pytest.raises(UserError, match=f"config: {place}: '</script' cannot stand in a report"):
+        presets(merge(read_yaml(PROJECT / "config.yaml"), change))
 
 
 def test_an_archive_cannot_write_outside(tmp_path):

@@ -30,6 +30,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
 # What a cluster without accounting needs, and an impatient look at the queue.
 SITE = {"slurm-status-command": "squeue", "slurm-init-seconds-before-status-checks": 3}
 ROOM = {"mem_mb": 1000, "runtime": 30}
+STARTED: list[subprocess.Popen] = []
 
 
 def answers(*command):
@@ -61,14 +62,23 @@ def project(tmp_path):
         return folder
 
     yield build
-    subprocess.run(["scancel", "--user", str(os.getuid())], check=False)  # nothing of a failed test stays behind
+    for workflow in STARTED:  # nothing of a failed test stays behind
+        with suppress(ProcessLookupError):
+            os.killpg(workflow.pid, signal.SIGKILL)
+        workflow.wait()
+    STARTED.clear()
+    subprocess.run(["scancel", "--user", str(os.getuid())], check=False)
 
 
 def start(folder, target=TARGET):
     """The README's command, word for word."""
     command = [sys.executable, "-m", "snakemake", target, "--profile", "slurm"]
     with (folder / "snakemake.log").open("a") as log:
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True)
+        workflow = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True
+        )
+    STARTED.append(workflow)
+    return workflow
 
 
 def said(folder):
@@ -76,7 +86,7 @@ def said(folder):
 
 
 def finish(workflow, folder):
-    assert workflow.wait(420) == 0, said(folder)[-4000:]
+    assert workflow.wait(900) == 0, said(folder)[-4000:]
 
 
 def here(folder, target):

@@ -1,12 +1,16 @@
 """Two people in one results tree at the same time, each with a clone of their own; and a results tree elsewhere."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 from test_workflow import PROJECT
+
+from issl.config import merge, read_yaml
 
 TARGETS = ("results/tiny/table2_mlp.md", "results/tiny/table1_distillation.md")  # one run and the data in common
 
@@ -64,3 +68,20 @@ def test_the_group_can_read_and_write_what_is_made(together):
 def test_a_results_tree_that_is_a_link_stays_one(tmp_path, together):
     done = subprocess.run(["find", "-L", str(together), "-type", "l"], capture_output=True, text=True, check=True)
     assert done.stdout == ""  # no link leads nowhere
+
+
+def test_jobs_of_one_machine_compute_on_cards_of_their_own(tmp_path):
+    """Pretended cards: the names are given, and torch, which finds none, computes on the CPU."""
+    config = merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"tiny": {"execution": {"device": "auto"}}}})
+    config["presets"]["tiny"]["hardware"]["pretrain"]["gpus"] = 1
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "snakemake", "-s", PROJECT / "Snakefile", "--directory", tmp_path, TARGETS[0]]
+    command += ["--profile", PROJECT / "profiles/local", "--cores", "2", "--resources", "gpu=2", "--until", "pretrain"]
+    environment = {**os.environ, "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": "3,5"}
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    logs = [path.read_text() for path in (tmp_path / "results/tiny/logs/pretrain").iterdir()]
+    cards = [re.search(r"GPU (\d)$", text, re.MULTILINE)[1] for text in logs]
+    assert sorted(cards) == ["3", "5"]
+    begun, ended = zip(*((lines[0][:19], lines[-1][:19]) for lines in map(str.splitlines, logs)))
+    assert max(begun) < min(ended)  # side by side
