@@ -62,7 +62,7 @@ def chaos(kills: int, target: str, draws: random.Random, cores: int = 2) -> dict
         while counts.total() < kills or rounds == 0:
             rounds += 1
             folder = workplace(Path(name, f"round{rounds}"))
-            calls += disturbed(folder, target, cores, kills, counts, draws)
+            calls += disturbed(folder, target, cores, kills, 0.8 * calm_seconds / kills, counts, draws)
             differences += [f"round {rounds}: {path}" for path in different(calm, folder)]
         logs = [path for n in range(rounds) for path in Path(name, f"round{n + 1}").glob(f"{RESULTS}/logs/pretrain/*")]
         return {
@@ -80,13 +80,15 @@ def chaos(kills: int, target: str, draws: random.Random, cores: int = 2) -> dict
         }
 
 
-def disturbed(folder: Path, target: str, cores: int, kills: int, counts: Counter, draws: random.Random) -> int:
-    """Gives the same command until it succeeds, killing something at random moments; how often it was given."""
+def disturbed(
+    folder: Path, target: str, cores: int, kills: int, pause: float, counts: Counter, draws: random.Random
+) -> int:
+    """Gives the same command until it succeeds, killing something about every `pause` seconds; how often it was given."""
     for call in range(1, 10 * kills + 10):
         workflow = start(folder, target, cores)
         while workflow.poll() is None:
             with suppress(subprocess.TimeoutExpired):
-                workflow.wait(draws.uniform(1, 9))
+                workflow.wait(max(1, pause * draws.uniform(0.1, 1.9)))
                 break
             if counts.total() < kills:
                 counts[strike(folder, workflow, draws)] += 1
