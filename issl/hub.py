@@ -115,7 +115,7 @@ def read_run(path: Path) -> tuple[RunSpec, dict[str, Tensor]]:
 
     Both stand in the same file, so they cannot contradict each other. Raises UserError where it is not one of a run.
     """
-    file = path / WEIGHTS if path.is_dir() else path
+    file = _file(path)
     if not file.exists():
         raise UserError(f"{path}: not the folder of a finished run: it has no {WEIGHTS}")
     tensors, notes = weights.read_safetensors(file)
@@ -126,12 +126,16 @@ def read_run(path: Path) -> tuple[RunSpec, dict[str, Tensor]]:
     return validate(RunSpec, content, f"{file}: spec"), tensors
 
 
+def _file(path: Path) -> Path:
+    return path / WEIGHTS if path.is_dir() else path
+
+
 def _own(path: Path, pretrained: bool) -> nn.Module:
     run, tensors = read_run(path)
     size = run.data.image_size
     encoder = encoders.build(run.encoder, size)
     if pretrained:
-        weights.fill(encoder, tensors, path)
+        weights.fill(encoder, tensors, _file(path))
     return _ready(encoder, run.encoder.dim, preprocessing(size, size, InterpolationMode.BICUBIC))  # as ImageFolder
 
 
