@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
@@ -90,7 +91,7 @@ def _released(name: str, pretrained: bool, progress: bool) -> nn.Module:
     if pretrained:
         path = _downloaded(MODELS[name], progress)
         weights.fill(encoder, _published_names(weights.read_torch(path)), path)
-    return _ready(encoder, spec.dim, preprocessing(RESIZE, CROP, InterpolationMode.BILINEAR))
+    return _ready(encoder, spec.dim, preprocessing(v2.Resize(RESIZE), v2.CenterCrop(CROP)))
 
 
 def _downloaded(model: Model, progress: bool) -> Path:
@@ -136,7 +137,8 @@ def _own(path: Path, pretrained: bool) -> nn.Module:
     encoder = encoders.build(run.encoder, size)
     if pretrained:
         weights.fill(encoder, tensors, _file(path))
-    return _ready(encoder, run.encoder.dim, preprocessing(size, size, InterpolationMode.BICUBIC))  # as ImageFolder
+    as_image_folder = v2.Lambda(_central_square), v2.Resize(size, InterpolationMode.BICUBIC)
+    return _ready(encoder, run.encoder.dim, preprocessing(*as_image_folder))
 
 
 def _ready(encoder: nn.Module, dim: int, preprocess: v2.Compose) -> nn.Module:
@@ -144,19 +146,14 @@ def _ready(encoder: nn.Module, dim: int, preprocess: v2.Compose) -> nn.Module:
     return encoder.eval()
 
 
-def preprocessing(resize: int, crop: int, interpolation: InterpolationMode) -> v2.Compose:
-    """Shorter side to `resize` px, the central `crop` px, ImageNet's normalisation.
+def preprocessing(*geometry: v2.Transform) -> v2.Compose:
+    """RGB, then `geometry`, then ImageNet's normalisation.
 
-    Maps a PIL image of any mode to float32 (3, crop, crop), and uint8 (..., 3, H, W) to float32 (..., 3, crop, crop).
+    Maps a PIL image of any mode to float32 (3, S, S), and uint8 (..., 3, H, W) to float32 (..., 3, S, S).
     """
-    return v2.Compose(
-        [
-            v2.RGB(),
-            v2.Resize(resize, interpolation),
-            v2.CenterCrop(crop),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
-            v2.ToPureTensor(),
-        ]
-    )
+    last = (v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD), v2.ToPureTensor())
+    return v2.Compose([v2.RGB(), *geometry, *last])
+
+
+def _central_square(image: Image.Image | Tensor) -> Image.Image | Tensor:
+    return v2.functional.center_crop(image, [min(v2.functional.get_size(image))])

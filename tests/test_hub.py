@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision import transforms
 from torchvision.models import resnet50
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import v2
 
 import hubconf
 from issl import augment, data, hub
@@ -318,7 +318,7 @@ def test_preprocessing_is_torchvisions(size):
 
 
 def test_preprocessing_takes_images_of_every_kind():
-    preprocess = hub.preprocessing(40, 32, InterpolationMode.BILINEAR)
+    preprocess = hub.preprocessing(v2.Resize(40), v2.CenterCrop(32))
     image = Image.fromarray(np.random.default_rng(0).integers(256, size=(50, 60), dtype=np.uint8))
     expected = preprocess(image.convert("RGB"))
     for mode in ("L", "LA", "RGBA", "P"):
@@ -362,18 +362,23 @@ def test_an_own_run_gives_the_features_that_its_probes_get(own, synthetic, kind)
         torch.testing.assert_close(encoder(encoder.preprocess(images)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_an_own_run_prepares_images_as_its_data_set_does(tmp_path):
-    """To a level of 255: the data set crops and scales in one step."""
-    y, x = np.mgrid[:90, :130]
-    pixels = np.stack([x + y, 255 - x, 2 * y], -1).astype(np.uint8)
+@pytest.mark.parametrize("size", [(90, 90), (90, 130), (131, 90), (10, 12), (16, 16)])
+def test_an_own_run_prepares_images_as_its_data_set_does(own, tmp_path, size):
+    """Squares equally; else to 2 levels of 255 on noise, as the data set's crop may end within a pixel.
+
+    Scaling before cropping would be off by more than 6 levels.
+    """
+    pixels = np.random.default_rng(0).integers(256, size=(*size, 3), dtype=np.uint8)
     for split in ("train", "test"):
         (tmp_path / split / "a").mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / split / "a/1.png")
-    content = data.READERS["folder"](ImageFolder(kind="folder", name="f", image_size=40, path=str(tmp_path)))
-    prepared = torch.from_numpy(content.open()(0, 1)).permute(0, 3, 1, 2)
-    ours = hub.preprocessing(40, 40, InterpolationMode.BICUBIC)(Image.fromarray(pixels))
-    assert ours.shape == (3, 40, 40)
-    assert (ours - augment.clean(prepared)[0]).abs().mean() * 0.226 * 255 < 1
+    content = data.READERS["folder"](ImageFolder(kind="folder", name="f", image_size=16, path=str(tmp_path)))
+    prepared = augment.clean(torch.from_numpy(content.open()(0, 1)).permute(0, 3, 1, 2))[0]
+    ours = hub.load(own[0]).preprocess(Image.fromarray(pixels))
+    assert ours.shape == (3, 16, 16)
+    if size[0] == size[1]:
+        torch.testing.assert_close(ours, prepared)
+    assert (ours - prepared).abs().mean() * 0.226 * 255 < 2
 
 
 def test_new_weights_of_an_own_run(own):
