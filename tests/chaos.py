@@ -83,7 +83,7 @@ def chaos(kills: int, target: str, draws: random.Random, cores: int = 2) -> dict
 def disturbed(
     folder: Path, target: str, cores: int, kills: int, pause: float, counts: Counter, draws: random.Random
 ) -> int:
-    """Gives the same command until it succeeds, killing something every `pause` seconds on average; how often it did."""
+    """Gives the same command until it succeeds, killing something every `pause` seconds on average; how often."""
     for call in range(1, 10 * kills + 10):
         workflow = start(folder, target, cores)
         while workflow.poll() is None:
