@@ -123,6 +123,7 @@ def train(
     except slot.Stopped as stopped:
         tracking.finish(trainer.logger)
         if stopped.out_of_time and ranks.leads():
+            log.info("%s", stopped)  # Slurm may end this process before it is raised
             ask_for_another_slot(steps=trainer.global_step - first_step)
         raise
     tracking.finish(trainer.logger)

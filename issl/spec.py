@@ -264,6 +264,16 @@ class RunSpec(Value):
     encoder: Encoder = Encoder()
     optim: Optim = Optim()
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        # oneDNN writes beyond its buffers there: fewer than 8 channels, channels_last, AVX2 (seen with torch 2.15).
+        narrow = [name for name in ("width", "bottleneck", "dim") if getattr(self.encoder, name) < 8]
+        if narrow:
+            raise ValueError(
+                f"encoder.{narrow[0]} {getattr(self.encoder, narrow[0])} is below 8: training on a CPU may crash there"
+            )
+        return self
+
 
 def run_id(run: RunSpec) -> str:
     """Readable words plus hash, e.g. ``cissl-z2048-e1000-3fa91c2e``."""

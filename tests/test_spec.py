@@ -190,3 +190,11 @@ def test_impossible_values_are_refused(model, content, says):
 
 def test_smaller_dimensions_than_the_trunk_are_possible():
     assert Encoder(dim=128, head="expand").dim == 128
+
+
+@pytest.mark.parametrize(
+    "narrow", [{"width": 4, "dim": 32}, {"head": "expand", "bottleneck": 7}, {"head": "expand", "dim": 4}]
+)
+def test_convolutions_that_crash_on_some_cpus_are_refused(narrow):
+    with pytest.raises(ValidationError, match=r"encoder\.\w+ \d is below 8: training on a CPU may crash there"):
+        run(encoder=Encoder(**narrow))

@@ -133,7 +133,7 @@ def test_an_unknown_target_is_refused(fresh, target):
 
 NANO = {
     "data": {"synthetic": {"image_size": 16, "train_per_class": 8, "test_per_class": 4, "classes": 4}},
-    "defaults": {"encoder": {"width": 4, "dim": 32, "bottleneck": 16}, "optim": {"epochs": 2, "batch_size": 16}},
+    "defaults": {"encoder": {"width": 8, "dim": 64, "bottleneck": 16}, "optim": {"epochs": 2, "batch_size": 16}},
     "patches": {"dim": {"encoder": {"dim": 64}}, "epochs": {"optim": {"epochs": 3}}},
     "methods": {name: {"objective": {"hidden": 16, "out": 8}} for name in ("simclr", "cissl")},
     "experiments": {
