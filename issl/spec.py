@@ -270,7 +270,7 @@ class DISSLMultiCrop(Value):
     )
     teacher: Literal["residual", "reduced"] = Field(
         "residual",
-        description="residual: its block works on the representation; reduced: on the bottleneck, as for 8192 dimensions",
+        description="residual: its block works on z itself; reduced: on the bottleneck, as for 8192 dimensions",
     )
     hidden: PositiveInt = Field(2048, description="width of the teacher's residual block")
     bottleneck: PositiveInt = 512
