@@ -4,6 +4,8 @@ Nothing here holds more than a few chunks of images. What a view shows is a func
 of its image alone: neither of the number of processes, nor of the batch that the image is in.
 """
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -53,25 +55,25 @@ def of(arrays: Arrays, data: ImageNet) -> Photos:
 # --- one image -------------------------------------------------------------------------------------------------------
 
 
-def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear resampling with antialiasing, (H, W, 3) -> (height, width, 3) uint8.
+def resized(image: np.ndarray, height: int, width: int) -> Tensor:
+    """Bilinear resampling with antialiasing, (H, W, 3) uint8 -> (3, height, width) uint8.
 
     Pillow's, but for a level or two of 255 in a few values.
     """
     channels = torch.from_numpy(image).permute(2, 0, 1)[None]
-    return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0]
 
 
-def central_square(image: np.ndarray, resize: int, size: int) -> np.ndarray:
+def central_square(image: np.ndarray, resize: int, size: int) -> Tensor:
     """torchvision's Resize(resize) and CenterCrop(size), (H, W, 3) -> (size, size, 3) uint8."""
     short = min(image.shape[:2])
-    image = resized(image, *(int(resize * side / short) for side in image.shape[:2]))
-    top, left = (round((side - size) / 2) for side in image.shape[:2])
-    return image[top : top + size, left : left + size]
+    whole = resized(image, *(int(resize * side / short) for side in image.shape[:2]))
+    top, left = (round((side - size) / 2) for side in whole.shape[1:])
+    return whole[:, top : top + size, left : left + size].permute(1, 2, 0)
 
 
-def crop(image: np.ndarray, box: Sequence[int], size: int) -> np.ndarray:
-    """The box (top, left, height, width) of an image, resized to (size, size, 3) uint8."""
+def crop(image: np.ndarray, box: Sequence[int], size: int) -> Tensor:
+    """The box (top, left, height, width) of an image, resized: (H, W, 3) -> (3, size, size) uint8."""
     top, left, height, width = box
     return resized(image[top : top + height, left : left + width], size, size)
 
@@ -82,7 +84,7 @@ def crop(image: np.ndarray, box: Sequence[int], size: int) -> np.ndarray:
 class Views(NamedTuple):
     """Views of one resolution of b images: the crops, and what is still to be done to them, mirroring included."""
 
-    images: Tensor  # (V, b, S, S, 3) uint8
+    images: Tensor  # (V, b, 3, S, S) uint8
     draws: Draws  # of the V b views, view by view
 
 
@@ -120,7 +122,7 @@ def crops(
 
 
 def joined(chunks: Sequence[Views], device: torch.device) -> tuple[Tensor, Draws]:
-    """Chunks of a batch put together, view by view: (V B, S, S, 3) uint8 on the device, and V B draws."""
+    """Chunks of a batch put together, view by view: (V B, 3, S, S) uint8 on the device, and V B draws."""
     images = torch.cat([chunk.images.to(device, non_blocking=True) for chunk in chunks], 1).flatten(0, 1)
     number = len(chunks[0].images)
     draws = {
@@ -132,25 +134,25 @@ def joined(chunks: Sequence[Views], device: torch.device) -> tuple[Tensor, Draws
 
 def _squares(photos: Photos, rows: Sequence[int]) -> Tensor:
     images = torch.empty(len(rows), photos.size, photos.size, 3, dtype=torch.uint8)
-    for image, row in zip(images.numpy(), rows):
+    for image, row in zip(images, rows):
         image[:] = central_square(photos.pixels(row), photos.resize, photos.size)
     return images
 
 
 def _crops(photos: Photos, spec: Augment, wanted: Wanted) -> list[tuple[Tensor, dict[str, np.ndarray]]]:
     n = len(wanted.rows)
-    images = [torch.empty(g.number, n, g.size, g.size, 3, dtype=torch.uint8) for g in spec.views]
+    images = [torch.empty(g.number, n, 3, g.size, g.size, dtype=torch.uint8) for g in spec.views]
     draws: list[list[Draws]] = [[] for _ in spec.views]
     for place, row in enumerate(wanted.rows):
         photo = photos.pixels(row)
         random = generator(wanted.purpose, wanted.seed, wanted.epoch, row)
         for group, target, drawn in zip(spec.views, images, draws):
-            drawn.append(_cut(photo, spec, group, random, target[:, place].numpy()))
+            drawn.append(_cut(photo, spec, group, random, target[:, place]))
     return [(views, _sent(drawn)) for views, drawn in zip(images, draws)]
 
 
-def _cut(photo: np.ndarray, spec: Augment, group: Crops, random: torch.Generator, views: np.ndarray) -> Draws:
-    """Writes the views of one photograph, (V, S, S, 3), and gives what was drawn for them."""
+def _cut(photo: np.ndarray, spec: Augment, group: Crops, random: torch.Generator, views: Tensor) -> Draws:
+    """Writes the views of one photograph, (V, 3, S, S), and gives what was drawn for them."""
     draws = augment.draw(spec, group.number, *photo.shape[:2], random, (group.min_area, group.max_area))
     for view, box in zip(views, draws.crop.tolist()):
         view[:] = crop(photo, box, group.size)
@@ -197,6 +199,9 @@ def _made(make: Callable[[Any], Any], requests: Iterable[Any], workers: int, pin
         worker_init_fn=_begin_worker,
         generator=torch.Generator(),  # it draws a seed for each worker, which must not move the global generator
     )
+    if workers:
+        atexit.unregister(_end_workers)
+        atexit.register(_end_workers)
     for answer in loader:
         if isinstance(answer, str):
             raise UserError(answer)
@@ -211,3 +216,11 @@ def _begin_worker(number: int) -> None:
     # Schedulers and terminals signal all processes: the training saves itself first, and its workers end with it.
     for wish in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(wish, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """At the end of this process: multiprocessing would send SIGTERM, to which they are deaf, and wait for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # DataLoader's handler takes a worker that ends for an accident
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
