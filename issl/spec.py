@@ -84,6 +84,28 @@ class ImageFolder(Value):
     path: str = Field("data/images", exclude=True)
 
 
+class ImageNet(Value):
+    """A large folder of photographs, train/<class>/* and val/<class>/*: each is decoded whenever it is needed."""
+
+    kind: Literal["imagenet"]
+    name: Name = Field("imagenet", description="identifies the content: another content needs another name")
+    image_size: PositiveInt = Field(224, description="pixels of an image that is not augmented")
+    classes: Annotated[int, Field(ge=2)] | None = Field(None, description="keep the first classes, by wnid")
+    train_per_class: PositiveInt | None = Field(None, description="keep the first images of a class, by name")
+    test_per_class: PositiveInt | None = Field(None, description="likewise, of the val split")
+    corrupt: Literal["stop", "skip"] = Field(
+        "stop",
+        description="a file that cannot be decoded stops the job that needs it; or all are looked at beforehand, and "
+        "those are left out and counted",
+    )
+    path: str = Field("data/imagenet", exclude=True)
+
+    @property
+    def resize(self) -> int:
+        """The shorter side, in pixels, before the central square is cut out: 256 for 224."""
+        return round(self.image_size * 256 / 224)
+
+
 class Synthetic(Value):
     """Drawn images whose class is a shape and texture that survive cropping and colour changes."""
 
@@ -103,12 +125,12 @@ def train_images(data: "DataSpec") -> int | None:
     """Number of training images, where the spec alone tells; an image folder or a partial archive does not."""
     if isinstance(data, Cifar10):
         return 50_000
-    if isinstance(data, ImageFolder) or (isinstance(data, TinyImageNet) and data.partial):
+    if isinstance(data, ImageFolder | ImageNet) or (isinstance(data, TinyImageNet) and data.partial):
         return None
     return data.classes * data.train_per_class
 
 
-DataSpec = Annotated[TinyImageNet | Cifar10 | ImageFolder | Synthetic, Field(discriminator="kind")]
+DataSpec = Annotated[TinyImageNet | Cifar10 | ImageFolder | ImageNet | Synthetic, Field(discriminator="kind")]
 
 
 def data_id(data: DataSpec) -> str:
@@ -117,6 +139,21 @@ def data_id(data: DataSpec) -> str:
 
 
 # --- pretraining -----------------------------------------------------------------------------------------------------
+
+
+class Crops(Value):
+    """Views of one resolution: random parts of a photograph, each resized to a square."""
+
+    number: PositiveInt = Field(description="of views of each image")
+    size: PositiveInt = Field(description="pixels")
+    min_area: Annotated[float, Field(gt=0, le=1)] = Field(description="smallest part of the photograph")
+    max_area: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="largest part of the photograph")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.min_area > self.max_area:
+            raise ValueError(f"min_area {self.min_area} exceeds max_area {self.max_area}")
+        return self
 
 
 class Augment(Value):
@@ -131,9 +168,19 @@ class Augment(Value):
     flip_p: Probability = 0.5
     jitter_p: Probability = 0.8
     blur_p: Probability = 0.5
+    blur_kernel: Literal["tenth", "pillow"] = Field(
+        "tenth", description="a Gaussian over a tenth of the side, as torchvision has it, or Pillow's GaussianBlur"
+    )
+    views: tuple[Crops, ...] = Field(
+        (),
+        description="of photographs (kind imagenet): two large views, then the small ones; their areas stand for "
+        "min_area, and are not scaled",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if self.views and self.views[0].number != 2:
+            raise ValueError(f"the first of the views must be 2 in number, not {self.views[0].number}")
         if self.min_area > self.strength:
             raise ValueError(f"strength {self.strength} is too weak: the smallest crop would exceed the image")
         if self.hue * self.strength > 0.5:
@@ -151,6 +198,10 @@ class Encoder(Value):
     head: Literal["none", "expand"] = "none"
     dim: PositiveInt = Field(512, description="dimension of the representation z")
     bottleneck: PositiveInt = Field(512, description="channels inside the expanding head")
+    init: Literal["released", "torch"] = Field(
+        "released",
+        description="of the convolutions before the head: torchvision's rule, or torch's own as on ImageNet",
+    )
 
     @property
     def channels(self) -> int:
@@ -173,6 +224,7 @@ class SimCLR(Value):
     temperature: PositiveFloat = 0.07
     hidden: PositiveInt = 1024
     out: PositiveInt = 128
+    widths: tuple[PositiveInt, ...] = Field((), description="of the projector's hidden layers, instead of `hidden`")
 
 
 class CISSL(Value):
@@ -184,6 +236,9 @@ class CISSL(Value):
     hidden: PositiveInt = Field(1024, description="width of the projector beside a linear predictor")
     mlp_hidden: PositiveInt = Field(2048, description="width of both heads for an MLP predictor")
     out: PositiveInt = 128
+    widths: tuple[PositiveInt, ...] = Field(
+        (), description="of the projector's hidden layers beside a linear predictor, instead of `hidden`"
+    )
 
 
 class DISSL(Value):
@@ -198,6 +253,26 @@ class DISSL(Value):
     invariance_weight: NonNegativeFloat = Field(0.8, description="beta: weight of determinism and invariance")
     hidden: PositiveInt = Field(1024, description="width of the projector beside a linear predictor")
     mlp_hidden: PositiveInt = Field(2048, description="width of both heads for an MLP predictor")
+    bottleneck: PositiveInt = 512
+
+
+class DISSLMultiCrop(Value):
+    """DISSL as released for ImageNet: two large views teach, these and any number of small ones learn."""
+
+    name: Literal["dissl_multicrop"]
+    classes: Annotated[int, Field(ge=2)] = Field(16384, description="number of equivalence classes C")
+    student_temperature: PositiveFloat = 1.0
+    teacher_temperature: PositiveFloat = 0.5
+    entropy_weight: NonNegativeFloat = Field(2.3, description="lambda: weight of the marginal's entropy")
+    invariance_weight: NonNegativeFloat = Field(0.6, description="beta: weight of determinism and invariance")
+    invariance_warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="in which beta goes linearly from lambda to its value"
+    )
+    teacher: Literal["residual", "reduced"] = Field(
+        "residual",
+        description="residual: its block works on z itself; reduced: on the bottleneck, as for 8192 dimensions",
+    )
+    hidden: PositiveInt = Field(2048, description="width of the teacher's residual block")
     bottleneck: PositiveInt = 512
 
 
@@ -230,11 +305,11 @@ class DINO(Value):
     bottleneck: PositiveInt = 256
 
 
-ObjectiveSpec = Annotated[SimCLR | CISSL | DISSL | DINO, Field(discriminator="name")]
+ObjectiveSpec = Annotated[SimCLR | CISSL | DISSL | DISSLMultiCrop | DINO, Field(discriminator="name")]
 
 
 class Optim(Value):
-    """Adam with coupled weight decay, warm-up and cosine."""
+    """Adam with coupled weight decay, or SGD with LARS; warm-up and cosine."""
 
     epochs: PositiveInt = 300
     batch_size: Annotated[int, Field(ge=2)] = Field(512, description="images; each gives two views")
@@ -245,13 +320,25 @@ class Optim(Value):
         "epoch",
         description="epoch: constant within an epoch and 0 in the first one, as released; step: changes smoothly",
     )
-    clip_value: PositiveFloat = 2.0
+    clip_value: NonNegativeFloat = Field(2.0, description="of each gradient; 0 for no clipping")
     online_lr: PositiveFloat = Field(3e-4, description="of the online linear evaluation; not scaled")
+    optimizer: Literal["adam", "lars"] = Field(
+        "adam", description="lars: SGD with momentum and LARS on every parameter, the online evaluation without LARS"
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of lars")
+    trust: PositiveFloat = Field(0.001, description="of lars: length of a step at rate 1, in parts of the parameter's")
+    cosine: Literal["after_warmup", "whole_run"] = Field(
+        "after_warmup", description="where it begins: whole_run at the first step, so that the warm-up hides its top"
+    )
+    warmup_lr: NonNegativeFloat = Field(0.0, description="rate of the first step with whole_run; not scaled")
+    drop_last: bool = Field(False, description="leave out the images of an epoch that do not fill a batch")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"epochs {self.epochs} must exceed warmup_epochs {self.warmup_epochs}")
+        if self.cosine == "whole_run" and self.lr_interval == "epoch":
+            raise ValueError("cosine: whole_run changes at every step: it needs 'lr_interval: step'")
         return self
 
 
@@ -272,6 +359,11 @@ class RunSpec(Value):
             raise ValueError(
                 f"encoder.{narrow[0]} {getattr(self.encoder, narrow[0])} is below 8: training on a CPU may crash there"
             )
+        views = self.augment.views
+        if isinstance(self.data, ImageNet) != bool(views):
+            raise ValueError("'augment: {views: ...}' goes with data of kind imagenet, and such data with it")
+        if len(views) > 1 and not isinstance(self.objective, DISSLMultiCrop):
+            raise ValueError(f"{self.objective.name} takes two views; more go with dissl_multicrop")
         return self
 
 
