@@ -120,7 +120,7 @@ def write(folder: str | Path, content: Content, spec: DataSpec, threads: int = 1
 def write_list(folder: str | Path, listing: Listing, spec: DataSpec) -> None:
     """Writes the names of a data set's images instead of the images, otherwise as `write`."""
     folder, code = Path(folder), fingerprint.current("prepare")
-    _make_room(folder, listing.files.nbytes)
+    make_room(folder, listing.files.nbytes)
     with _all_or_nothing(folder) as part:
         np.save(part[IMAGES], listing.files)
         _finish(part, listing, spec, hashlib.sha256(b"\n".join(listing.files.tolist())).hexdigest(), code)
