@@ -55,25 +55,25 @@ def of(arrays: Arrays, data: ImageNet) -> Photos:
 # --- one image -------------------------------------------------------------------------------------------------------
 
 
-def resized(image: np.ndarray, height: int, width: int) -> Tensor:
-    """Bilinear resampling with antialiasing, (H, W, 3) uint8 -> (3, height, width) uint8.
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear resampling with antialiasing, (H, W, 3) -> (height, width, 3) uint8.
 
     Pillow's, but for a level or two of 255 in a few values.
     """
     channels = torch.from_numpy(image).permute(2, 0, 1)[None]
-    return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0]
+    return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
-def central_square(image: np.ndarray, resize: int, size: int) -> Tensor:
+def central_square(image: np.ndarray, resize: int, size: int) -> np.ndarray:
     """torchvision's Resize(resize) and CenterCrop(size), (H, W, 3) -> (size, size, 3) uint8."""
     short = min(image.shape[:2])
-    whole = resized(image, *(int(resize * side / short) for side in image.shape[:2]))
-    top, left = (round((side - size) / 2) for side in whole.shape[1:])
-    return whole[:, top : top + size, left : left + size].permute(1, 2, 0)
+    image = resized(image, *(int(resize * side / short) for side in image.shape[:2]))
+    top, left = (round((side - size) / 2) for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
 
 
-def crop(image: np.ndarray, box: Sequence[int], size: int) -> Tensor:
-    """The box (top, left, height, width) of an image, resized: (H, W, 3) -> (3, size, size) uint8."""
+def crop(image: np.ndarray, box: Sequence[int], size: int) -> np.ndarray:
+    """The box (top, left, height, width) of an image, resized to (size, size, 3) uint8."""
     top, left, height, width = box
     return resized(image[top : top + height, left : left + width], size, size)
 
@@ -134,7 +134,7 @@ def joined(chunks: Sequence[Views], device: torch.device) -> tuple[Tensor, Draws
 
 def _squares(photos: Photos, rows: Sequence[int]) -> Tensor:
     images = torch.empty(len(rows), photos.size, photos.size, 3, dtype=torch.uint8)
-    for image, row in zip(images, rows):
+    for image, row in zip(images.numpy(), rows):
         image[:] = central_square(photos.pixels(row), photos.resize, photos.size)
     return images
 
@@ -147,15 +147,15 @@ def _crops(photos: Photos, spec: Augment, wanted: Wanted) -> list[tuple[Tensor, 
         photo = photos.pixels(row)
         random = generator(wanted.purpose, wanted.seed, wanted.epoch, row)
         for group, target, drawn in zip(spec.views, images, draws):
-            drawn.append(_cut(photo, spec, group, random, target[:, place]))
+            drawn.append(_cut(photo, spec, group, random, target[:, place].numpy()))
     return [(views, _sent(drawn)) for views, drawn in zip(images, draws)]
 
 
-def _cut(photo: np.ndarray, spec: Augment, group: Crops, random: torch.Generator, views: Tensor) -> Draws:
+def _cut(photo: np.ndarray, spec: Augment, group: Crops, random: torch.Generator, views: np.ndarray) -> Draws:
     """Writes the views of one photograph, (V, 3, S, S), and gives what was drawn for them."""
     draws = augment.draw(spec, group.number, *photo.shape[:2], random, (group.min_area, group.max_area))
     for view, box in zip(views, draws.crop.tolist()):
-        view[:] = crop(photo, box, group.size)
+        view[:] = crop(photo, box, group.size).transpose(2, 0, 1)  # as it lies in memory, a plain copy
     return draws
 
 

@@ -110,7 +110,7 @@ def test_test_images_are_seen_clean_beside_a_large_view(run, arrays):
     assert views.shape == (16, 3, 24, 24)
     listed = photos.of(arrays, run.data)
     clean = photos.central_square(listed.pixels(22), round(24 * 256 / 224), 24)
-    torch.testing.assert_close(views[0], augment.normalize(clean.permute(2, 0, 1)[None])[0])
+    torch.testing.assert_close(views[0], augment.normalize(torch.from_numpy(clean.copy()).permute(2, 0, 1)[None])[0])
     again = list(source(run, arrays).pairs(1))
     assert torch.equal(again[0].views[0][:8], views[:8]) and not torch.equal(again[0].views[0][8:], views[8:])
 
