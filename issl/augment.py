@@ -54,7 +54,14 @@ class Draws:
 # --- drawing ---------------------------------------------------------------------------------------------------------
 
 
-def draw(augment: Augment, n: int, height: int, width: int, generator: torch.Generator) -> Draws:
+def draw(
+    augment: Augment,
+    n: int,
+    height: int,
+    width: int,
+    generator: torch.Generator,
+    areas: tuple[float, float] | None = None,
+) -> Draws:
     """Draws n views of images of height x width pixels.
 
     Everything is drawn whether or not it is used, so two specs that differ in strength or blur share their crops' and
@@ -62,6 +69,7 @@ def draw(augment: Augment, n: int, height: int, width: int, generator: torch.Gen
 
     Args:
         generator: on the CPU; advanced by the same amount for every spec.
+        areas: least and largest crop, in parts of the image; without it, those of the spec, scaled.
 
     Raises:
         RuntimeError: the generator is not on the CPU.
@@ -77,7 +85,7 @@ def draw(augment: Augment, n: int, height: int, width: int, generator: torch.Gen
     factors = max(0.0, 1 - spread), 1 + spread
     shift = augment.hue * augment.strength
     return Draws(
-        crop=_draw_crops(augment.min_area / augment.strength, n, height, width, generator),
+        crop=_draw_crops(areas or (augment.min_area / augment.strength, 1.0), n, height, width, generator),
         flip=chance(augment.flip_p),
         jitter=chance(augment.jitter_p),
         brightness=uniform(*factors),
@@ -91,10 +99,10 @@ def draw(augment: Augment, n: int, height: int, width: int, generator: torch.Gen
     )
 
 
-def _draw_crops(min_area: float, n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+def _draw_crops(areas: tuple[float, float], n: int, height: int, width: int, generator: torch.Generator) -> Tensor:
     """torchvision's RandomResizedCrop.get_params for n images: (n, 4) int64 top, left, height, width."""
     area, ratio, top, left = torch.rand(4, n, CROP_TRIES, generator=generator, dtype=torch.float64)
-    area = height * width * (min_area + (1 - min_area) * area)
+    area = height * width * (areas[0] + (areas[1] - areas[0]) * area)
     low, high = map(math.log, ASPECT_RATIOS)
     ratio = torch.exp(low + (high - low) * ratio)
 

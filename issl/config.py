@@ -33,7 +33,19 @@ UNIONS = (typing.Union, types.UnionType)
 
 
 def _part_of(model: type[Value]) -> Any:
-    return Annotated[Part, WithJsonSchema(model.model_json_schema())]
+    schema = model.model_json_schema()
+    return Annotated[Part, WithJsonSchema(_inlined(schema, schema.pop("$defs", {})))]
+
+
+def _inlined(schema: Any, definitions: Part) -> Any:
+    """A schema with what it refers to in place: its definitions would get lost inside another schema."""
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(part, definitions) for key, part in schema.items()}
 
 
 class Patch(Value):

@@ -84,6 +84,28 @@ class ImageFolder(Value):
     path: str = Field("data/images", exclude=True)
 
 
+class ImageNet(Value):
+    """A large folder of photographs, train/<class>/* and val/<class>/*: each is decoded whenever it is needed."""
+
+    kind: Literal["imagenet"]
+    name: Name = Field("imagenet", description="identifies the content: another content needs another name")
+    image_size: PositiveInt = Field(224, description="pixels of an image that is not augmented")
+    classes: Annotated[int, Field(ge=2)] | None = Field(None, description="keep the first classes, by wnid")
+    train_per_class: PositiveInt | None = Field(None, description="keep the first images of a class, by name")
+    test_per_class: PositiveInt | None = Field(None, description="likewise, of the val split")
+    corrupt: Literal["stop", "skip"] = Field(
+        "stop",
+        description="a file that cannot be decoded stops the job that needs it; or all are looked at beforehand, and "
+        "those are left out and counted",
+    )
+    path: str = Field("data/imagenet", exclude=True)
+
+    @property
+    def resize(self) -> int:
+        """The shorter side, in pixels, before the central square is cut out: 256 for 224."""
+        return round(self.image_size * 256 / 224)
+
+
 class Synthetic(Value):
     """Drawn images whose class is a shape and texture that survive cropping and colour changes."""
 
@@ -103,12 +125,12 @@ def train_images(data: "DataSpec") -> int | None:
     """Number of training images, where the spec alone tells; an image folder or a partial archive does not."""
     if isinstance(data, Cifar10):
         return 50_000
-    if isinstance(data, ImageFolder) or (isinstance(data, TinyImageNet) and data.partial):
+    if isinstance(data, ImageFolder | ImageNet) or (isinstance(data, TinyImageNet) and data.partial):
         return None
     return data.classes * data.train_per_class
 
 
-DataSpec = Annotated[TinyImageNet | Cifar10 | ImageFolder | Synthetic, Field(discriminator="kind")]
+DataSpec = Annotated[TinyImageNet | Cifar10 | ImageFolder | ImageNet | Synthetic, Field(discriminator="kind")]
 
 
 def data_id(data: DataSpec) -> str:
@@ -117,6 +139,21 @@ def data_id(data: DataSpec) -> str:
 
 
 # --- pretraining -----------------------------------------------------------------------------------------------------
+
+
+class Crops(Value):
+    """Views of one resolution: random parts of a photograph, each resized to a square."""
+
+    number: PositiveInt = Field(description="of views of each image")
+    size: PositiveInt = Field(description="pixels")
+    min_area: Annotated[float, Field(gt=0, le=1)] = Field(description="smallest part of the photograph")
+    max_area: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="largest part of the photograph")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.min_area > self.max_area:
+            raise ValueError(f"min_area {self.min_area} exceeds max_area {self.max_area}")
+        return self
 
 
 class Augment(Value):
@@ -131,9 +168,19 @@ class Augment(Value):
     flip_p: Probability = 0.5
     jitter_p: Probability = 0.8
     blur_p: Probability = 0.5
+    blur_kernel: Literal["tenth", "pillow"] = Field(
+        "tenth", description="a Gaussian over a tenth of the side, as torchvision has it, or Pillow's GaussianBlur"
+    )
+    views: tuple[Crops, ...] = Field(
+        (),
+        description="of photographs (kind imagenet): two large views, then the small ones; their areas stand for "
+        "min_area, and are not scaled",
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
+        if self.views and self.views[0].number != 2:
+            raise ValueError(f"the first of the views must be 2 in number, not {self.views[0].number}")
         if self.min_area > self.strength:
             raise ValueError(f"strength {self.strength} is too weak: the smallest crop would exceed the image")
         if self.hue * self.strength > 0.5:

@@ -27,6 +27,8 @@ def test_defaults_are_those_of_the_released_code_and_frozen():
         "flip_p": 0.5,
         "jitter_p": 0.8,
         "blur_p": 0.5,
+        "blur_kernel": "tenth",
+        "views": (),
     }
     assert Encoder().model_dump() == {
         "arch": "resnet18",
@@ -109,6 +111,15 @@ def test_defaults_are_those_of_the_released_code_and_frozen():
         "train_per_class": 500,
         "test_per_class": 50,
         "partial": False,
+    }
+    assert spec.ImageNet(kind="imagenet").model_dump() == {
+        "kind": "imagenet",
+        "name": "imagenet",
+        "image_size": 224,
+        "classes": None,
+        "train_per_class": None,
+        "test_per_class": None,
+        "corrupt": "stop",
     }
 
 

@@ -1,7 +1,7 @@
 """Data sets: from an archive, or none, to memory-mapped arrays.
 
 Only this package knows archives. A data set is one module with one function ``read(spec, progress) -> Content``,
-one entry in `READERS`, and one class in issl/spec.py.
+one entry in `READERS`, and one class in issl/spec.py. ImageNet is too large for arrays, and is listed instead.
 """
 
 import logging
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from issl.data import cifar10, synthetic, tinyimagenet
+from issl.data import cifar10, imagenet, synthetic, tinyimagenet
 from issl.data import folder as image_folder
-from issl.data.arrays import IMAGES, LABELS, META, Arrays, Content, read, write
+from issl.data.arrays import IMAGES, LABELS, META, Arrays, Content, Listing, read, write, write_list
 from issl.sharing import once
 from issl.spec import DataSpec
 
@@ -19,10 +19,11 @@ log = logging.getLogger(__name__)
 
 __all__ = ["READERS", "Arrays", "Content", "prepare", "read"]
 
-READERS: dict[str, Callable[..., Content]] = {
+READERS: dict[str, Callable[..., Content | Listing]] = {
     "tinyimagenet": tinyimagenet.read,
     "cifar10": cifar10.read,
     "folder": image_folder.read,
+    "imagenet": imagenet.read,
     "synthetic": synthetic.read,
 }
 
@@ -35,7 +36,15 @@ def prepare(spec: DataSpec, folder: str | Path, threads: int = 1, progress: bool
     """
     started = time.monotonic()
     made = [Path(folder, name) for name in (IMAGES, LABELS, META)]
-    once(made, lambda: write(folder, READERS[spec.kind](spec, progress), spec, threads, progress))
+    once(made, lambda: _make(spec, folder, threads, progress))
     arrays = read(folder)
     log.info("%d images of %d classes in %.1f s", len(arrays.labels), arrays.n_classes, time.monotonic() - started)
     return arrays
+
+
+def _make(spec: DataSpec, folder: str | Path, threads: int, progress: bool) -> None:
+    found = READERS[spec.kind](spec, progress)
+    if isinstance(found, Listing):
+        write_list(folder, imagenet.sound(found, spec, threads, progress), spec)
+    else:
+        write(folder, found, spec, threads, progress)

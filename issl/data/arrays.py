@@ -2,6 +2,8 @@
 
 A folder holds ``images.npy`` (N, H, W, 3) uint8, ``labels.npy`` (N,) int64 and ``meta.json``; the rows of the train
 split come first, those of the test split after them. ``meta.json`` is written last: where it stands, all is complete.
+
+A data set that is too large for this is only listed: its ``images.npy`` holds the files' names instead, (N,) bytes.
 """
 
 import hashlib
@@ -49,8 +51,23 @@ class Content:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """A data set that stays in its files: `files` (N,) are their names in bytes, relative to where it lies."""
+
+    files: np.ndarray
+    labels: np.ndarray
+    splits: dict[str, int]
+    classes: list[str]
+    image_size: int
+    source: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Arrays:
-    """A prepared data set: `images` (N, H, W, 3) uint8, memory-mapped read-only; `labels` (N,) int64; `meta`."""
+    """A prepared data set: `images` (N, H, W, 3) uint8, memory-mapped read-only; `labels` (N,) int64; `meta`.
+
+    Where the data set is only listed, `images` are file names, (N,) bytes; issl/photos.py decodes them.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -97,18 +114,34 @@ def write(folder: str | Path, content: Content, spec: DataSpec, threads: int = 1
                 bar.update(stop - start)
         images.flush()  # to the disk: whoever sees meta.json, on whatever machine, must see the images as well
         del images
-        labels = content.labels.astype(np.int64)
-        np.save(part[LABELS], labels)
-        meta = {
-            "spec": json.loads(spec.canonical()),
-            "splits": content.splits,
-            "classes": content.classes,
-            "image_size": content.image_size,
-            "sha256": {"images": digest.hexdigest(), "labels": _sha256(labels)},
-            "source": content.source,
-            "code": code,
-        }
-        part[META].write_text(json.dumps(meta, indent=2) + "\n")
+        _finish(part, content, spec, digest.hexdigest(), code)
+
+
+def write_list(folder: str | Path, listing: Listing, spec: DataSpec) -> None:
+    """Writes the names of a data set's images instead of the images, otherwise as `write`."""
+    folder, code = Path(folder), fingerprint.current("prepare")
+    _make_room(folder, listing.files.nbytes)
+    with _all_or_nothing(folder) as part:
+        np.save(part[IMAGES], listing.files)
+        _finish(part, listing, spec, hashlib.sha256(b"\n".join(listing.files.tolist())).hexdigest(), code)
+
+
+def _finish(
+    part: dict[str, Path], content: Content | Listing, spec: DataSpec, images: str, code: dict[str, Any]
+) -> None:
+    """Writes what stands beside the images, whose checksum is `images`."""
+    labels = content.labels.astype(np.int64)
+    np.save(part[LABELS], labels)
+    meta = {
+        "spec": json.loads(spec.canonical()),
+        "splits": content.splits,
+        "classes": content.classes,
+        "image_size": content.image_size,
+        "sha256": {"images": images, "labels": _sha256(labels)},
+        "source": content.source,
+        "code": code,
+    }
+    part[META].write_text(json.dumps(meta, indent=2) + "\n")
 
 
 def read(folder: str | Path) -> Arrays:
@@ -135,9 +168,10 @@ def _contradiction(images: np.ndarray, labels: np.ndarray, meta: Any) -> str | N
     """What is wrong between the three files, if anything."""
     if missing := [key for key in META_KEYS if not isinstance(meta, dict) or key not in meta]:
         return f"{META} lacks '{missing[0]}'"
-    size = meta["image_size"]
-    shape = (sum(meta["splits"].values()), size, size, 3)
-    if images.shape != shape or images.dtype != np.uint8:
+    size, n_images = meta["image_size"], sum(meta["splits"].values())
+    listed = images.dtype.kind == "S"
+    shape = (n_images,) if listed else (n_images, size, size, 3)
+    if images.shape != shape or not (listed or images.dtype == np.uint8):
         return f"{IMAGES} holds {images.dtype} {images.shape}, but {META} says uint8 {shape}"
     if labels.shape != shape[:1] or labels.dtype != np.int64:
         return f"{LABELS} holds {labels.dtype} {labels.shape}, but {META} says int64 {shape[:1]}"

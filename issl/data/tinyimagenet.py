@@ -13,14 +13,13 @@ from PIL import Image, UnidentifiedImageError
 
 from issl.data import download, zipped
 from issl.data.arrays import Content, Rows
+from issl.data.jpeg import SAME_COLOURS
 from issl.errors import UserError
 from issl.spec import TinyImageNet
 
 SIZE = 64
 # What zipfile raises for a member that is damaged, encrypted or packed in a way it does not know.
 DAMAGED_MEMBER = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
-# Colours of a JPEG file that simplejpeg turns into the same RGB as Pillow. CMYK it turns into another.
-SAME_COLOURS = ("YCbCr", "Gray", "RGB")
 
 Members = dict[str, list[str]]  # wnid -> names in the zip, in numeric order
 
