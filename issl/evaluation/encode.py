@@ -2,19 +2,20 @@
 
 import json
 import logging
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from issl import augment, device, hub, provenance
+from issl import augment, device, provenance
 from issl.config import Execution
 from issl.data.arrays import Arrays, read
 from issl.errors import UserError
-from issl.evaluation import images, shards
-from issl.evaluation.spec import Encoding, encoding_id
+from issl.evaluation import encoder, images, shards
+from issl.evaluation.spec import Encoding
 from issl.files import write_json
 from issl.sharing import alone
 
@@ -43,12 +44,31 @@ def _encode(encoding: Encoding, data: Path, out: Path, workers: int, execution: 
     part = out.with_name(f"{out.name}.part")
     about = {"encoding": json.loads(encoding.canonical()), "data": arrays.meta["sha256"], "precision": kind}
     shards.begin(part, about)
-    dim = hub.MODELS[encoding.weights].encoder
-    left = shards.missing(part, shards.planned(arrays, encoding.batch_size), _dim(encoding))
-    encoder = representation(encoding).to(where, memory_format=torch.channels_last)
+    left = shards.missing(part, shards.planned(arrays, encoding.batch_size), encoder.features(encoding))
+    network = encoder.representation(encoding).to(where, memory_format=torch.channels_last) if left else None
     for start, stop in left:
-        shards.write(part, start, _shard(encoder, arrays, encoding, range(start, stop), workers, where, kind))
+        shards.write(part, start, _shard(network, arrays, encoding, range(start, stop), workers, where, kind))
         log.info("features of %d of %d images", stop, len(arrays.labels))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part.rename(out)
+    # The folder last: killed in between, the next attempt finds every shard in its place and only has to rename it.
     write_json(out.with_suffix(".json"), about | device.usage(where, kind, started) | made_by)
+    if out.exists():
+        shutil.rmtree(out)
+    part.rename(out)
+
+
+@torch.no_grad()
+def _shard(
+    network: nn.Module, arrays: Arrays, encoding: Encoding, rows: range, workers: int, where: torch.device, kind: str
+) -> np.ndarray:
+    """Features of these rows, (n, dim) float16. Raises UserError where one is not finite."""
+    z = np.empty((len(rows), encoder.features(encoding)), np.float16)
+    done = 0
+    for batch in images.batches(arrays, encoding, rows, workers):
+        clean = augment.clean(batch.to(where).permute(0, 3, 1, 2))
+        with device.autocast(where, kind):
+            found = network(clean).to(torch.float16)
+        if not found.isfinite().all():
+            raise UserError(f"{encoding.weights}: features of images {rows[done]}... are not finite in float16")
+        z[done : done + len(batch)] = found.cpu().numpy()
+        done += len(batch)
+    return z
