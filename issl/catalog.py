@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from issl import config as cfg
-from issl.config import Config, Experiment, Scatter, word
+from issl.config import Config, Evaluation, Experiment, Scatter, word
 from issl.errors import UserError
+from issl.evaluation.plan import Evaluations, evaluations, prepared
 from issl.leftovers import leftovers
 from issl.resolve import PlannedRow, known, resolved
 from issl.spec import DataSpec, ProbeGrid, RunSpec, data_id, grid_id, run_id, train_images
@@ -36,6 +37,7 @@ class Plan:
     roots: tuple[str, ...]  # results folders of every preset
     config: Config
     rows: dict[str, list[PlannedRow]] = field(repr=False)  # experiment -> rows
+    evaluations: Evaluations = field(repr=False)  # of published weights
 
     @cached_property
     def runs(self) -> dict[str, RunSpec]:
@@ -50,7 +52,7 @@ class Plan:
     @cached_property
     def data(self) -> dict[str, DataSpec]:
         """Every data set that a run uses, by id, with the place where it lies."""
-        return {data_id(run.data): run.data for run in self.runs.values()}
+        return {data_id(run.data): run.data for run in self.runs.values()} | self.evaluations.data
 
     @cached_property
     def figures(self) -> list[str]:
@@ -61,7 +63,10 @@ class Plan:
         return [name for name, experiment in self.config.experiments.items() if experiment.table]
 
     def targets(self) -> list[str]:
-        """The files that `all` makes: each figure and table in every form, the comparison, the training curves."""
+        """The files that `all` makes: each figure and table in every form, the comparison, the training curves.
+
+        Evaluations are not among them: they need ImageNet and other data sets that few have; see `Evaluations.targets`.
+        """
         shown = [(name, ("pdf", "png", "csv")) for name in self.figures]
         shown += [(name, ("md", "tex", "html", "csv")) for name in self.tables]
         shown += [("reproduction", ("md", "json", "html"))]
@@ -76,12 +81,11 @@ class Plan:
         for row, seed in itertools.product(self._all_rows(), self.config.seeds):
             own = {f"{row.folder(seed)}/{name}" for name in RUN_FILES}
             runs |= own | {row.score(seed), row.record(seed)}
-        return results | arrays | runs | {"curves/", "logs/", "benchmarks/"}
+        return results | arrays | runs | self.evaluations.made() | {"curves/", "logs/", "benchmarks/"}
 
     def arrays(self, run: str) -> list[str]:
         """Files of the run's prepared data set, all in one folder."""
-        folder = f"{self.root}/data/{data_id(self.runs[run].data)}"
-        return [f"{folder}/{name}" for name in ("images.npy", "labels.npy", "meta.json")]
+        return prepared(self.root, self.runs[run].data)
 
     def scores(self, experiment: str) -> list[str]:
         """Score files of an experiment, row by row and seed by seed: the order of `rows_for`."""
@@ -135,26 +139,31 @@ class Plan:
 
     def shown(self, experiment: str) -> str:
         """How a figure or table is shown, as JSON."""
-        return self.config.experiments[experiment].shown.canonical()
+        return self._asked(experiment).shown.canonical()
+
+    def _asked(self, name: str) -> Experiment | Evaluation:
+        return self.config.evaluations[name] if name in self.evaluations.rows else self.config.experiments[name]
 
     def caption(self, experiment: str) -> str:
         """What stands below a figure or above a table; in another preset than the paper's, it says so."""
-        caption = self.config.experiments[experiment].shown.caption
+        caption = self._asked(experiment).shown.caption
         note = "" if self.preset == cfg.PAPER else f" Preset {self.preset}: not comparable with the paper."
         return (caption + note).strip()
 
     def published(self, experiment: str) -> str:
         """Published numbers of an experiment, as JSON: only beside the paper's own settings."""
-        published = self.config.experiments[experiment].published
+        published = self._asked(experiment).published
         return published.canonical() if published and self.preset == cfg.PAPER else "null"
 
     @cached_property
     def compared(self) -> list[str]:
-        """The experiments whose results the comparison reads."""
-        return [name for name in self.rows if self._shown(name)]
+        """The experiments and evaluations whose results the comparison reads."""
+        return [*(name for name in self.rows if self._shown(name)), *self.evaluations.compared]
 
     def records(self, stage: str) -> list[str]:
         """The files in which a stage says what made its results, for everything that the comparison is about."""
+        if stage in ("featurize_weights", "probe_weights"):
+            return self.evaluations.records(stage)
         rows = [(row, seed) for name in self.rows for row, seed in self._shown(name)]
         paths = {
             "prepare": lambda row, seed: f"data/{data_id(row.run.data)}/meta.json",
@@ -162,7 +171,8 @@ class Plan:
             "featurize": lambda row, seed: f"{row.folder(seed)}/features.json",
             "probe": lambda row, seed: row.record(seed),
         }
-        return list(dict.fromkeys(f"{self.root}/{paths[stage](row, seed)}" for row, seed in rows))
+        found = [f"{self.root}/{paths[stage](row, seed)}" for row, seed in rows]
+        return list(dict.fromkeys([*found, *(self.evaluations.records(stage) if stage == "prepare" else ())]))
 
     def trained(self) -> list[str]:
         """The history of each run and seed, once each."""
@@ -174,7 +184,7 @@ class Plan:
         for name, experiment in self.config.experiments.items():
             parts = {"figure", "table", "published", "claims", "not_run"}
             asked["experiments"][name] = experiment.model_dump(mode="json", include=parts, exclude_defaults=True)
-        return json.dumps(asked)
+        return json.dumps(asked | {"evaluations": self.evaluations.comparison()})
 
     def leftovers(self) -> list[str]:
         """What lies below the results folder and no rule makes: results of settings that are gone."""
@@ -243,7 +253,10 @@ def plans(raw: Mapping[str, Any]) -> dict[str, Plan]:
     """Plans of every preset, by results folder (`results` for *paper*, else `results/<preset>`). Raises UserError."""
     configs = cfg.presets(raw)
     roots = tuple(_root(preset) for preset in configs)
-    found = [Plan(preset, _root(preset), roots, config, _rows(preset, config)) for preset, config in configs.items()]
+    found = [
+        Plan(preset, _root(preset), roots, config, _rows(preset, config), evaluations(config, _root(preset), _place(preset)))
+        for preset, config in configs.items()
+    ]
     for plan in found:
         _refuse_unknown_points(plan, found[0])
     return {plan.root: plan for plan in found}

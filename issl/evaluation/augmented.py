@@ -20,7 +20,7 @@ from issl import augment, device, photos
 from issl.data.arrays import Arrays
 from issl.draws import epoch_order, generator
 from issl.errors import UserError
-from issl.evaluation import encoder, images
+from issl.evaluation import encoders, images
 from issl.evaluation.scores import Tally, score_row
 from issl.evaluation.spec import Augmented, Encoding
 from issl.files import whole, write_text
@@ -63,9 +63,9 @@ def evaluate(
     in_kept = torch.zeros(train.stop, dtype=torch.bool)
     in_kept[torch.from_numpy(kept)] = True
 
-    trunk = encoder.load(encoding).to(where, memory_format=torch.channels_last)
+    trunk = encoders.load(encoding).to(where, memory_format=torch.channels_last)
     look = _Look(trunk, where, kind)
-    heads = nn.ModuleDict({name: build(encoder.shape(encoding), arrays.n_classes, seed) for name in SETS}).to(where)
+    heads = nn.ModuleDict({name: build(encoders.shape(encoding), arrays.n_classes, seed) for name in SETS}).to(where)
     sgd = torch.optim.SGD(parameter_groups(heads, protocol), lr=rate(protocol, 0), momentum=protocol.momentum, nesterov=True)
     scaler = torch.amp.GradScaler(where.type, enabled=kind == "fp16")
     state = _State(part, {"protocol": protocol.canonical(), "encoding": encoding.canonical(), "seed": seed})

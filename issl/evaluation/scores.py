@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-METRICS = {"top-1": "top1", "top-5": "top5", "mean per class": "per_class"}  # what people read: name in a column
+from issl.evaluation.spec import METRICS
+
 SPLITS = ("test", "holdout")
 COLUMNS = ("setting", "n_train", "n_test", *(f"{split}_{name}" for split in SPLITS for name in METRICS.values()))
 

@@ -10,6 +10,9 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 
 from issl.spec import DataSpec, Probability, Value, short_hash
 
+Metric = Literal["top-1", "top-5", "mean per class"]
+METRICS: dict[Metric, str] = {"top-1": "top1", "top-5": "top5", "mean per class": "per_class"}  # names in score files
+
 Holdout = Annotated[float, Field(gt=0, lt=1)]
 
 

@@ -14,7 +14,7 @@ from issl import augment, device, provenance
 from issl.config import Execution
 from issl.data.arrays import Arrays, read
 from issl.errors import UserError
-from issl.evaluation import encoder, images, shards
+from issl.evaluation import encoders, images, shards
 from issl.evaluation.spec import Encoding
 from issl.files import write_json
 from issl.sharing import alone
@@ -22,7 +22,7 @@ from issl.sharing import alone
 log = logging.getLogger(__name__)
 
 
-def encode(encoding: Encoding, data: Path, out: Path, workers: int, execution: Execution) -> None:
+def featurize(encoding: Encoding, data: Path, out: Path, workers: int, execution: Execution) -> None:
     """Writes the features of all images, train rows first, float16, as a folder `out` of shards, and a JSON beside it.
 
     Clean images, in order, mixed precision, as in the authors' extraction. RAM stays at one shard. A job that was
@@ -32,11 +32,11 @@ def encode(encoding: Encoding, data: Path, out: Path, workers: int, execution: E
     """
     with alone(out.with_name(f".{out.name}.lock")):
         if not (out.exists() and out.with_suffix(".json").exists()):
-            _encode(encoding, data, out, workers, execution)
+            _featurize(encoding, data, out, workers, execution)
 
 
-def _encode(encoding: Encoding, data: Path, out: Path, workers: int, execution: Execution) -> None:
-    started, made_by = time.monotonic(), provenance.describe("encode")
+def _featurize(encoding: Encoding, data: Path, out: Path, workers: int, execution: Execution) -> None:
+    started, made_by = time.monotonic(), provenance.describe("featurize_weights")
     where = device.choose(execution)
     kind = device.precision(execution, where)
     arrays = read(data)
@@ -44,8 +44,8 @@ def _encode(encoding: Encoding, data: Path, out: Path, workers: int, execution: 
     part = out.with_name(f"{out.name}.part")
     about = {"encoding": json.loads(encoding.canonical()), "data": arrays.meta["sha256"], "precision": kind}
     shards.begin(part, about)
-    left = shards.missing(part, shards.planned(arrays, encoding.batch_size), encoder.features(encoding))
-    network = encoder.representation(encoding).to(where, memory_format=torch.channels_last) if left else None
+    left = shards.missing(part, shards.planned(arrays, encoding.batch_size), encoders.features(encoding))
+    network = encoders.representation(encoding).to(where, memory_format=torch.channels_last) if left else None
     for start, stop in left:
         shards.write(part, start, _shard(network, arrays, encoding, range(start, stop), workers, where, kind))
         log.info("features of %d of %d images", stop, len(arrays.labels))
@@ -61,7 +61,7 @@ def _shard(
     network: nn.Module, arrays: Arrays, encoding: Encoding, rows: range, workers: int, where: torch.device, kind: str
 ) -> np.ndarray:
     """Features of these rows, (n, dim) float16. Raises UserError where one is not finite."""
-    z = np.empty((len(rows), encoder.features(encoding)), np.float16)
+    z = np.empty((len(rows), encoders.features(encoding)), np.float16)
     done = 0
     for batch in images.batches(arrays, encoding, rows, workers):
         clean = augment.clean(batch.to(where).permute(0, 3, 1, 2))

@@ -21,7 +21,7 @@ from issl.sharing import once
 log = logging.getLogger(__name__)
 
 
-def score(
+def probe(
     protocol: Protocol,
     seed: int,
     encoding: Encoding,
@@ -39,10 +39,10 @@ def score(
     the same scores, and then takes them. Raises what the protocols raise.
     """
     outputs = [out, out.with_suffix(".json")]
-    once(outputs, lambda: _score(protocol, seed, encoding, features, data, out, threads, execution))
+    once(outputs, lambda: _probe(protocol, seed, encoding, features, data, out, threads, execution))
 
 
-def _score(
+def _probe(
     protocol: Protocol,
     seed: int,
     encoding: Encoding,
@@ -52,7 +52,7 @@ def _score(
     threads: int,
     execution: Execution,
 ) -> None:
-    began, made_by = time.monotonic(), provenance.describe("score")
+    began, made_by = time.monotonic(), provenance.describe("probe_weights")
     where = device.choose(execution)
     kind = device.precision(execution, where)
     arrays = read(data)
