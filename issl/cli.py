@@ -146,6 +146,17 @@ def probe(spec: str, seed: int, features: Path, data: Path, out: Path, settings:
 
 
 @issl.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder, or NAME.safetensors.")
+def export(run: Path, out: Path) -> None:
+    """Write a run's encoder with a model card, for others to load. RUN is its folder, results/runs/<run>/s<seed>."""
+    from issl.export import export
+
+    for path in export(run, out):
+        click.echo(path)
+
+
+@issl.command()
 @click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
 @click.argument("experiments", nargs=-1)
 def plan(path: Path, experiments: tuple[str, ...]) -> None:

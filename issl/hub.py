@@ -1,0 +1,158 @@
+"""Pretrained encoders by name or folder: those that the authors released, and those of our own runs.
+
+An encoder comes in eval mode, with `preprocess`, which makes its input from an image, and `dim`, the dimension of its
+representation. The released ones are DISSL ResNet-50 on ImageNet (Dubois et al. 2022, the table in their README).
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode, v2
+
+from issl import encoders, weights
+from issl.augment import MEAN, STD
+from issl.config import validate
+from issl.data.download import fetch
+from issl.errors import UserError, nearest
+from issl.spec import Encoder, RunSpec
+
+RELEASE = "https://github.com/YannDubs/Invariant-Self-Supervised-Learning/releases/download/v1.0.0-alpha"
+MIRROR = "ISSL_HUB_URL"  # environment: where the files lie instead, for machines that do not reach the release
+RESIZE, CROP = 256, 224  # px, of the released models
+WEIGHTS = "encoder.safetensors"  # in the folder of a run, and of an exported one
+
+
+@dataclass(frozen=True)
+class Model:
+    """A released model: its encoder, how it was pretrained, and the file with its weights.
+
+    `views` is m2 for 2x224 px, m6 for 2x160 + 4x96, m8 for 2x224 + 6x96; `md5` is the file's, where it is known.
+    """
+
+    encoder: Encoder
+    epochs: int
+    views: str
+    url: str
+    md5: str | None = None
+
+
+def _model(dim: int, epochs: int, views: str) -> tuple[str, Model]:
+    expanded = dim != 2048  # what a ResNet-50 gives by itself
+    name = f"dissl_resnet50_d{dim if expanded else None}_e{epochs}_{views}"
+    encoder = Encoder(arch="resnet50", head="expand" if expanded else "none", dim=dim)
+    return name, Model(encoder, epochs, views, f"{RELEASE}/{name}.torch")
+
+
+MODELS: dict[str, Model] = dict(
+    _model(dim, epochs, views)
+    for dim, epochs, views in (
+        (2048, 100, "m2"),
+        (8192, 100, "m2"),
+        (8192, 100, "m6"),  # in the README's table, but not in the authors' hub: there may be no such file
+        (2048, 400, "m2"),
+        (2048, 400, "m6"),
+        (8192, 400, "m6"),
+        (8192, 800, "m8"),
+    )
+)
+
+
+def load(model: str | Path, pretrained: bool = True, progress: bool = True) -> nn.Module:
+    """The encoder `model` in eval mode: images (n, 3, H, W) -> representations (n, dim).
+
+    `encoder.preprocess` maps an image, PIL or uint8 tensor (..., 3, H, W), to its input, float32 (..., 3, S, S);
+    `encoder.dim` is the dimension. Weights of a released model are kept in ``torch.hub.get_dir()/checkpoints``.
+
+    Args:
+        model: a name in `MODELS`; or the folder of a finished run, e.g. ``results/runs/<run>/s1``; or what
+            ``issl export`` wrote, its folder or its .safetensors file.
+        pretrained: False gives an encoder with new weights, drawn from torch's global generator.
+        progress: shows a bar while it downloads, on a terminal.
+
+    Raises:
+        UserError: unknown name, a folder that is not a run, no network, weights that are not this encoder's.
+    """
+    if str(model) in MODELS:
+        return _released(str(model), pretrained, progress)
+    path = Path(model)
+    if not path.exists():
+        raise UserError(f"'{model}' is neither a released model nor a folder, {nearest(model, MODELS)}")
+    return _own(path, pretrained)
+
+
+def _released(name: str, pretrained: bool, progress: bool) -> nn.Module:
+    spec = MODELS[name].encoder
+    encoder = encoders.build(spec, CROP)
+    if pretrained:
+        path = _downloaded(MODELS[name], progress)
+        weights.fill(encoder, _published_names(weights.read_torch(path)), path)
+    return _ready(encoder, spec.dim, preprocessing(RESIZE, CROP, InterpolationMode.BILINEAR))
+
+
+def _downloaded(model: Model, progress: bool) -> Path:
+    """Its file, from torch's cache or downloaded into it; the name is the one under which torch.hub keeps it too."""
+    file = model.url.rpartition("/")[2]
+    path = Path(torch.hub.get_dir(), "checkpoints", file)
+    mirror = os.environ.get(MIRROR)
+    if not path.exists():  # asked before `fetch` does, which wants to write: a cache may be read-only
+        fetch(f"{mirror.rstrip('/')}/{file}" if mirror else model.url, path, model.md5, progress)
+    return path
+
+
+def _published_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With the expanding head as the files have it, `resizer`, where it has the name of the authors' hub."""
+    if any(key.startswith("resizer.") for key in tensors):
+        return tensors
+    return {key.replace("avgpool.0.", "resizer.", 1): tensor for key, tensor in tensors.items()}
+
+
+def read_run(path: Path) -> tuple[RunSpec, dict[str, Tensor]]:
+    """Settings and encoder weights of a run, from its folder or its .safetensors file.
+
+    Both stand in the same file, so they cannot contradict each other. Raises UserError where it is not one of a run.
+    """
+    file = path / WEIGHTS if path.is_dir() else path
+    if not file.exists():
+        raise UserError(f"{path}: not the folder of a finished run: it has no {WEIGHTS}")
+    tensors, notes = weights.read_safetensors(file)
+    try:
+        content = json.loads(notes.get("spec", ""))
+    except json.JSONDecodeError:
+        raise UserError(f"{file}: does not say which run it is from; give the {WEIGHTS} that a run wrote") from None
+    return validate(RunSpec, content, f"{file}: spec"), tensors
+
+
+def _own(path: Path, pretrained: bool) -> nn.Module:
+    run, tensors = read_run(path)
+    size = run.data.image_size
+    encoder = encoders.build(run.encoder, size)
+    if pretrained:
+        weights.fill(encoder, tensors, path)
+    return _ready(encoder, run.encoder.dim, preprocessing(size, size, InterpolationMode.BICUBIC))  # as ImageFolder
+
+
+def _ready(encoder: nn.Module, dim: int, preprocess: v2.Compose) -> nn.Module:
+    encoder.preprocess, encoder.dim = preprocess, dim
+    return encoder.eval()
+
+
+def preprocessing(resize: int, crop: int, interpolation: InterpolationMode) -> v2.Compose:
+    """Shorter side to `resize` px, the central `crop` px, ImageNet's normalisation.
+
+    Maps a PIL image of any mode to float32 (3, crop, crop), and uint8 (..., 3, H, W) to float32 (..., 3, crop, crop).
+    """
+    return v2.Compose(
+        [
+            v2.RGB(),
+            v2.Resize(resize, interpolation),
+            v2.CenterCrop(crop),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+            v2.ToPureTensor(),
+        ]
+    )

@@ -1,0 +1,70 @@
+"""Weights in files: read without running anything that stands in them, and loaded strictly."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from issl.errors import UserError
+
+SHOWN = 3  # keys of each kind that an error names
+
+
+def read_torch(path: Path) -> dict[str, Tensor]:
+    """A flat state dict that torch.save wrote, on the CPU. Raises UserError for any other content, and runs none."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: holds something else than tensors, which is not loaded because it could run code; delete it, and "
+            "get the file anew from where you trust"
+        ) from error
+    except Exception as error:  # what a damaged file raises depends on the damage: a dozen kinds have been seen
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: damaged, or no file of torch.save ({reason}); delete it and get it anew") from error
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    ):
+        raise UserError(f"{path}: not a flat state dict, which has a name and a tensor in each entry")
+    return content
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors of a .safetensors file, on the CPU, and its notes. Raises UserError where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); delete it and make it, or get it, anew") from error
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Loads a state dict into a network that has exactly these names and shapes.
+
+    Raises UserError that counts and names what is missing, surplus or of another shape; nothing is loaded then.
+    """
+    wanted = network.state_dict()
+    shapes = [
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in tensors and tensors[key].shape != wanted[key].shape
+    ]
+    complaints = [
+        _count("missing", [key for key in wanted if key not in tensors]),
+        _count("surplus", [key for key in tensors if key not in wanted]),
+        _count("of another shape", shapes),
+    ]
+    if found := [complaint for complaint in complaints if complaint]:
+        raise UserError(f"{source}: not the {len(wanted)} tensors of this encoder: {'; '.join(found)}")
+    network.load_state_dict(tensors)
+
+
+def _count(kind: str, keys: Sequence[str]) -> str | None:
+    """``5 missing (conv1.weight, bn1.weight, bn1.bias, ...)``."""
+    more = ", ..." if len(keys) > SHOWN else ""
+    return f"{len(keys)} {kind} ({', '.join(keys[:SHOWN])}{more})" if keys else None
