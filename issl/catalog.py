@@ -12,7 +12,7 @@ from typing import Any
 from issl import config as cfg
 from issl.config import Config, Evaluation, Experiment, Scatter, word
 from issl.errors import UserError
-from issl.evaluation.plan import Evaluations, evaluations, prepared
+from issl.evaluation.plan import Evaluations, evaluations, located, prepared
 from issl.leftovers import leftovers
 from issl.resolve import PlannedRow, known, resolved
 from issl.spec import DataSpec, ProbeGrid, RunSpec, data_id, grid_id, run_id, train_images
@@ -199,9 +199,7 @@ class Plan:
 
     def place(self, data: str) -> str:
         """Where a data set lies, as JSON: the fields that are not part of its identity."""
-        spec = self.data[data]
-        located = {name for name, field in type(spec).model_fields.items() if field.exclude}
-        return json.dumps({name: getattr(spec, name) for name in sorted(located)})
+        return located(self.data[data])
 
     def settings(self) -> str:
         """How the preset's jobs run, as JSON."""
@@ -254,7 +252,14 @@ def plans(raw: Mapping[str, Any]) -> dict[str, Plan]:
     configs = cfg.presets(raw)
     roots = tuple(_root(preset) for preset in configs)
     found = [
-        Plan(preset, _root(preset), roots, config, _rows(preset, config), evaluations(config, _root(preset), _place(preset)))
+        Plan(
+            preset,
+            _root(preset),
+            roots,
+            config,
+            _rows(preset, config),
+            evaluations(config, _root(preset), _place(preset)),
+        )
         for preset, config in configs.items()
     ]
     for plan in found:

@@ -63,7 +63,9 @@ def _evaluation(results: pd.DataFrame, table: EvaluationTable, published: Publis
     header, rows = [""], {line: [line] for line in dict.fromkeys(found.index.get_level_values("line"))}
     for column in columns:
         judged = any(point == column for _, point in numbers)
-        header += [f"{column}: {name}" for name in (*(("published",) if judged else ()), "best on test", "best on held-out")]
+        header += [
+            f"{column}: {name}" for name in (*(("published",) if judged else ()), "best on test", "best on held-out")
+        ]
         for line, cells in rows.items():
             if judged:
                 cells.append(f"{numbers[line, column]:.1f}" if (line, column) in numbers else ABSENT)

@@ -37,6 +37,8 @@ STAGES = {
     "pretrain": "issl.pretrain",
     "featurize": "issl.features",
     "probe": "issl.probe",
+    "featurize_weights": "issl.evaluation.featurize",
+    "probe_weights": "issl.evaluation.probe",
 }
 
 
@@ -167,7 +169,7 @@ def test_every_rule_with_a_job_of_its_own_names_an_environment_and_every_environ
 def test_a_rule_runs_the_stage_that_its_environment_is_made_for():
     for stage in STAGES:
         text = (PROJECT / f"rules/{stage}.smk").read_text()
-        assert f"python -m issl {stage} " in text
+        assert f"python -m issl {stage.replace('_', '-')} " in text
         assert f'"../envs/{stage}.yaml"' in text
 
 

@@ -36,7 +36,9 @@ def read(spec: Downstream, progress: bool = False) -> Content | Listing:
             return _cifar100(root, spec.download)
         train, test = SPLITS[spec.name](root, spec.download)
     except (RuntimeError, OSError, ValueError) as error:  # torchvision's own words differ from set to set
-        todo = "check the network, or put it there by hand" if spec.download else "set `download: true`, or put it there"
+        todo = (
+            "check the network, or put it there by hand" if spec.download else "set `download: true`, or put it there"
+        )
         raise UserError(
             f"{root}: {spec.name} is not there or damaged ({error}): {todo}, in the folders that torchvision expects"
         ) from error
@@ -90,6 +92,7 @@ def _dtd(root: Path, download: bool) -> tuple[Split, Split]:
 
 
 def _cars(root: Path, download: bool) -> tuple[Split, Split]:
+    import scipy.io  # noqa: F401  torchvision reads annotations with it, and asks for it late
     from torchvision.datasets import StanfordCars
 
     parts = [StanfordCars(root, split, download=download) for split in ("train", "test")]
@@ -106,6 +109,7 @@ def _pets(root: Path, download: bool) -> tuple[Split, Split]:
 
 def _flowers(root: Path, download: bool) -> tuple[Split, Split]:
     """Train and val together against test."""
+    import scipy.io  # noqa: F401  likewise
     from torchvision.datasets import Flowers102
 
     train, val, test = (Flowers102(root, split, download=download) for split in ("train", "val", "test"))
@@ -129,7 +133,9 @@ def _caltech101(root: Path, download: bool) -> tuple[Split, Split]:
     for label, name in enumerate(found.classes):
         rows = np.flatnonzero(labels == label)
         if len(rows) <= CALTECH_TRAIN:
-            raise UserError(f"{root / CALTECH_FOLDER / name}: {len(rows)} images, but more than {CALTECH_TRAIN} are needed")
+            raise UserError(
+                f"{root / CALTECH_FOLDER / name}: {len(rows)} images, but more than {CALTECH_TRAIN} are needed"
+            )
         trained = set(draws.choice(len(rows), CALTECH_TRAIN, replace=False).tolist())
         for place, row in enumerate(rows):
             split = splits[0 if place in trained else 1]

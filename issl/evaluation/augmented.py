@@ -66,7 +66,9 @@ def evaluate(
     trunk = encoders.load(encoding).to(where, memory_format=torch.channels_last)
     look = _Look(trunk, where, kind)
     heads = nn.ModuleDict({name: build(encoders.shape(encoding), arrays.n_classes, seed) for name in SETS}).to(where)
-    sgd = torch.optim.SGD(parameter_groups(heads, protocol), lr=rate(protocol, 0), momentum=protocol.momentum, nesterov=True)
+    sgd = torch.optim.SGD(
+        parameter_groups(heads, protocol), lr=rate(protocol, 0), momentum=protocol.momentum, nesterov=True
+    )
     scaler = torch.amp.GradScaler(where.type, enabled=kind == "fp16")
     state = _State(part, {"protocol": protocol.canonical(), "encoding": encoding.canonical(), "seed": seed})
     for epoch in range(state.resume(heads, sgd, scaler, where), protocol.epochs):
@@ -88,7 +90,11 @@ def evaluate(
     held_out = score(heads["kept"], files, left.tolist(), labels, arrays.n_classes, workers, look)
     rows = [score_row(name, train.stop, test.stop - test.start, tested[name], held_out[name]) for name in tested]
     for row in rows:
-        log.info("%s: top-1 %.2f %%, held out %.2f %%", row["setting"], *(100 * row[f"{s}_top1"] for s in ("test", "holdout")))
+        log.info(
+            "%s: top-1 %.2f %%, held out %.2f %%",
+            row["setting"],
+            *(100 * row[f"{s}_top1"] for s in ("test", "holdout")),
+        )
     return rows
 
 
@@ -218,7 +224,9 @@ class _State:
         with whole(self.file) as temporary:
             torch.save({"about": self.about, "epoch": epoch, **states}, temporary)
 
-    def resume(self, heads: nn.Module, sgd: torch.optim.Optimizer, scaler: torch.amp.GradScaler, where: torch.device) -> int:
+    def resume(
+        self, heads: nn.Module, sgd: torch.optim.Optimizer, scaler: torch.amp.GradScaler, where: torch.device
+    ) -> int:
         """Loads the save, if there is one, and gives the epoch to go on with. Raises UserError for one that is torn."""
         if not self.file.exists():
             return 0

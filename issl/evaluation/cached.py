@@ -29,7 +29,14 @@ SCORED = 4096  # rows that are scored at once
 
 
 def evaluate(
-    protocol: Cached, seed: int, read: Read, labels: np.ndarray, train: slice, test: slice, where: torch.device, kind: str
+    protocol: Cached,
+    seed: int,
+    read: Read,
+    labels: np.ndarray,
+    train: slice,
+    test: slice,
+    where: torch.device,
+    kind: str,
 ) -> list[dict[str, Any]]:
     """Scores of every probe of the grid, each trained twice: on all training rows, and without a held-out part.
 
@@ -77,7 +84,9 @@ def fit_and_score(
     """
     spec, targets = group[0], torch.from_numpy(labels)
     classes = int(labels.max()) + 1
-    heads = Heads(group, read(torch.from_numpy(fit_on[:1])).shape[1], classes, generator("cached probe", seed)).to(where)
+    heads = Heads(group, read(torch.from_numpy(fit_on[:1])).shape[1], classes, generator("cached probe", seed)).to(
+        where
+    )
     sgd = torch.optim.SGD(heads.parameters(), lr=1.0, momentum=spec.momentum, fused=True)
     scaler = torch.amp.GradScaler(where.type, enabled=kind == "fp16")
     numbers = torch.from_numpy(fit_on)

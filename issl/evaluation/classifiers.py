@@ -59,7 +59,9 @@ def evaluate(
         held_out = None
         if classifier is search:
             name = f"tuned, C = {search.best_params_[f'{step}__C']:.4g}"
-            held_out = accuracies(clone(search.best_estimator_).fit(z_train[fold < 0], y_train[fold < 0]), z_train[left], y_train[left])
+            held_out = accuracies(
+                clone(search.best_estimator_).fit(z_train[fold < 0], y_train[fold < 0]), z_train[left], y_train[left]
+            )
         tested = accuracies(classifier, z_test, y_test)
         rows.append(score_row(name, len(y_train), len(y_test), tested, held_out))
         log.info("%s, %s: top-1 %.2f %%, %.0f s", protocol.kind, name, 100 * tested["top1"], time.monotonic() - started)

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from issl import hub
 from issl.evaluation.spec import Encoding
+from issl.released import MODELS
 from issl.spec import Encoder
 
 
@@ -34,7 +35,7 @@ class Trunk(nn.Module):
 
 def shape(encoding: Encoding) -> Encoder:
     """What kind of encoder it is, which needs no weights."""
-    return hub.MODELS[encoding.weights].encoder
+    return MODELS[encoding.weights].encoder
 
 
 def features(encoding: Encoding) -> int:

@@ -1,6 +1,7 @@
 """From the `evaluations` of config.yaml to encodings, protocols and paths: what the rules look up."""
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,8 +10,8 @@ from typing import Any
 
 from issl.config import Config, Evaluation, EvaluationRow, Part, validate
 from issl.errors import UserError
-from issl.evaluation.results import column
-from issl.evaluation.spec import Augmented, Encoding, Metric, Protocol, encoding_id, protocol_id
+from issl.evaluation.spec import Augmented, Cached, Encoding, Metric, Protocol, column, encoding_id, protocol_id
+from issl.released import MODELS
 from issl.resolve import known
 from issl.spec import DataSpec, Value, data_id
 
@@ -67,6 +68,18 @@ class Evaluations:
         """Files of the prepared data set of an encoding, all in one folder."""
         return prepared(self.root, self.encodings[weights, encoding].data)
 
+    def encoding(self, weights: str, encoding: str) -> str:
+        """What is encoded and how, as JSON."""
+        return self.encodings[weights, encoding].canonical()
+
+    def place(self, weights: str, encoding: str) -> str:
+        """Where its data set lies, as JSON."""
+        return located(self.encodings[weights, encoding].data)
+
+    def gpus(self, protocol: str) -> int:
+        """How many GPUs a probe asks for: scikit-learn's classifiers need none."""
+        return self.config.hardware.probe_weights.gpus if isinstance(self.protocols[protocol], Cached) else 0
+
     def scores(self, name: str) -> list[str]:
         """Score files of an evaluation: the order of `rows_for`."""
         return [f"{self.root}/{row.score(protocol, seed)}" for row, protocol, seed in self._shown(name)]
@@ -93,7 +106,9 @@ class Evaluations:
     @cached_property
     def compared(self) -> list[str]:
         """The evaluations that the comparison reads: those whose scores are on disk, for it never asks for more."""
-        return [name for name in self.rows if (paths := self.scores(name)) and all(Path(path).exists() for path in paths)]
+        return [
+            name for name in self.rows if (paths := self.scores(name)) and all(Path(path).exists() for path in paths)
+        ]
 
     def records(self, stage: str) -> list[str]:
         """The files in which a stage says what made the results that the comparison reads."""
@@ -127,7 +142,7 @@ class Evaluations:
 
     def outline(self, name: str) -> dict[str, set[str]]:
         """The lines of the table, and the columns of each."""
-        several = len({metric for row in self.rows[name] for metric in row.metrics}) > 1
+        several = any(len(row.metrics) > 1 for row in self.rows[name])
         return {
             row.label: {column(protocol, metric, several) for protocol in row.protocols for metric in row.metrics}
             for row in self.rows[name]
@@ -148,6 +163,12 @@ class Evaluations:
 def prepared(root: str, data: DataSpec) -> list[str]:
     """Files of a prepared data set, all in one folder."""
     return [f"{root}/data/{data_id(data)}/{name}" for name in ("images.npy", "labels.npy", "meta.json")]
+
+
+def located(data: DataSpec) -> str:
+    """Where a data set lies, as JSON: the fields that are not part of its identity."""
+    names = {name for name, field in type(data).model_fields.items() if field.exclude}
+    return json.dumps({name: getattr(data, name) for name in sorted(names)})
 
 
 # --- from words to values --------------------------------------------------------------------------------------------
@@ -188,6 +209,7 @@ def _resolve(
         if key not in said:
             raise UserError(f"{where}: says no {key}")
     known(said["data"], config.data, f"{where}: unknown data set")
+    known(said["weights"], MODELS, f"{where}: unknown weights")
     metrics = tuple(said.pop("metrics", ("top-1",)))
     encoding = validate(Encoding, said | {"data": config.data[said["data"]]}, where)
     for protocol in protocols.values():
@@ -225,6 +247,8 @@ def _refuse_unknown_points(found: Evaluations, name: str, where: str) -> None:
     for text, claim in evaluation.claims.items():
         for line in claim.lines:
             known(line, here, f"{where}: claim '{text}': unknown row")
+        if claim.verb == "falls":
+            raise UserError(f"{where}: claim '{text}': 'falls' does not go with a table")
     for line, point in evaluation.published.points if evaluation.published else ():
         known(line, here, f"{where}.published: unknown row")
         known(point, dict.fromkeys(here[line]), f"{where}.published: row '{line}': unknown column")

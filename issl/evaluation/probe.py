@@ -14,7 +14,7 @@ from issl.data.arrays import Arrays, read
 from issl.evaluation import augmented, cached
 from issl.evaluation.scores import COLUMNS
 from issl.evaluation.shards import Features
-from issl.evaluation.spec import Augmented, Cached, Encoding, Protocol, protocol_id
+from issl.evaluation.spec import SVM, Augmented, Cached, Encoding, Logistic, Protocol, protocol_id
 from issl.files import write_csv, write_json
 from issl.sharing import once
 
@@ -53,8 +53,9 @@ def _probe(
     execution: Execution,
 ) -> None:
     began, made_by = time.monotonic(), provenance.describe("probe_weights")
-    where = device.choose(execution)
-    kind = device.precision(execution, where)
+    on_cpu = isinstance(protocol, Logistic | SVM)  # scikit-learn
+    where = torch.device("cpu") if on_cpu else device.choose(execution)
+    kind = "32" if on_cpu else device.precision(execution, where)
     arrays = read(data)
     part = out.with_suffix(".part")
     if isinstance(protocol, Augmented):

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from issl.errors import UserError
-from issl.evaluation.spec import METRICS
+from issl.evaluation.spec import METRICS, column
 
 KEYS = ["row", "seed", "protocol"]
 
@@ -43,7 +43,7 @@ def points(results: pd.DataFrame) -> pd.DataFrame:
     score was chosen by nobody, and only `published` can fall on it. Raises UserError where none has one, and there is
     a choice.
     """
-    several = results["metric"].nunique() > 1
+    several = results.groupby("row")["metric"].nunique().max() > 1
     found = []
     for (line, seed, protocol), part in results.groupby(KEYS, sort=False):
         first = part[part["metric"] == part["metric"].iloc[0]].set_index("setting")
@@ -56,11 +56,6 @@ def points(results: pd.DataFrame) -> pd.DataFrame:
                 | {name: values[setting] for name, setting in chosen.items()}
             )
     return pd.DataFrame(found)
-
-
-def column(protocol: str, metric: str, several: bool) -> str:
-    """Name of a column: with its metric, if there are several."""
-    return f"{protocol}, {metric}" if several else protocol
 
 
 def _honest(settings: pd.DataFrame, place: str) -> str:

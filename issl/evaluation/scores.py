@@ -35,7 +35,9 @@ class Tally:
         return [dict(zip(METRICS.values(), values)) for values in found]
 
 
-def score_row(setting: str, n_train: int, n_test: int, test: dict[str, float], holdout: dict[str, float] | None) -> dict:
+def score_row(
+    setting: str, n_train: int, n_test: int, test: dict[str, float], holdout: dict[str, float] | None
+) -> dict:
     """One line of a score file; without `holdout`, no choice can fall on this setting but by its test scores."""
     scores = {f"test_{name}": value for name, value in test.items()}
     scores |= {f"holdout_{name}": value for name, value in (holdout or {}).items()}

@@ -72,7 +72,9 @@ class Features:
         shards = [(int(file.stem), _open(file)) for file in sorted(folder.glob("*.npy"))]
         ends = [start + len(z) for start, z in shards]
         if [start for start, _ in shards] != [0, *ends[:-1]] or ends[-1] != n:
-            raise UserError(f"{folder}: holds {sum(len(z) for _, z in shards)} of {n} features; delete it and encode again")
+            raise UserError(
+                f"{folder}: holds {sum(len(z) for _, z in shards)} of {n} features; delete it and encode again"
+            )
         self.device, self.shards = device, [z for _, z in shards]
         self.dim = self.shards[0].shape[1]
         self.starts = torch.tensor([start for start, _ in shards])

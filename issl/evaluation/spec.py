@@ -13,6 +13,12 @@ from issl.spec import DataSpec, Probability, Value, short_hash
 Metric = Literal["top-1", "top-5", "mean per class"]
 METRICS: dict[Metric, str] = {"top-1": "top1", "top-5": "top5", "mean per class": "per_class"}  # names in score files
 
+
+def column(protocol: str, metric: str, several: bool) -> str:
+    """Name of a column: with its metric, if a row has several."""
+    return f"{protocol}, {metric}" if several else protocol
+
+
 Holdout = Annotated[float, Field(gt=0, lt=1)]
 
 
