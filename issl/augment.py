@@ -11,19 +11,19 @@ waits for a GPU.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from issl.blur import BLURS, SIGMAS, separable
 from issl.spec import Augment
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for every data set, as in the released code
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 CROP_TRIES = 10
-SIGMAS = (0.1, 2.0)
-BLUR_SIZE = 0.1  # the kernel, in parts of the image's side
 LUMA = (19595 / 65536, 38470 / 65536, 7471 / 65536)  # ITU-R 601 in the fixed point of PIL's convert("L")
 CPU_PIXELS = 2**19  # of a channel, worked on at once on a CPU: 128 images of 64 px, whose copies stay in the cache
 
@@ -128,12 +128,13 @@ def _fallback_crop(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 @torch.no_grad()
-def apply(images: Tensor, draws: Draws) -> Tensor:
+def apply(images: Tensor, draws: Draws, kernel: str = "tenth") -> Tensor:
     """Computes the views; they keep the size of the images.
 
     Args:
         images: (n, 3, H, W) uint8, on any device.
         draws: n draws for images of H x W.
+        kernel: of the blur, as in `Augment.blur_kernel`.
 
     Returns:
         (n, 3, H, W) float32 in [0, 1] on the device of the images, under autocast too.
@@ -141,33 +142,59 @@ def apply(images: Tensor, draws: Draws) -> Tensor:
     Raises:
         ValueError: the images are not (n, 3, H, W) uint8, or not as many as the draws.
     """
+    return _computed(_views, images, draws, kernel)
+
+
+@torch.no_grad()
+def develop(crops: Tensor, draws: Draws, kernel: str = "tenth") -> Tensor:
+    """`apply` for images that have been cropped already: mirrors, recolours and blurs them."""
+    return _computed(_developed, crops, draws, kernel)
+
+
+Compute = Callable[[Tensor, Draws, str], Tensor]
+
+
+def _computed(compute: Compute, images: Tensor, draws: Draws, kernel: str) -> Tensor:
+    """The whole batch at once on a GPU, parts that stay in the cache on a CPU."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"views need uint8 images of shape (n, 3, H, W), not {images.dtype} of {tuple(images.shape)}")
     if len(images) != len(draws):
         raise ValueError(f"{len(images)} images need as many draws, not {len(draws)}")
     with torch.autocast(images.device.type, enabled=False):  # products in half precision would lose grey levels
         if images.device.type != "cpu":
-            return _compute(images, draws)
+            return compute(images, draws, kernel)
         views = torch.empty(images.shape)
         step = max(1, CPU_PIXELS // images[0, 0].numel()) if len(images) else 1
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            views[part] = _compute(images[part], draws[part])
+            views[part] = compute(images[part], draws[part], kernel)
         return views
 
 
-def _compute(images: Tensor, draws: Draws) -> Tensor:
+def _views(images: Tensor, draws: Draws, kernel: str) -> Tensor:
     """`apply` on the whole batch at once; nothing in it asks the device for a value."""
-    top, left, box_height, box_width, flip, *adjustments, sigma = _numbers(draws, images.device)
+    top, left, box_height, box_width, flip, *adjustments = _numbers(draws, images.device)
     rows = _crop_matrices(top, box_height, images.shape[2])
     cols = _crop_matrices(left, box_width, images.shape[3])
     cols = torch.where(flip[:, None, None] > 0, cols.flip(1), cols)
-    views = separable(images / 255, rows, cols)
+    return _recoloured(separable(images / 255, rows, cols), draws, adjustments, kernel)
 
+
+def _developed(crops: Tensor, draws: Draws, kernel: str) -> Tensor:
+    """`develop` on the whole batch at once."""
+    *_, flip, brightness, contrast, saturation, hue, sigma = _numbers(draws, crops.device)
+    views = crops / 255
+    views = torch.where(flip[:, None, None, None] > 0, views.flip(3), views)
+    return _recoloured(views, draws, [brightness, contrast, saturation, hue, sigma], kernel)
+
+
+def _recoloured(views: Tensor, draws: Draws, amounts: Sequence[Tensor], kernel: str) -> Tensor:
+    """Colours and blur, in place; the amounts are those of the four colour operations and of the blur, (n,) each."""
+    *adjustments, sigma = amounts
     # a grayscale image is one of saturation 0
-    operations = (*4 * ADJUSTMENTS, adjust_saturation, blur)
+    operations = (*4 * ADJUSTMENTS, adjust_saturation, BLURS[kernel])
     amounts = (*4 * adjustments, torch.zeros_like(sigma), sigma)
-    for operation, amount, members in zip(operations, amounts, _selections(draws, images.device)):
+    for operation, amount, members in zip(operations, amounts, _selections(draws, views.device)):
         if len(members):
             amount = amount.index_select(0, members)[:, None, None, None]
             views.index_copy_(0, members, operation(views.index_select(0, members), amount))
@@ -193,24 +220,7 @@ def _send(numbers: Tensor, device: torch.device) -> Tensor:
     return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
 
 
-# --- geometry and blur -----------------------------------------------------------------------------------------------
-
-
-def separable(images: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    """Gives each channel x of image i as ``rows[i] @ x @ cols[i].T``: linear maps along the columns and the rows.
-
-    Clips after both products, as PIL's resampling does, which works across first and then down in 8 bits.
-
-    Args:
-        images: (n, c, H, W) float in [0, 1].
-        rows: (n, H', H), the weights of the old rows in the new ones.
-        cols: (n, W', W), likewise for columns.
-
-    Returns:
-        (n, c, H', W') in [0, 1].
-    """
-    across = (images.flatten(1, 2) @ cols.mT).clamp_(0, 1).unflatten(1, images.shape[1:3])  # (n, c, H, W')
-    return torch.stack([rows @ channel for channel in across.unbind(1)], 1).clamp_(0, 1)
+# --- geometry --------------------------------------------------------------------------------------------------------
 
 
 def _crop_matrices(start: Tensor, length: Tensor, size: int) -> Tensor:
@@ -234,26 +244,6 @@ def _bicubic(x: Tensor) -> Tensor:
     """The cubic convolution kernel (Keys, 1981) with a = -0.5, as in PIL, for |x| <= 2."""
     x = x.abs()
     return torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, ((2.5 - 0.5 * x) * x - 4) * x + 2)
-
-
-def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """torchvision's gaussian_blur, images (n, 3, H, W), sigma (n, 1, 1, 1) in pixels."""
-    rows, cols = (_blur_matrices(sigma.flatten(), size) for size in images.shape[2:])
-    return separable(images, rows, cols)
-
-
-def _blur_matrices(sigma: Tensor, size: int) -> Tensor:
-    """(n, size, size) weights of a Gaussian over about a tenth of the side, mirrored at the outer pixels."""
-    reach = int(BLUR_SIZE * size) // 2  # an even kernel size is made odd by adding one
-    offsets = torch.arange(-reach, reach + 1, device=sigma.device)
-    weights = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)  # (n, taps)
-    weights = weights / weights.sum(1, keepdim=True)
-
-    pixels = torch.arange(size, device=sigma.device)
-    sources = (offsets[:, None] + pixels).abs()  # (taps, size)
-    sources = size - 1 - (size - 1 - sources).abs()
-    hits = (sources[..., None] == pixels).float()  # (taps, size, size): 1 where the tap of a row reads a column
-    return (weights @ hits.flatten(1)).unflatten(1, (size, size))
 
 
 # --- colour: (n, 3, H, W) in [0, 1] and (n, 1, 1, 1) to (n, 3, H, W) in [0, 1] ---------------------------------------
@@ -344,7 +334,7 @@ def two_views(images: Tensor, augment: Augment, generator: torch.Generator, shar
     if shares > 1:
         first = share * len(images) + torch.arange(len(images))
         draws = draws[torch.cat([first, first + shares * len(images)])]
-    return normalize(apply(twice, draws))
+    return normalize(apply(twice, draws, augment.blur_kernel))
 
 
 def clean(images: Tensor) -> Tensor:

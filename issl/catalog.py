@@ -14,7 +14,7 @@ from issl.config import Config, Evaluation, Experiment, Scatter, word
 from issl.errors import UserError
 from issl.evaluation.plan import Evaluations, evaluations, located, prepared
 from issl.leftovers import leftovers
-from issl.resolve import PlannedRow, known, resolved
+from issl.resolve import PlannedRow, PlannedRun, known, pretrained, resolved
 from issl.spec import DataSpec, ProbeGrid, RunSpec, data_id, grid_id, run_id, train_images
 
 RUN_FILES = (
@@ -37,12 +37,13 @@ class Plan:
     roots: tuple[str, ...]  # results folders of every preset
     config: Config
     rows: dict[str, list[PlannedRow]] = field(repr=False)  # experiment -> rows
+    pretrained: dict[str, list[PlannedRun]] = field(repr=False)  # experiment that only pretrains -> rows
     evaluations: Evaluations = field(repr=False)  # of published weights
 
     @cached_property
     def runs(self) -> dict[str, RunSpec]:
         """Every distinct pretraining, by id."""
-        return {run_id(row.run): row.run for row in self._all_rows()}
+        return {run_id(row.run): row.run for row in (*self._all_rows(), *self._all_pretrained())}
 
     @cached_property
     def grids(self) -> dict[str, ProbeGrid]:
@@ -65,13 +66,20 @@ class Plan:
     def targets(self) -> list[str]:
         """The files that `all` makes: each figure and table in every form, the comparison, the training curves.
 
+        Of experiments that only pretrain, the record of each run; the encoder and its history lie beside it.
         Evaluations are not among them: they need ImageNet and other data sets that few have; see `Evaluations.targets`.
         """
         shown = [(name, ("pdf", "png", "csv")) for name in self.figures]
         shown += [(name, ("md", "tex", "html", "csv")) for name in self.tables]
-        shown += [("reproduction", ("md", "json", "html"))]
+        shown += [("reproduction", ("md", "json", "html"))] if self.rows else []
         files = [f"{self.root}/{name}.{ending}" for name, endings in shown for ending in endings]
-        return [*files, f"{self.root}/curves"]
+        return [*files, *self._pretrainings(), f"{self.root}/curves"]
+
+    def _pretrainings(self) -> list[str]:
+        """Records of the runs that are only pretrained: all of them, or those that are there already."""
+        every = itertools.product(self._all_pretrained(), self.config.seeds)
+        records = dict.fromkeys(f"{self.root}/{row.folder(seed)}/run.json" for row, seed in every)
+        return [record for record in records if not self.config.existing_only or Path(record).exists()]
 
     def made(self) -> set[str]:
         """Every file that the rules make below the results folder, and every folder that is theirs alone."""
@@ -81,6 +89,8 @@ class Plan:
         for row, seed in itertools.product(self._all_rows(), self.config.seeds):
             own = {f"{row.folder(seed)}/{name}" for name in RUN_FILES}
             runs |= own | {row.score(seed), row.record(seed)}
+        for row, seed in itertools.product(self._all_pretrained(), self.config.seeds):
+            runs |= {f"{row.folder(seed)}/{name}" for name in RUN_FILES}
         return results | arrays | runs | self.evaluations.made() | {"curves/", "logs/", "benchmarks/"}
 
     def arrays(self, run: str) -> list[str]:
@@ -176,12 +186,15 @@ class Plan:
 
     def trained(self) -> list[str]:
         """The history of each run and seed, once each."""
-        return [str(Path(record).with_name("history.csv")) for record in self.records("pretrain")]
+        records = dict.fromkeys([*self.records("pretrain"), *self._pretrainings()])
+        return [str(Path(record).with_name("history.csv")) for record in records]
 
     def comparison(self) -> str:
         """What the comparison asks: the preset, its experiments without their settings, and the rules of judging."""
         asked = {"experiments": {}, "comparison": self.config.comparison.model_dump(mode="json"), "preset": self.preset}
         for name, experiment in self.config.experiments.items():
+            if name in self.pretrained:
+                continue
             parts = {"figure", "table", "published", "claims", "not_run"}
             asked["experiments"][name] = experiment.model_dump(mode="json", include=parts, exclude_defaults=True)
         return json.dumps(asked | {"evaluations": self.evaluations.comparison()})
@@ -195,11 +208,16 @@ class Plan:
     def experiments_of(self, run: str) -> list[str]:
         """Names of the experiments that ask for a run; those that show what others ask for do not count."""
         asking = {name: rows for name, rows in self.rows.items() if self.config.experiments[name].of is None}
+        asking |= self.pretrained
         return [name for name, rows in asking.items() if any(run_id(row.run) == run for row in rows)]
 
     def place(self, data: str) -> str:
         """Where a data set lies, as JSON: the fields that are not part of its identity."""
         return located(self.data[data])
+
+    def place_of(self, run: str) -> str:
+        """Where the data set of a run lies."""
+        return self.place(data_id(self.runs[run].data))
 
     def settings(self) -> str:
         """How the preset's jobs run, as JSON."""
@@ -241,6 +259,9 @@ class Plan:
     def _all_rows(self) -> Iterator[PlannedRow]:
         return itertools.chain.from_iterable(self.rows.values())
 
+    def _all_pretrained(self) -> Iterator[PlannedRun]:
+        return itertools.chain.from_iterable(self.pretrained.values())
+
 
 def load(path: str | Path = "config.yaml") -> dict[str, Plan]:
     """Plans of every preset in a config file, by results folder. Raises UserError."""
@@ -257,7 +278,7 @@ def plans(raw: Mapping[str, Any]) -> dict[str, Plan]:
             _root(preset),
             roots,
             config,
-            _rows(preset, config),
+            *_rows(preset, config),
             evaluations(config, _root(preset), _place(preset)),
         )
         for preset, config in configs.items()
@@ -275,16 +296,24 @@ def _place(preset: str) -> str:
     return "config" if preset == cfg.PAPER else f"config (preset {preset})"
 
 
-def _rows(preset: str, config: Config) -> dict[str, list[PlannedRow]]:
-    """The rows of every experiment that runs. Raises UserError for an experiment that contradicts itself."""
+def _rows(preset: str, config: Config) -> tuple[dict[str, list[PlannedRow]], dict[str, list[PlannedRun]]]:
+    """The rows of every experiment that runs, and of every one that only pretrains: it has no probes.
+
+    Raises UserError for an experiment that contradicts itself.
+    """
     place = _place(preset)
     if len(set(config.seeds)) < len(config.seeds):
         raise UserError(f"{place}: seeds: a seed stands twice in {list(config.seeds)}")
     rows: dict[str, list[PlannedRow]] = {}
+    alone: dict[str, list[PlannedRun]] = {}
     for name, experiment in config.experiments.items():
         where = f"{place}: experiments.{name}"
         if experiment.not_run is not None:
             _refuse_keys(experiment, NOT_RUN, f"{where}: says why it is not run, and so cannot have")
+            continue
+        if not {"figure", "table", "probes", "of"} & experiment.model_fields_set:
+            _refuse_keys(experiment, SHOWN, f"{where}: only pretrains, for it has no probes, and so cannot have")
+            alone[name] = list(pretrained(config, name, place))
             continue
         if (experiment.figure is None) == (experiment.table is None):
             raise UserError(f"{where}: needs either a figure or a table")
@@ -295,10 +324,11 @@ def _rows(preset: str, config: Config) -> dict[str, list[PlannedRow]]:
             raise UserError(f"{where}: probes: needs at least one")
         rows[name] = list(resolved(config, name, place))
     borrowing = {name: _every_run(rows) for name, experiment in config.experiments.items() if experiment.of}
-    return {name: (rows | borrowing)[name] for name in config.experiments if name in rows | borrowing}
+    return {name: (rows | borrowing)[name] for name in config.experiments if name in rows | borrowing}, alone
 
 
 NOT_RUN = ("base", "rows", "grid", "zip", "of", "probes", "figure", "table", "claims")
+SHOWN = ("published", "claims")
 BORROWED = ("base", "rows", "grid", "zip", "probes")
 
 
@@ -325,7 +355,7 @@ def _refuse_unknown_points(plan: Plan, paper: Plan) -> None:
     A preset that changes the paper's points keeps the published numbers of the paper: they are shown as not comparable.
     """
     for name, experiment in plan.config.experiments.items():
-        if experiment.not_run is not None:
+        if experiment.not_run is not None or name in plan.pretrained:
             continue
         where = f"{_place(plan.preset)}: experiments.{name}"
         here = plan.outline(name)

@@ -27,6 +27,7 @@ _log = click.option("--log", "log_file", type=_file, help="Write messages there;
 _settings = click.option("--settings", default="{}", help="The config's `execution`, as JSON.")
 _run = click.option("--spec", required=True, help="The run, as JSON.")
 _seed = click.option("--seed", type=click.IntRange(min=0), required=True)
+_place = click.option("--place", default="{}", help="Where the data set lies, as JSON.")
 _data = click.option("--data", type=_folder, required=True, help="Folder of a prepared data set.")
 
 
@@ -56,6 +57,13 @@ def _read(model: type[M], text: str, option: str = "--spec") -> M:
     return config.validate(model, _object(text, option), option)
 
 
+def _read_run(spec: str, place: str) -> RunSpec:
+    """A run that knows where its data set lies, for those that are decoded when they are needed."""
+    content = _object(spec, "--spec")
+    located = content | {"data": content.get("data", {}) | _object(place, "--place")}
+    return config.validate(RunSpec, located, "--spec")
+
+
 def _own_gpus(execution: Execution, number: int = 1) -> AbstractContextManager[list[str]]:
     from issl import cards
 
@@ -69,7 +77,7 @@ def issl() -> None:
 
 @issl.command()
 @click.option("--spec", required=True, help="What the data set is, as JSON.")
-@click.option("--place", default="{}", help="Where it lies, as JSON.")
+@_place
 @click.option("--out", type=_folder, required=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1)
 @_settings
@@ -89,6 +97,7 @@ def prepare(spec: str, place: str, out: Path, threads: int, settings: str, log_f
 @_run
 @_seed
 @_data
+@_place
 @click.option("--out", type=_folder, required=True)
 @click.option("--experiments", default="", help="Names for W&B, separated by commas.")
 @click.option("--per-node", type=click.IntRange(min=1), default=1, help="Processes on a machine, a GPU for each.")
@@ -99,6 +108,7 @@ def pretrain(
     spec: str,
     seed: int,
     data: Path,
+    place: str,
     out: Path,
     experiments: str,
     per_node: int,
@@ -108,7 +118,7 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder; continues where an interrupted attempt stopped."""
     with to_file(log_file):
-        run, execution = _read(RunSpec, spec), _read(Execution, settings, "--settings")
+        run, execution = _read_run(spec, place), _read(Execution, settings, "--settings")
         with _own_gpus(execution, per_node):
             from issl.crew import Crew
             from issl.pretrain import pretrain
@@ -235,7 +245,7 @@ def probe_weights(
 def plan(path: Path, experiments: tuple[str, ...]) -> None:
     """Show the runs of every preset: id, epochs, and the experiments that use it."""
     plans = catalog.load(path)
-    known = {name for plan in plans.values() for name in plan.rows}
+    known = {name for plan in plans.values() for name in (*plan.rows, *plan.pretrained)}
     for name in set(experiments) - known:
         raise UserError(f"unknown experiment '{name}', {nearest(name, known)}")
     for root, plan in plans.items():

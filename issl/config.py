@@ -232,7 +232,10 @@ VERBS = ("better", "rises", "saturates", "narrows", "falls")
 
 
 class Experiment(Value):
-    """A base plus rows, a grid or a zip; its probes; how its results are shown, and what the paper says of them."""
+    """A base plus rows, a grid or a zip; its probes; how its results are shown, and what the paper says of them.
+
+    Without probes, figure and table it only pretrains.
+    """
 
     base: Row = Row()
     rows: dict[str, Row] | None = None

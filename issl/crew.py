@@ -1,5 +1,6 @@
 """The processes of one training: how many, on how many machines, and who starts them."""
 
+import os
 from typing import NamedTuple
 
 from issl.lightning import LightningEnvironment, SLURMEnvironment
@@ -14,6 +15,13 @@ class Crew(NamedTuple):
     @property
     def size(self) -> int:
         return self.per_node * (self.nodes or 1)
+
+    def helpers(self) -> int:
+        """Processes that each of the crew may have decode for it: one a core that it has, but for its own."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        given = int(os.environ.get("SLURM_CPUS_PER_TASK", cores))  # by srun to each process, bound to them or not
+        own = min(cores, given) if self.nodes else cores // self.per_node
+        return max(own - 1, 1)
 
     def environment(self) -> LightningEnvironment | SLURMEnvironment:
         """What tells Lightning the number of each process.

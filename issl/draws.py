@@ -15,6 +15,12 @@ def generator(purpose: str, *position: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
-def epoch_order(purpose: str, seed: int, epoch: int, n: int, batch_size: int) -> tuple[Tensor, ...]:
-    """The batches of one epoch: row numbers of a permutation of n rows, (batch_size,) each, a shorter last one kept."""
-    return torch.randperm(n, generator=generator(purpose, seed, epoch)).split(batch_size)
+def epoch_order(
+    purpose: str, seed: int, epoch: int, n: int, batch_size: int, drop_last: bool = False
+) -> tuple[Tensor, ...]:
+    """The batches of one epoch: row numbers of a permutation of n rows, (batch_size,) each.
+
+    A shorter last one is kept, unless `drop_last`.
+    """
+    order = torch.randperm(n, generator=generator(purpose, seed, epoch))
+    return order[: n - n % batch_size if drop_last else n].split(batch_size)

@@ -28,7 +28,12 @@ def build(encoder: spec.Encoder, image_size: int) -> nn.Module:
     """
     block, depths = ARCHS[encoder.arch]
     head = ExpandingHead(encoder.channels, encoder.bottleneck, encoder.dim) if encoder.head == "expand" else None
-    return ResNet(block, depths, encoder.width, image_size, head)
+    network = ResNet(block, depths, encoder.width, image_size, head)
+    if encoder.init == "torch":
+        for name, conv in network.named_modules():
+            if isinstance(conv, nn.Conv2d) and not name.startswith("resizer"):
+                conv.reset_parameters()
+    return network
 
 
 class ResNet(nn.Module):

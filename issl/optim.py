@@ -1,4 +1,4 @@
-"""Optimisation of pretraining: Adam, warm-up, cosine (released code of Dubois et al., 2022)."""
+"""Optimisation of pretraining: Adam or LARS, warm-up, cosine (released code of Dubois et al., 2022)."""
 
 import math
 from collections.abc import Iterable
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from issl.lars import LARS
 from issl.objectives.base import Clock
 from issl.spec import Optim
 
@@ -23,14 +24,45 @@ def adam(optim: Optim, ssl: Iterable[nn.Parameter], online: Iterable[nn.Paramete
     return torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-8, fused=fused)
 
 
+def build(
+    optim: Optim, ssl: Iterable[nn.Parameter], online: Iterable[nn.Parameter], fused: bool
+) -> torch.optim.Optimizer:
+    """The optimiser that the spec asks for; its two groups are those of `adam`."""
+    if optim.optimizer == "lars":
+        return lars(optim, ssl, online)
+    return adam(optim, ssl, online, fused)
+
+
+def lars(optim: Optim, ssl: Iterable[nn.Parameter], online: Iterable[nn.Parameter]) -> LARS:
+    """LARS for everything of the method, biases and batch norms too; plain SGD for the online evaluation."""
+    groups = [
+        {"params": [parameter for parameter in ssl if parameter.requires_grad], "trust": optim.trust},
+        {"params": list(online), "trust": None, "weight_decay": 0.0},
+    ]
+    return LARS(groups, momentum=optim.momentum, weight_decay=optim.weight_decay)
+
+
 def learning_rates(optim: Optim, clock: Clock) -> tuple[float, float]:
-    """Rates of the two groups of `adam` at a step: a function of the clock alone, so a resumed run needs no state."""
-    if optim.lr_interval == "epoch":
-        factor = by_epoch(clock.epoch, optim.epochs, optim.warmup_epochs)
+    """Rates of the two groups at a step: a function of the clock alone, so a resumed run needs no state."""
+    peak, time, step = optim.lr * optim.batch_size / 256, clock.step / clock.steps_per_epoch, 1 / clock.steps_per_epoch
+    if optim.cosine == "whole_run":
+        rate = whole_run(time, peak, optim)
+    elif optim.lr_interval == "epoch":
+        rate = peak * by_epoch(clock.epoch, optim.epochs, optim.warmup_epochs)
     else:
-        factor = by_step(clock.step / clock.steps_per_epoch, 1 / clock.steps_per_epoch, optim)
+        rate = peak * by_step(time, step, optim)
     passed = sum(clock.epoch >= milestone for milestone in (optim.epochs // 3, 2 * optim.epochs // 3))
-    return optim.lr * optim.batch_size / 256 * factor, optim.online_lr * 0.1**passed
+    return rate, optim.online_lr * 0.1**passed
+
+
+def whole_run(time: float, peak: float, optim: Optim) -> float:
+    """The rate on ImageNet, as released: linear from `warmup_lr` to the peak, then where a cosine from step 0 has come.
+
+    `time` in epochs. The rate falls at the end of the warm-up, by 2.4 % of the peak where that is a tenth of the run.
+    """
+    if time <= optim.warmup_epochs:
+        return optim.warmup_lr + (peak - optim.warmup_lr) * (time / optim.warmup_epochs if optim.warmup_epochs else 1)
+    return peak * _cosine(time, optim.epochs)
 
 
 def by_epoch(epoch: int, epochs: int, warmup: int) -> float:

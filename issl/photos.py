@@ -95,12 +95,17 @@ class Wanted(NamedTuple):
     epoch: int
 
 
-def central_squares(photos: Photos, rows: Iterable[int], workers: int, pin: bool = False) -> Iterator[Tensor]:
+def central_squares(photos: Photos, rows: Sequence[int], workers: int, pin: bool = False) -> Iterator[Tensor]:
     """The images of these rows as evaluation sees them, in order: (b, S, S, 3) uint8, b at most `CHUNK`.
 
     `workers` processes decode, or this one for 0. Raises UserError for a file that cannot be decoded.
     """
-    return _made(partial(_squares, photos), _chunks(rows), workers, pin)
+    return squares(photos, (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)), workers, pin)
+
+
+def squares(photos: Photos, chunks: Iterable[Sequence[int]], workers: int, pin: bool = False) -> Iterator[Tensor]:
+    """`central_squares` of chunks of rows: one tensor for each."""
+    return _made(partial(_squares, photos), chunks, workers, pin)
 
 
 def crops(
@@ -123,9 +128,15 @@ def mirrored_crops(
     return _made(partial(_mirrored_crops, photos, min_area), wanted, workers, pin)
 
 
-def _chunks(rows: Iterable[int]) -> Iterator[list[int]]:
-    rows = list(rows)
-    return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
+def joined(chunks: Sequence[Views], device: torch.device) -> tuple[Tensor, Draws]:
+    """Chunks of a batch put together, view by view: (V B, S, S, 3) uint8 on the device, and V B draws."""
+    images = torch.cat([chunk.images.to(device, non_blocking=True) for chunk in chunks], 1).flatten(0, 1)
+    number = len(chunks[0].images)
+    draws = {
+        field.name: torch.cat([getattr(chunk.draws, field.name).unflatten(0, (number, -1)) for chunk in chunks], 1)
+        for field in fields(Draws)
+    }
+    return images, Draws(**{name: values.flatten(0, 1) for name, values in draws.items()})
 
 
 def _squares(photos: Photos, rows: Sequence[int]) -> Tensor:

@@ -15,29 +15,28 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from issl import (
-    augment,
-    batches,
     checkpoints,
     device,
     encoders,
     objectives,
+    optim,
     provenance,
     ranks,
     sharing,
     slot,
+    sources,
     tracking,
 )
 from issl.config import Execution
 from issl.crew import ALONE, Crew
 from issl.data.arrays import Arrays, read
-from issl.draws import epoch_order, generator
 from issl.errors import UserError
 from issl.files import whole, write_json
 from issl.heads import init_
 from issl.history import History
 from issl.lightning import pl
 from issl.objectives.base import Clock
-from issl.optim import adam, learning_rates
+from issl.optim import learning_rates
 from issl.spec import RunSpec, run_id
 
 log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ def train(
     log.info("run %s, seed %d on %s, precision %s", run_id(run), seed, device.describe(where), kind)
     torch.manual_seed(seed)
     module = Pretraining(run, seed, arrays, execution, fused=kind != "fp16")
-    module.processes = crew.size
+    module.processes, module.decoders = crew.size, crew.helpers()
     module.attempts = [made_by["code"]["fingerprint"]]
     folder = out / "checkpoints"
     resume, first_step = checkpoints.newest(folder, module.identity) or (None, 0)
@@ -194,7 +193,9 @@ class Pretraining(pl.LightningModule):
         self.online = init_(nn.Linear(run.encoder.dim, arrays.n_classes))
         self.history = History()
         self.processes = 1
-        self.batches: Iterator[tuple[Tensor, Tensor]] | None = None
+        self.decoders = 0  # processes that decode photographs for this one
+        self.source: sources.Source
+        self.steps: Iterator[sources.Seen] | None = None
         self.attempts: list[str] = []  # fingerprints of the code: one for each time that training was started
 
     # --- data ---
@@ -205,7 +206,7 @@ class Pretraining(pl.LightningModule):
 
     def order(self, epoch: int) -> tuple[Tensor, ...]:
         """Row numbers of each batch of an epoch."""
-        return epoch_order("order", self.seed, epoch, self.n_images["train"], self.run.optim.batch_size)
+        return sources.order(self.run, self.seed, epoch, self.n_images["train"])
 
     def setup(self, stage: str) -> None:
         if ranks.world_size() != self.processes:  # Lightning would train on a part of each batch, and say nothing
@@ -214,34 +215,31 @@ class Pretraining(pl.LightningModule):
         self.encoder, self.objective = (ranks.synchronised(part, where) for part in (self.encoder, self.objective))
 
     def on_fit_start(self) -> None:
-        self.train_batches, self.test_batches = (
-            batches.of_split(self.arrays, split, self.device, self.execution.resident_gb) for split in ("train", "test")
+        self.source = sources.of(
+            self.run, self.seed, self.arrays, self.device, self.execution.resident_gb, self.decoders
         )
 
-    def views(self, images: Tensor, purpose: str, *position: int) -> Tensor:
-        """Two views of each image: uint8 (B, 3, H, W) -> (2B, 3, H, W), drawn for this position and rank alone."""
-        draws = generator(purpose, self.seed, *position)
-        with torch.autocast(self.device.type, enabled=False):  # pixels keep their eight bits
-            return augment.two_views(images, self.run.augment, draws, ranks.world_size(), ranks.rank())
+    def teardown(self, stage: str) -> None:
+        self.steps = None  # ends the processes that decode
 
     # --- training ---
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         ssl = [*self.encoder.parameters(), *self.objective.parameters()]
-        return adam(self.run.optim, ssl, self.online.parameters(), self.fused)
+        return optim.build(self.run.optim, ssl, self.online.parameters(), self.fused)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **_: Any) -> None:
         # Lightning's own clipping refuses fused optimisers, for the sake of a scaler that we then do not have.
-        nn.utils.clip_grad_value_(self.parameters(), self.run.optim.clip_value)
+        if self.run.optim.clip_value:
+            nn.utils.clip_grad_value_(self.parameters(), self.run.optim.clip_value)
 
     def clock(self, batch: int) -> Clock:
         steps = self.trainer.num_training_batches
         return Clock(self.current_epoch, self.run.optim.epochs, self.current_epoch * steps + batch, steps)
 
     def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
-        if self.batches is None:  # a new epoch, or the middle of the one that a checkpoint is from
-            rest = self.order(self.current_epoch)[batch_idx:]
-            self.batches = self.train_batches([ranks.share(rows) for rows in rest])
+        if self.steps is None:  # the beginning, or where a checkpoint is from
+            self.steps = self.source.steps(self.current_epoch, batch_idx)
         if batch_idx == 0:
             self.history.start_epoch(self.clock(0).step)
         rates = learning_rates(self.run.optim, self.clock(batch_idx))
@@ -249,18 +247,22 @@ class Pretraining(pl.LightningModule):
             group["lr"] = rate
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
-        images, labels = next(self.batches)  # (B, H, W, 3), (B,)
-        views = self.views(images.permute(0, 3, 1, 2), "augment", self.current_epoch, batch_idx)
-        z = self.encoder(views)  # (2B, dim)
-        terms = self.objective(z, views, self.clock(batch_idx))
+        with torch.autocast(self.device.type, enabled=False):  # pixels keep their eight bits
+            views, labels = next(self.steps)
+        z = self.encoded(views)  # (VB, dim)
+        terms = self.objective(z, views[0], self.clock(batch_idx))
         z_x = z[: len(labels)].detach()
         logits = self.online(z_x).float()
         online_loss = F.cross_entropy(logits, labels)
         accuracy = (logits.argmax(1) == labels).float().mean()
-        monitored = self.geometry(z.detach())
+        monitored = self.geometry(z[: 2 * len(labels)].detach())
         logged = {"loss": terms.loss} | terms.logs | monitored | {"online_loss": online_loss, "online_acc": accuracy}
         self.history.add({name: ranks.mean(term.detach()) for name, term in logged.items()})
         return terms.loss + online_loss
+
+    def encoded(self, views: Sequence[Tensor]) -> Tensor:
+        """Representations of all views, in one pass for each resolution: (VB, dim), view by view."""
+        return torch.cat([self.encoder(group) for group in views])
 
     def optimizer_step(self, epoch: int, batch_idx: int, *arguments: Any) -> None:
         super().optimizer_step(epoch, batch_idx, *arguments)
@@ -269,7 +271,6 @@ class Pretraining(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         epoch, epochs = self.current_epoch, self.run.optim.epochs
-        self.batches = None
         look = (epoch + 1) % self.execution.validate_every == 0 or epoch + 1 == epochs
         rate = learning_rates(self.run.optim, self.clock(0))[0]
         row = self.history.end_epoch(epoch, rate, images=self.n_images["train"])
@@ -283,23 +284,20 @@ class Pretraining(pl.LightningModule):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Monitors the test split: the terms of clean and augmented pairs, online accuracy on the clean images."""
-        clock, n_images = self.clock(0), self.n_images["test"]
-        order = [ranks.share(rows) for rows in torch.arange(n_images).split(self.run.optim.batch_size)]
+        clock, n_own = self.clock(0), 0
         terms, correct = [], []
         self.eval()
-        for number, (images, labels) in enumerate(self.test_batches(order)):
-            batch, size = images.permute(0, 3, 1, 2), len(labels)
-            augmented = self.views(batch, "validate", clock.epoch, number)[size:]
+        for views, labels in self.source.pairs(clock.epoch):
+            size = len(labels)
+            n_own += size
             with self.trainer.precision_plugin.forward_context():
-                pairs = torch.cat([augment.clean(batch), augmented])
-                z = self.encoder(pairs)
-                loss, logs = self.objective(z, pairs, clock)
+                z = self.encoded(views)
+                loss, logs = self.objective(z, views[0], clock)
                 terms.append({name: term * size for name, term in ({"loss": loss} | logs).items()})
                 correct.append((self.online(z[:size]).argmax(1) == labels).sum())
         self.train()
         totals = {name: sum(batch[name] for batch in terms) for name in terms[0]}
         totals["online_acc"] = torch.stack(correct).sum().double()
-        n_own = sum(map(len, order))
         return {f"test_{name}": ranks.mean(total).item() / n_own for name, total in totals.items()}
 
     # --- state ---

@@ -5,7 +5,7 @@ A row resolves as ``defaults <- method <- patches <- its own keys``: three links
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,18 @@ from issl.errors import UserError, nearest
 from issl.spec import ProbeGrid, ProbeSpec, RunSpec, grid_id, run_id, train_images
 
 SECTIONS = tuple(Patch.model_fields)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One row of an experiment that only pretrains, resolved."""
+
+    label: str
+    run: RunSpec
+
+    def folder(self, seed: int) -> str:
+        """Where its results lie with this seed, below the results folder."""
+        return f"runs/{run_id(self.run)}/s{seed}"
 
 
 @dataclass(frozen=True)
@@ -41,16 +53,29 @@ class PlannedRow:
 def resolved(config: Config, name: str, place: str) -> Iterator[PlannedRow]:
     """The rows of one experiment, in order. Raises UserError naming the row and what is wrong with it."""
     experiment = config.experiments[name]
+    for label, method, run, where in _runs(config, name, place):
+        grid = _probes(experiment, config.methods[method].probe, where)
+        _refuse_too_few_images(run, grid.probes, where)
+        yield PlannedRow(label, method, run, grid)
+
+
+def pretrained(config: Config, name: str, place: str) -> Iterator[PlannedRun]:
+    """The rows of an experiment that only pretrains, likewise."""
+    for label, _, run, where in _runs(config, name, place):
+        _refuse_too_few_images(run, (), where)
+        yield PlannedRun(label, run)
+
+
+def _runs(config: Config, name: str, place: str) -> Iterator[tuple[str, str, RunSpec, str]]:
+    """Label, method and run of each row, and how to name the row to the user."""
+    experiment = config.experiments[name]
     for label, row in _declared(experiment, f"{place}: experiments.{name}"):
         where = f"{place}: experiments.{name}: row '{label}'"
         method = row.method or experiment.base.method
         if method is None:
             raise UserError(f"{where}: no method, allowed: {', '.join(config.methods)}")
         known(method, config.methods, f"{where}: unknown method")
-        run = _resolve(config, method, experiment.base, row, where)
-        grid = _probes(experiment, config.methods[method].probe, where)
-        _refuse_too_few_images(run, grid, where)
-        yield PlannedRow(label, method, run, grid)
+        yield label, method, _resolve(config, method, experiment.base, row, where), where
 
 
 def _declared(experiment: Experiment, place: str) -> Iterator[tuple[str, Row]]:
@@ -114,21 +139,21 @@ def _probes(experiment: Experiment, kind: str, where: str) -> ProbeGrid:
     return cfg.validate(ProbeGrid, {"probes": probes}, f"{where}: probes")
 
 
-def _refuse_too_few_images(run: RunSpec, grid: ProbeGrid, where: str) -> None:
+def _refuse_too_few_images(run: RunSpec, probes: Sequence[ProbeSpec], where: str) -> None:
     """What a job could say only after hours of pretraining, where the spec alone tells it."""
     images = train_images(run.data)
     if images is None:
         return
     if run.optim.batch_size > images:
         raise UserError(f"{where}: optim.batch_size {run.optim.batch_size} exceeds the {images} training images")
-    for probe in grid.probes:
+    for probe in probes:
         classes = getattr(run.data, "classes", 10)  # CIFAR-10 says so in its name
         labels = math.ceil(probe.fraction * images)  # as scikit-learn rounds the parts that it draws
         if labels < classes:
             raise UserError(
                 f"{where}: probes: fraction {probe.fraction} of {images} training images is less than one a class"
             )
-        rivals = sum(other.model_copy(update={"weight_decay": probe.weight_decay}) == probe for other in grid.probes)
+        rivals = sum(other.model_copy(update={"weight_decay": probe.weight_decay}) == probe for other in probes)
         if rivals > 1 and math.ceil(probe.holdout * labels) < classes:
             raise UserError(
                 f"{where}: probes: holdout {probe.holdout} of fraction {probe.fraction} of {images} training images, "

@@ -213,6 +213,10 @@ class Encoder(Value):
     head: Literal["none", "expand"] = "none"
     dim: PositiveInt = Field(512, description="dimension of the representation z")
     bottleneck: PositiveInt = Field(512, description="channels inside the expanding head")
+    init: Literal["released", "torch"] = Field(
+        "released",
+        description="of the convolutions before the head: torchvision's rule, or torch's own as on ImageNet",
+    )
 
     @property
     def channels(self) -> int:
@@ -235,6 +239,7 @@ class SimCLR(Value):
     temperature: PositiveFloat = 0.07
     hidden: PositiveInt = 1024
     out: PositiveInt = 128
+    widths: tuple[PositiveInt, ...] = Field((), description="of the projector's hidden layers, instead of `hidden`")
 
 
 class CISSL(Value):
@@ -246,6 +251,9 @@ class CISSL(Value):
     hidden: PositiveInt = Field(1024, description="width of the projector beside a linear predictor")
     mlp_hidden: PositiveInt = Field(2048, description="width of both heads for an MLP predictor")
     out: PositiveInt = 128
+    widths: tuple[PositiveInt, ...] = Field(
+        (), description="of the projector's hidden layers beside a linear predictor, instead of `hidden`"
+    )
 
 
 class DISSL(Value):
@@ -260,6 +268,26 @@ class DISSL(Value):
     invariance_weight: NonNegativeFloat = Field(0.8, description="beta: weight of determinism and invariance")
     hidden: PositiveInt = Field(1024, description="width of the projector beside a linear predictor")
     mlp_hidden: PositiveInt = Field(2048, description="width of both heads for an MLP predictor")
+    bottleneck: PositiveInt = 512
+
+
+class DISSLMultiCrop(Value):
+    """DISSL as released for ImageNet: two large views teach, these and any number of small ones learn."""
+
+    name: Literal["dissl_multicrop"]
+    classes: Annotated[int, Field(ge=2)] = Field(16384, description="number of equivalence classes C")
+    student_temperature: PositiveFloat = 1.0
+    teacher_temperature: PositiveFloat = 0.5
+    entropy_weight: NonNegativeFloat = Field(2.3, description="lambda: weight of the marginal's entropy")
+    invariance_weight: NonNegativeFloat = Field(0.6, description="beta: weight of determinism and invariance")
+    invariance_warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="in which beta goes linearly from lambda to its value"
+    )
+    teacher: Literal["residual", "reduced"] = Field(
+        "residual",
+        description="residual: its block works on z itself; reduced: on the bottleneck, as for 8192 dimensions",
+    )
+    hidden: PositiveInt = Field(2048, description="width of the teacher's residual block")
     bottleneck: PositiveInt = 512
 
 
@@ -292,11 +320,11 @@ class DINO(Value):
     bottleneck: PositiveInt = 256
 
 
-ObjectiveSpec = Annotated[SimCLR | CISSL | DISSL | DINO, Field(discriminator="name")]
+ObjectiveSpec = Annotated[SimCLR | CISSL | DISSL | DISSLMultiCrop | DINO, Field(discriminator="name")]
 
 
 class Optim(Value):
-    """Adam with coupled weight decay, warm-up and cosine."""
+    """Adam with coupled weight decay, or SGD with LARS; warm-up and cosine."""
 
     epochs: PositiveInt = 300
     batch_size: Annotated[int, Field(ge=2)] = Field(512, description="images; each gives two views")
@@ -307,13 +335,25 @@ class Optim(Value):
         "epoch",
         description="epoch: constant within an epoch and 0 in the first one, as released; step: changes smoothly",
     )
-    clip_value: PositiveFloat = 2.0
+    clip_value: NonNegativeFloat = Field(2.0, description="of each gradient; 0 for no clipping")
     online_lr: PositiveFloat = Field(3e-4, description="of the online linear evaluation; not scaled")
+    optimizer: Literal["adam", "lars"] = Field(
+        "adam", description="lars: SGD with momentum and LARS on every parameter, the online evaluation without LARS"
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of lars")
+    trust: PositiveFloat = Field(0.001, description="of lars: length of a step at rate 1, in parts of the parameter's")
+    cosine: Literal["after_warmup", "whole_run"] = Field(
+        "after_warmup", description="where it begins: whole_run at the first step, so that the warm-up hides its top"
+    )
+    warmup_lr: NonNegativeFloat = Field(0.0, description="rate of the first step with whole_run; not scaled")
+    drop_last: bool = Field(False, description="leave out the images of an epoch that do not fill a batch")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"epochs {self.epochs} must exceed warmup_epochs {self.warmup_epochs}")
+        if self.cosine == "whole_run" and self.lr_interval == "epoch":
+            raise ValueError("cosine: whole_run changes at every step: it needs 'lr_interval: step'")
         return self
 
 
@@ -325,6 +365,15 @@ class RunSpec(Value):
     augment: Augment = Augment()
     encoder: Encoder = Encoder()
     optim: Optim = Optim()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        views = self.augment.views
+        if isinstance(self.data, ImageNet) != bool(views):
+            raise ValueError("'augment: {views: ...}' goes with data of kind imagenet, and such data with it")
+        if len(views) > 1 and not isinstance(self.objective, DISSLMultiCrop):
+            raise ValueError(f"{self.objective.name} takes two views; more go with dissl_multicrop")
+        return self
 
 
 def run_id(run: RunSpec) -> str:

@@ -30,9 +30,10 @@ rule pretrain:
         # Derived from resources, and so not compared: neither changes what comes out.
         settings=lambda w, resources: PLANS[w.root].settings(),
         experiments=lambda w, resources: ",".join(PLANS[w.root].experiments_of(w.run)),
+        place=lambda w, resources: PLANS[w.root].place_of(w.run),
         launcher=lambda w, resources: PLANS[w.root].launcher(),
         crew=lambda w, resources: PLANS[w.root].crew(),
     shell:
         "{params.launcher}python -m issl pretrain --spec {params.spec:q} --seed {wildcards.seed} --data $(dirname {input.arrays[0]:q})"
-        " --out $(dirname {output.run:q}) --experiments {params.experiments:q} --settings {params.settings:q}"
+        " --place {params.place:q} --out $(dirname {output.run:q}) --experiments {params.experiments:q} --settings {params.settings:q}"
         " {params.crew} --log {log:q}"

@@ -7,6 +7,7 @@ import pytest
 
 from issl import catalog
 from issl.config import merge, read_yaml
+from issl.errors import UserError
 from issl.spec import grid_id, run_id
 
 PROJECT = Path(__file__).parent.parent
@@ -136,11 +137,77 @@ def test_a_row_resolves_as_defaults_method_patches_own_keys(raw):
 
 def test_presets_have_folders_of_their_own_and_the_same_experiments(raw):
     found = catalog.plans(raw)
-    assert list(found) == ["results", "results/small", "results/tiny"]
+    assert list(found) == ["results", "results/small", "results/tiny", "results/imagenet"]
     names = [list(plan.rows) for plan in found.values()]
-    assert names[0] == names[1] == names[2]
+    assert names[0] == names[1] == names[2] and names[3] == []
     assert {type(run.data).__name__ for run in found["results/tiny"].runs.values()} == {"Synthetic"}
     assert all(run.data.train_per_class == 125 for run in found["results/small"].runs.values())
+
+
+# Section of the released configurations: dimension, head, epochs, views (number, size, areas), beta's warm-up, teacher.
+M2 = ((2, 224, 0.08, 1.0),)
+M6 = ((2, 160, 0.14, 1.0), (4, 96, 0.05, 0.14))
+M8 = ((2, 224, 0.14, 1.0), (6, 96, 0.05, 0.14))
+IMAGENET = {
+    "dissl_resnet50_dNone_e100_m2": (2048, "none", 100, M2, 0, "residual"),
+    "dissl_resnet50_d8192_e100_m2": (8192, "expand", 100, M2, 0, "reduced"),
+    "dissl_resnet50_d8192_e100_m6": (8192, "expand", 100, M6, 0, "reduced"),
+    "dissl_resnet50_dNone_e400_m2": (2048, "none", 400, M2, 0, "residual"),
+    "dissl_resnet50_dNone_e400_m6": (2048, "none", 400, M6, 0, "residual"),
+    "dissl_resnet50_d8192_e400_m6": (8192, "expand", 400, M6, 0, "reduced"),
+    "dissl_resnet50_d8192_e800_m8": (8192, "expand", 800, M8, 1000, "reduced"),
+}
+
+
+def test_imagenet_has_the_configurations_of_the_released_weights_and_nothing_else_trains_on_it(raw, paper):
+    plan = catalog.plans(raw)["results/imagenet"]
+    assert plan.rows == {} and {name: len(rows) for name, rows in plan.pretrained.items()} == {
+        "imagenet_dissl": 7,
+        "imagenet_contrastive": 3,
+    }
+    assert "imagenet" not in {run.data.kind for run in paper.runs.values()}
+    published = paper.config.experiments["table_imagenet"].published.values
+    assert [row.label for row in plan.pretrained["imagenet_dissl"]] == list(published)
+    for row in plan.pretrained["imagenet_dissl"]:
+        run, views = row.run, row.run.augment.views
+        assert IMAGENET[row.label] == (
+            *(run.encoder.dim, run.encoder.head, run.optim.epochs),
+            tuple((v.number, v.size, v.min_area, v.max_area) for v in views),
+            *(run.objective.invariance_warmup_steps, run.objective.teacher),
+        )
+    for rows in plan.pretrained.values():
+        for row in rows:
+            run = row.run
+            assert (run.encoder.arch, run.encoder.init, run.data.image_size) == ("resnet50", "torch", 224)
+            augment = run.augment
+            assert (augment.jitter, augment.hue, augment.gray, augment.blur, augment.blur_kernel) == (
+                *(0.8, 0.2, 0.2, True, "pillow"),
+            )
+            assert (augment.strength, augment.flip_p, augment.jitter_p, augment.blur_p) == (1, 0.5, 0.8, 0.5)
+            optim = run.optim
+            batch_size = 3072 if run.objective.name == "cissl" else 2560
+            assert (optim.optimizer, optim.momentum, optim.trust, optim.weight_decay) == ("lars", 0.9, 0.001, 1e-6)
+            assert (optim.batch_size, optim.lr, optim.warmup_lr, optim.warmup_epochs) == (batch_size, 0.3, 0.001, 10)
+            assert (optim.cosine, optim.clip_value, optim.drop_last) == ("whole_run", 0, True)
+
+
+def test_what_only_pretrains_has_a_record_for_each_run_and_no_comparison(raw):
+    plan = catalog.plans(raw)["results/imagenet"]
+    *records, curves = plan.targets()
+    assert curves == "results/imagenet/curves" and len(records) == len(plan.runs) == 10
+    assert all(record.endswith("/s1/run.json") for record in records)
+    assert plan.trained() == [record.replace("run.json", "history.csv") for record in records]
+    first = run_id(plan.pretrained["imagenet_dissl"][0].run)
+    assert plan.experiments_of(first) == ["imagenet_dissl"]
+    assert plan.place_of(first) == '{"path": "data/imagenet"}'
+    assert {f"runs/{first}/s1/{name}" for name in ("run.json", "checkpoints/")} < plan.made()
+
+
+def test_what_only_pretrains_shows_nothing(raw):
+    changed = copy.deepcopy(raw)
+    changed["presets"]["imagenet"]["experiments"]["imagenet_dissl"]["claims"] = {"x": {"better": "a", "than": "b"}}
+    with pytest.raises(UserError, match="imagenet_dissl: only pretrains, for it has no probes, and so cannot have 'cl"):
+        catalog.plans(changed)
 
 
 def test_scores_stand_in_the_order_of_the_rows(paper):

@@ -40,7 +40,7 @@ def read(spec: Downstream, progress: bool = False) -> Content | Listing:
             "check the network, or put it there by hand" if spec.download else "set `download: true`, or put it there"
         )
         raise UserError(
-            f"{root}: {spec.name} is not there or damaged ({error}): {todo}, in the folders that torchvision expects"
+            f"{root}: {spec.name} is not there or damaged ({error}): {todo} there, in the folders that torchvision expects"
         ) from error
     return Listing(
         files=np.array([str(file.relative_to(root)).encode() for file in (*train.files, *test.files)]),

@@ -19,22 +19,10 @@ def batches(arrays: Arrays, encoding: Encoding, rows: range, workers: int) -> It
     Memory stays at a few batches; `workers` processes decode files. Raises UserError where one cannot be decoded.
     """
     parts = [rows[start : start + encoding.batch_size] for start in range(0, len(rows), encoding.batch_size)]
-    if not listed(arrays):
+    if arrays.images.dtype.kind != "S":  # in memory, not in files
         yield from (central_squares(arrays.images[part.start : part.stop], encoding) for part in parts)
         return
-    squares = photos.central_squares(of_files(arrays, encoding), rows, workers)
-    waiting: list[Tensor] = []
-    for part in parts:
-        while sum(map(len, waiting)) < len(part):
-            waiting.append(next(squares))
-        ready = torch.cat(waiting)
-        yield ready[: len(part)]
-        waiting = [ready[len(part) :]]
-
-
-def listed(arrays: Arrays) -> bool:
-    """Whether the data set stays in its files."""
-    return arrays.images.dtype.kind == "S"
+    yield from photos.squares(of_files(arrays, encoding), parts, workers)
 
 
 def of_files(arrays: Arrays, encoding: Encoding) -> photos.Photos:

@@ -73,7 +73,7 @@ class Features:
         ends = [start + len(z) for start, z in shards]
         if [start for start, _ in shards] != [0, *ends[:-1]] or ends[-1] != n:
             raise UserError(
-                f"{folder}: holds {sum(len(z) for _, z in shards)} of {n} features; delete it and encode again"
+                f"{folder}: holds {len(shards)} shards that are not all {n} features; delete it and encode again"
             )
         self.device, self.shards = device, [z for _, z in shards]
         self.dim = self.shards[0].shape[1]

@@ -7,11 +7,18 @@ from issl.objectives.base import Objective
 from issl.objectives.contrastive import CISSL, SimCLR
 from issl.objectives.dino import DINO
 from issl.objectives.dissl import DISSL
+from issl.objectives.dissl_multicrop import DISSLMultiCrop
 from issl.objectives.geometry import Geometry
 
 __all__ = ["OBJECTIVES", "Geometry", "Objective", "build"]
 
-OBJECTIVES: dict[str, type[Objective]] = {"simclr": SimCLR, "cissl": CISSL, "dissl": DISSL, "dino": DINO}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "simclr": SimCLR,
+    "cissl": CISSL,
+    "dissl": DISSL,
+    "dissl_multicrop": DISSLMultiCrop,
+    "dino": DINO,
+}
 
 
 def build(objective: spec.ObjectiveSpec, dim: int, encoder: nn.Module) -> Objective:

@@ -35,11 +35,12 @@ class Objective(nn.Module):
     """
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
-        """Scores the representations of two views of B images; row i and row B + i show the same image.
+        """Scores the representations of V views of B images; rows i, B + i, 2B + i ... show the same image.
 
-        z (2B, dim): representations; views (2B, 3, H, W): the images they stand for. Among the logs, `log_loss` is the
+        z (VB, dim): representations; views (2B, 3, H, W): the images that the first 2B of them stand for, which all
+        have one resolution. V is 2, and any number from 2 for a method of many views. Among the logs, `log_loss` is the
         cross-entropy in nats of predicting an equivalence class from z: the part of the loss that methods share.
-        Raises ValueError if the number of rows is odd.
+        Raises ValueError if the number of rows is odd, or for many views, no multiple of B.
         """
         raise NotImplementedError
 

@@ -19,7 +19,7 @@ class SimCLR(Objective):
     def __init__(self, objective: spec.SimCLR, dim: int, encoder: nn.Module):
         super().__init__()
         self.temperature = objective.temperature
-        self.projector = heads.mlp(dim, objective.out, [objective.hidden], norm_out=True)
+        self.projector = heads.mlp(dim, objective.out, objective.widths or [objective.hidden], norm_out=True)
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
         u = self.projector(z)  # (2B, out)
@@ -48,7 +48,7 @@ class CISSL(Objective):
             )
         else:
             self.predictor = heads.linear(dim, objective.out, norm_out=True)
-            self.projector = heads.mlp(dim, objective.out, [objective.hidden], norm_out=True)
+            self.projector = heads.mlp(dim, objective.out, objective.widths or [objective.hidden], norm_out=True)
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
         logits = cosines(self.predictor(z), ranks.gathered(self.projector(z))) / self.temperature
