@@ -36,11 +36,9 @@ def read(spec: Downstream, progress: bool = False) -> Content | Listing:
             return _cifar100(root, spec.download)
         train, test = SPLITS[spec.name](root, spec.download)
     except (RuntimeError, OSError, ValueError) as error:  # torchvision's own words differ from set to set
-        todo = (
-            "check the network, or put it there by hand" if spec.download else "set `download: true`, or put it there"
-        )
+        todo = "check the network, or put" if spec.download else "set `download: true`, or put"
         raise UserError(
-            f"{root}: {spec.name} is not there or damaged ({error}): {todo} there, in the folders that torchvision expects"
+            f"{root}: {spec.name} is not there or damaged ({error}): {todo} it there, as torchvision expects it"
         ) from error
     return Listing(
         files=np.array([str(file.relative_to(root)).encode() for file in (*train.files, *test.files)]),
