@@ -53,7 +53,12 @@ class Plan:
     @cached_property
     def data(self) -> dict[str, DataSpec]:
         """Every data set that a run uses, by id, with the place where it lies."""
-        return {data_id(run.data): run.data for run in self.runs.values()} | self.evaluations.data
+        return {data_id(run.data): run.data for run in self.runs.values()}
+
+    @cached_property
+    def prepared(self) -> dict[str, DataSpec]:
+        """Every data set that is prepared, by id: for runs, and for evaluations."""
+        return self.data | self.evaluations.data
 
     @cached_property
     def figures(self) -> list[str]:
@@ -213,7 +218,7 @@ class Plan:
 
     def place(self, data: str) -> str:
         """Where a data set lies, as JSON: the fields that are not part of its identity."""
-        return located(self.data[data])
+        return located(self.prepared[data])
 
     def place_of(self, run: str) -> str:
         """Where the data set of a run lies."""

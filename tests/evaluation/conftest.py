@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from small_hub import EXPANDED, PLAIN, small
 
-from issl import data, encoders, hub
+from issl import data, hub
 from issl.evaluation.spec import Encoding
 from issl.released import MODELS, Model
-from issl.spec import Encoder, ImageNet, Synthetic
-
-PLAIN = Encoder(arch="resnet10", width=8, dim=64)
-EXPANDED = Encoder(arch="resnet10", width=8, dim=192, head="expand", bottleneck=16)
+from issl.spec import ImageNet, Synthetic
 
 
 @pytest.fixture
@@ -20,15 +17,6 @@ def models(monkeypatch):
     for name, spec in (("plain", PLAIN), ("expanded", EXPANDED)):
         monkeypatch.setitem(MODELS, name, Model(spec, 1, "m2", "nowhere"))
     monkeypatch.setattr(hub, "load", small)
-
-
-def small(name):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        encoder = encoders.build(MODELS[name].encoder, 224)
-        with torch.no_grad():
-            encoder.train()(torch.randn(16, 3, 64, 64) * 2)  # statistics that are neither 0 nor 1
-        return encoder.eval()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_hub import small
 from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
@@ -18,7 +19,6 @@ from issl.evaluation.probe import probe
 from issl.evaluation.scores import of_one
 from issl.evaluation.spec import Augmented
 from issl.probe import hold_out
-from tests.evaluation.conftest import small
 
 CPU = torch.device("cpu")
 PROTOCOL = Augmented(kind="augmented", epochs=3, batch_size=16, lr=0.1, milestones=(2,), holdout=0.25)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_hub import small
 from torchvision.transforms import InterpolationMode
 
 from issl import fingerprint, hub
@@ -20,7 +21,6 @@ from issl.errors import UserError
 from issl.evaluation import shards
 from issl.evaluation.featurize import featurize
 from issl.evaluation.spec import Encoding
-from tests.evaluation.conftest import small
 
 CPU = Execution(device="cpu", precision="32")
 
@@ -109,7 +109,7 @@ from issl.config import Execution
 from issl.spec import Encoder
 from issl.released import MODELS, Model
 from issl import hub
-from tests.evaluation.conftest import PLAIN, small
+from small_hub import PLAIN, small
 MODELS["plain"] = Model(PLAIN, 1, "m2", "nowhere")
 hub.load = small
 shards.ROWS = 8
@@ -136,7 +136,7 @@ def test_a_killed_job_continues_and_its_features_are_the_same_bit_by_bit(
     spec = asked.model_dump_json(exclude={"data"}).rstrip("}") + f', "data": {listed[1].model_dump_json()[:-1]}'
     spec += f', "path": "{listed[1].path}"}}}}'
     arguments = [sys.executable, "-c", KILLED, spec, str(listed[0]), str(out)]
-    root = str(Path(__file__).parent.parent.parent)
+    root = f"{Path(__file__).parent.parent.parent}:{Path(__file__).parent}"
     done = subprocess.run(arguments, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not out.exists() and len(list((tmp_path / "killed.part").glob("*.npy"))) == 2
@@ -192,7 +192,7 @@ from issl.evaluation.featurize import featurize
 from issl.evaluation.spec import Encoding
 from issl.released import MODELS, Model
 from issl.spec import Encoder, Synthetic
-from tests.evaluation.conftest import small
+from small_hub import small
 wide = Encoder(arch="resnet10", width=4, dim=8192, head="expand", bottleneck=8)
 MODELS["wide"] = Model(wide, 1, "m2", "nowhere")
 hub.load = small
@@ -210,7 +210,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     def peak(images):
         arguments = [sys.executable, "-c", MEASURED, str(images // 4), str(tmp_path / str(images))]
-        root = str(Path(__file__).parent.parent.parent)
+        root = f"{Path(__file__).parent.parent.parent}:{Path(__file__).parent}"
         environment = os.environ | {"PYTHONPATH": root}
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
         return float(done.stdout)
