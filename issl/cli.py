@@ -163,7 +163,7 @@ def probe(spec: str, seed: int, features: Path, data: Path, out: Path, settings:
 
 
 @issl.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=_folder)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder, or NAME.safetensors.")
 def export(run: Path, out: Path) -> None:
     """Write a run's encoder with a model card, for others to load. RUN is its folder, results/runs/<run>/s<seed>."""

@@ -40,7 +40,7 @@ def export(run: Path, out: Path) -> tuple[Path, Path]:
             raise UserError(f"{path}: is there already; delete it, or choose another --out")
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     with whole(file) as weights_part, whole(card) as card_part:
-        shutil.copyfile(run / WEIGHTS if run.is_dir() else run, weights_part)
+        shutil.copyfile(run / WEIGHTS, weights_part)
         with weights_part.open("rb") as content:
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         facts = {

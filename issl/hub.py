@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
@@ -54,7 +55,7 @@ def _released(name: str, pretrained: bool, progress: bool) -> nn.Module:
     if pretrained:
         path = _downloaded(MODELS[name], progress)
         weights.fill(encoder, _published_names(weights.read_torch(path)), path)
-    return _ready(encoder, spec.dim, preprocessing(RESIZE, CROP, InterpolationMode.BILINEAR))
+    return _ready(encoder, spec.dim, preprocessing(v2.Resize(RESIZE), v2.CenterCrop(CROP)))
 
 
 def _downloaded(model: Model, progress: bool) -> Path:
@@ -79,7 +80,7 @@ def read_run(path: Path) -> tuple[RunSpec, dict[str, Tensor]]:
 
     Both stand in the same file, so they cannot contradict each other. Raises UserError where it is not one of a run.
     """
-    file = path / WEIGHTS if path.is_dir() else path
+    file = _file(path)
     if not file.exists():
         raise UserError(f"{path}: not the folder of a finished run: it has no {WEIGHTS}")
     tensors, notes = weights.read_safetensors(file)
@@ -90,13 +91,18 @@ def read_run(path: Path) -> tuple[RunSpec, dict[str, Tensor]]:
     return validate(RunSpec, content, f"{file}: spec"), tensors
 
 
+def _file(path: Path) -> Path:
+    return path / WEIGHTS if path.is_dir() else path
+
+
 def _own(path: Path, pretrained: bool) -> nn.Module:
     run, tensors = read_run(path)
     size = run.data.image_size
     encoder = encoders.build(run.encoder, size)
     if pretrained:
-        weights.fill(encoder, tensors, path)
-    return _ready(encoder, run.encoder.dim, preprocessing(size, size, InterpolationMode.BICUBIC))  # as ImageFolder
+        weights.fill(encoder, tensors, _file(path))
+    as_image_folder = v2.Lambda(_central_square), v2.Resize(size, InterpolationMode.BICUBIC)
+    return _ready(encoder, run.encoder.dim, preprocessing(*as_image_folder))
 
 
 def _ready(encoder: nn.Module, dim: int, preprocess: v2.Compose) -> nn.Module:
@@ -104,19 +110,14 @@ def _ready(encoder: nn.Module, dim: int, preprocess: v2.Compose) -> nn.Module:
     return encoder.eval()
 
 
-def preprocessing(resize: int, crop: int, interpolation: InterpolationMode) -> v2.Compose:
-    """Shorter side to `resize` px, the central `crop` px, ImageNet's normalisation.
+def preprocessing(*geometry: v2.Transform) -> v2.Compose:
+    """RGB, then `geometry`, then ImageNet's normalisation.
 
-    Maps a PIL image of any mode to float32 (3, crop, crop), and uint8 (..., 3, H, W) to float32 (..., 3, crop, crop).
+    Maps a PIL image of any mode to float32 (3, S, S), and uint8 (..., 3, H, W) to float32 (..., 3, S, S).
     """
-    return v2.Compose(
-        [
-            v2.RGB(),
-            v2.Resize(resize, interpolation),
-            v2.CenterCrop(crop),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
-            v2.ToPureTensor(),
-        ]
-    )
+    last = (v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD), v2.ToPureTensor())
+    return v2.Compose([v2.RGB(), *geometry, *last])
+
+
+def _central_square(image: Image.Image | Tensor) -> Image.Image | Tensor:
+    return v2.functional.center_crop(image, [min(v2.functional.get_size(image))])

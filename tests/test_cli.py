@@ -401,7 +401,7 @@ def test_help_lists_every_command_and_is_no_error(call):
         answer = call(*arguments)
         text = answer.out + answer.err
         assert text.startswith("Usage: ")
-        for name in ("prepare", "pretrain", "featurize", "probe", "plan", "show", "schema"):
+        for name in ("prepare", "pretrain", "featurize", "probe", "export", "plan", "show", "schema"):
             assert f"  {name} " in text
 
 

@@ -69,7 +69,7 @@ def file_of(module: str) -> Path | None:
 
 
 def third_party(names: set[str]) -> set[str]:
-    return {PYPI.get(name, name) for name in names} - set(sys.stdlib_module_names) - {"issl", "benchmarks"}
+    return {PYPI.get(name, name) for name in names} - set(sys.stdlib_module_names) - {"issl", "benchmarks", "hubconf"}
 
 
 def closure(*entries: str | Path, inside_functions: bool = True) -> set[str]:
@@ -234,6 +234,12 @@ def used_in(*places: str) -> set[str]:
 
 def test_what_the_package_imports_is_a_dependency():
     assert used_in("issl", "workflow") <= declared().keys()
+
+
+def test_torch_hub_is_told_what_hubconf_imports():
+    import hubconf
+
+    assert {PYPI.get(name, name) for name in hubconf.dependencies} == closure(PROJECT / "hubconf.py")
 
 
 def test_what_the_tests_import_is_a_dependency_or_in_the_test_extra():

@@ -1,0 +1,231 @@
+"""Exported runs: what is written loads again, and the card says what is on the disk."""
+
+import csv
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from issl import __version__, cli, hub
+from issl.config import Execution
+from issl.errors import UserError
+from issl.export import export
+from issl.features import featurize
+from issl.pretrain import pretrain
+from issl.probe import probe
+from issl.spec import ProbeGrid, RunSpec, data_id, run_id
+
+CPU = Execution(device="cpu", progress=False)
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(256, size=(20, 24, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, synthetic):
+    """Folder and settings of a run that a probe has scored."""
+    run = RunSpec.model_validate(
+        {
+            "data": json.loads((synthetic / "meta.json").read_text())["spec"],
+            "objective": {"name": "dissl", "hidden": 32, "bottleneck": 16, "classes": 64},
+            "encoder": {"arch": "resnet10", "width": 8, "head": "expand", "dim": 128, "bottleneck": 16},
+            "optim": {"epochs": 2, "batch_size": 32, "warmup_epochs": 1},
+        }
+    )
+    folder = tmp_path_factory.mktemp("finished") / "s3"
+    pretrain(run, 3, synthetic, folder, CPU)
+    featurize(run, folder / "encoder.safetensors", synthetic, folder / "features.npy", CPU)
+    grid = ProbeGrid.model_validate({"probes": [{"epochs": 3, "batch_size": 16}]})
+    probe(grid, 3, folder / "features.npy", synthetic, folder / "probes/a.csv", CPU)
+    return folder, run
+
+
+@pytest.fixture
+def changed(finished, tmp_path):
+    """A copy of that folder, to be damaged."""
+    folder = tmp_path / "s3"
+    for path in finished[0].rglob("*"):
+        if path.suffix in (".json", ".csv", ".safetensors") and ".made" not in path.parts:
+            copy = folder / path.relative_to(finished[0])
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    return folder
+
+
+def refusal(run, out):
+    before = sorted(out.parent.rglob("*"))
+    with pytest.raises(UserError) as error:
+        export(run, out)
+    left = [path for path in sorted(out.parent.rglob("*")) if path not in before and path.is_file()]
+    assert left == [], "something was written"
+    return str(error.value)
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.safetensors"])
+def test_an_exported_run_loads_as_the_run_itself(finished, tmp_path, name):
+    file, card = export(finished[0], tmp_path / name)
+    names = {
+        "mine": ("mine/encoder.safetensors", "mine/README.md"),
+        "mine.safetensors": ("mine.safetensors", "mine.md"),
+    }
+    assert (file, card) == tuple(tmp_path / each for each in names[name])
+    theirs, ours = hub.load(finished[0]), hub.load(tmp_path / name)
+    assert ours.dim == 128 and not ours.training
+    with torch.no_grad():
+        assert torch.equal(ours(ours.preprocess(IMAGE)[None]), theirs(theirs.preprocess(IMAGE)[None]))
+
+
+def rows(card):
+    """Rows of the card's tables, as lists of cells."""
+    lines = [line for line in card.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def block(card, language):
+    return re.search(rf"```{language}\n(.*?)```", card, re.DOTALL)[1]
+
+
+def test_the_card_says_what_it_is(finished, tmp_path):
+    folder, run = finished
+    file, card = export(folder, tmp_path / "mine")
+    text = card.read_text()
+    record = json.loads((folder / "run.json").read_text())
+    assert text.startswith(f"# {run_id(run)}, seed 3\n")
+    assert "ResNet-10 pretrained without labels by DISSL for 2 epochs on synthetic" in text
+    assert RunSpec.model_validate_json(block(text, "json")) == run
+    facts = {cells[0]: cells[1] for cells in rows(text) if len(cells) == 2}
+    assert facts["file"] == f"`encoder.safetensors`, SHA-256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+    assert facts["data"].startswith(data_id(run.data)) and record["data"]["images"] in facts["data"]
+    assert facts["trained on"].startswith("CPU")
+    assert f"torch {torch.__version__.partition('+')[0]}" in facts["versions"]
+    assert facts["licence"].startswith(f"MIT, as issl {__version__}")
+    assert record["git"] is None or record["git"]["commit"] in facts["commit"]
+    n = sum(tensor.numel() for name, tensor in load_file(file).items() if not re.search("running|num_batches", name))
+    assert facts["parameters"].replace(" ", "") == str(n)
+    assert record["host"] not in text
+
+
+SCORES = """probe,weight_decay,fraction,n_labels,probe_epochs,n_test,test_acc,holdout_acc
+linear,1e-06,1.0,64,3,32,0.40,0.30
+linear,0.01,1.0,64,3,32,0.55,0.20
+linear,0.3,1.0,64,3,32,0.50,0.45
+"""
+
+
+def test_the_card_shows_both_choices_of_the_weight_decay_and_each_probe_once(changed, tmp_path):
+    (changed / "probes/a.csv").write_text(SCORES)
+    (changed / "probes/b.csv").write_text(SCORES + "mlp,1e-06,0.5,32,5,32,0.25,\n")
+    text = export(changed, tmp_path / "mine")[1].read_text()
+    head, _, *scores = [cells for cells in rows(text) if len(cells) == 6]
+    assert head[3:5] == ["chosen on held-out train", "chosen on test"]
+    assert scores == [
+        ["linear", "64 (100 %)", "3", "50.0", "55.0", "1e-06, 0.01, 0.3"],
+        ["mlp", "32 (50 %)", "5", "25.0", "25.0", "1e-06"],
+    ]
+    assert "on 32 test images" in text
+
+
+def test_the_card_shows_what_a_probe_wrote(finished, tmp_path):
+    with (finished[0] / "probes/a.csv").open() as file:
+        (scored,) = csv.DictReader(file)
+    text = export(finished[0], tmp_path / "mine")[1].read_text()
+    accuracy = f"{100 * float(scored['test_acc']):.1f}"
+    assert ["linear", "64 (100 %)", "3", accuracy, accuracy, "1e-06"] in rows(text)
+
+
+def test_what_the_card_tells_to_do_works(finished, tmp_path, monkeypatch):
+    card = export(finished[0], tmp_path / "mine")[1].read_text()
+    monkeypatch.chdir(tmp_path)
+    names = {"image": IMAGE}
+    exec(block(card, "python"), names)
+    assert names["z"].shape == (1, 128)
+
+
+def test_a_run_without_probes_says_so(changed, tmp_path):
+    for path in (changed / "probes").iterdir():
+        path.unlink()
+    assert "No probe of this run has been scored." in export(changed, tmp_path / "mine")[1].read_text()
+
+
+# --- refusals: one line, and nothing is written ---
+
+
+def test_a_run_that_is_not_finished_is_refused(changed, tmp_path):
+    (changed / "run.json").unlink()
+    says = f"{changed}: not the folder of a finished run: it has no "
+    assert refusal(changed, tmp_path / "mine") == f"{says}run.json"
+    (changed / "encoder.safetensors").unlink()
+    assert refusal(changed, tmp_path / "mine") == f"{says}encoder.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("{", "cannot be read"), ("{}", "lacks 'seed'"), ("[]", "lacks 'seed'")],
+)
+def test_a_damaged_record_is_refused(changed, tmp_path, content, says):
+    (changed / "run.json").write_text(content)
+    assert f"{changed / 'run.json'}: {says}" in refusal(changed, tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "cannot be read"),
+        ("probe,weight_decay\nlinear,1e-6\n", "lacks the column 'fraction'"),
+        ("probe,weight_decay,fraction,n_labels,probe_epochs,n_test,test_acc,holdout_acc\n", "no test accuracy"),
+        (
+            "probe,weight_decay,fraction,n_labels,probe_epochs,n_test,test_acc,holdout_acc\nlinear,0,1,64,3,32,,\n",
+            "no test accuracy",
+        ),
+    ],
+)
+def test_damaged_scores_are_refused(changed, tmp_path, content, says):
+    (changed / "probes/a.csv").write_text(content)
+    assert f"{changed / 'probes/a.csv'}: {says}" in refusal(changed, tmp_path / "mine")
+
+
+def test_weights_that_would_not_load_are_refused(changed, tmp_path):
+    file = changed / "encoder.safetensors"
+    _, notes = hub.weights.read_safetensors(file)
+    tensors = load_file(file)
+    save_file({name: tensor for name, tensor in tensors.items() if name != "bn1.bias"}, file, metadata=notes)
+    assert "1 missing (bn1.bias)" in refusal(changed, tmp_path / "mine")
+
+
+@pytest.mark.parametrize("name", ["README.md", "encoder.safetensors"])
+def test_nothing_is_overwritten(finished, tmp_path, name):
+    there = tmp_path / "mine" / name
+    there.parent.mkdir()
+    there.write_text("mine")
+    assert refusal(finished[0], there.parent) == f"{there}: is there already; delete it, or choose another --out"
+    assert there.read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_refused(finished, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    assert f"{tmp_path / 'file'}" in refusal(finished[0], tmp_path / "file/mine")
+
+
+def test_a_failure_while_writing_leaves_nothing(finished, tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("issl.export._card", broken)
+    with pytest.raises(OSError, match="disk full"):
+        export(finished[0], tmp_path / "mine")
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_the_command_says_what_it_wrote(finished, tmp_path):
+    out = tmp_path / "mine"
+    done = CliRunner().invoke(cli.issl, ["export", str(finished[0]), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert done.output.split() == [str(out / "encoder.safetensors"), str(out / "README.md")]
+    assert all(Path(line).is_file() for line in done.output.split())
+    again = CliRunner().invoke(cli.issl, ["export", str(finished[0]), "--out", str(out)])
+    assert isinstance(again.exception, UserError)
