@@ -127,7 +127,7 @@ ROW = ("experiments", "table1_contrastive", "rows", "SimCLR")
         (
             ("evaluations", "table_transfer", "published", "values", "CIFAR-10", "linear SVN"),
             1.0,
-            "evaluations.table_transfer.published: row 'CIFAR-10': unknown column 'linear SVN', did you mean 'linear SVM'?",
+            "table_transfer.published: row 'CIFAR-10': unknown column 'linear SVN', did you mean 'linear SVM'?",
         ),
         (
             ("evaluations", "table_transfer", "claims"),
@@ -137,7 +137,7 @@ ROW = ("experiments", "table1_contrastive", "rows", "SimCLR")
         (
             ("evaluations", "table_transfer", "claims"),
             {"less": {"falls": "DTD"}},
-            "claim 'less': 'falls' does not go with a table",
+            "claim 'less': 'falls' needs columns in an order; allowed: better",
         ),
         (("experiments", "fig7a", "published", "precision"), None, "published: values need a precision"),
         (("experiments", "fig7c", "probes"), [], "fig7c: probes: needs at least one"),

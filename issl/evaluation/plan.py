@@ -247,8 +247,8 @@ def _refuse_unknown_points(found: Evaluations, name: str, where: str) -> None:
     for text, claim in evaluation.claims.items():
         for line in claim.lines:
             known(line, here, f"{where}: claim '{text}': unknown row")
-        if claim.verb == "falls":
-            raise UserError(f"{where}: claim '{text}': 'falls' does not go with a table")
+        if claim.verb != "better":
+            raise UserError(f"{where}: claim '{text}': '{claim.verb}' needs columns in an order; allowed: better")
     for line, point in evaluation.published.points if evaluation.published else ():
         known(line, here, f"{where}.published: unknown row")
         known(point, dict.fromkeys(here[line]), f"{where}.published: row '{line}': unknown column")
