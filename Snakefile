@@ -49,12 +49,26 @@ wildcard_constraints:
     grid=r"[a-z-]+-[0-9a-f]{8}",
     experiment="|".join({name: None for plan in PLANS.values() for name in plan.rows}),
     figure="|".join({name: None for plan in PLANS.values() for name in plan.figures}),
-    table="|".join({name: None for plan in PLANS.values() for name in plan.tables}),
+    table="|".join(
+        {
+            name: None
+            for plan in PLANS.values()
+            for name in (*plan.tables, *plan.evaluations.rows)
+        }
+    ),
+    # A preset may have none, and an empty pattern would match everything.
+    evaluation="|".join(
+        {name: None for plan in PLANS.values() for name in plan.evaluations.rows}
+    )
+    or "(?!)",
+    weights=r"\w+",
+    encoding=r"[a-z0-9_]+-[0-9a-f]{8}",
 
 
 localrules:
     all,
     aggregate,
+    aggregate_weights,
     plot,
     plot_table,
     compare,
@@ -65,7 +79,10 @@ include: "rules/prepare.smk"
 include: "rules/pretrain.smk"
 include: "rules/featurize.smk"
 include: "rules/probe.smk"
+include: "rules/featurize_weights.smk"
+include: "rules/probe_weights.smk"
 include: "rules/aggregate.smk"
+include: "rules/aggregate_weights.smk"
 include: "rules/plot.smk"
 include: "rules/compare.smk"
 include: "rules/curves.smk"

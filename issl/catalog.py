@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from issl import config as cfg
-from issl.config import Config, Experiment, Scatter, word
+from issl.config import Config, Evaluation, Experiment, Scatter, word
 from issl.errors import UserError
+from issl.evaluation.plan import Evaluations, evaluations, located, prepared
 from issl.leftovers import leftovers
 from issl.resolve import PlannedRow, PlannedRun, known, pretrained, resolved
 from issl.spec import DataSpec, ProbeGrid, RunSpec, data_id, grid_id, run_id, train_images
@@ -37,6 +38,7 @@ class Plan:
     config: Config
     rows: dict[str, list[PlannedRow]] = field(repr=False)  # experiment -> rows
     pretrained: dict[str, list[PlannedRun]] = field(repr=False)  # experiment that only pretrains -> rows
+    evaluations: Evaluations = field(repr=False)  # of published weights
 
     @cached_property
     def runs(self) -> dict[str, RunSpec]:
@@ -54,6 +56,11 @@ class Plan:
         return {data_id(run.data): run.data for run in self.runs.values()}
 
     @cached_property
+    def prepared(self) -> dict[str, DataSpec]:
+        """Every data set that is prepared, by id: for runs, and for evaluations."""
+        return self.data | self.evaluations.data
+
+    @cached_property
     def figures(self) -> list[str]:
         return [name for name, experiment in self.config.experiments.items() if experiment.figure]
 
@@ -65,6 +72,7 @@ class Plan:
         """The files that `all` makes: each figure and table in every form, the comparison, the training curves.
 
         Of experiments that only pretrain, the record of each run; the encoder and its history lie beside it.
+        Evaluations are not among them: they need ImageNet and other data sets that few have; see `Evaluations.targets`.
         """
         shown = [(name, ("pdf", "png", "csv")) for name in self.figures]
         shown += [(name, ("md", "tex", "html", "csv")) for name in self.tables]
@@ -88,12 +96,11 @@ class Plan:
             runs |= own | {row.score(seed), row.record(seed)}
         for row, seed in itertools.product(self._all_pretrained(), self.config.seeds):
             runs |= {f"{row.folder(seed)}/{name}" for name in RUN_FILES}
-        return results | arrays | runs | {"curves/", "logs/", "benchmarks/"}
+        return results | arrays | runs | self.evaluations.made() | {"curves/", "logs/", "benchmarks/"}
 
     def arrays(self, run: str) -> list[str]:
         """Files of the run's prepared data set, all in one folder."""
-        folder = f"{self.root}/data/{data_id(self.runs[run].data)}"
-        return [f"{folder}/{name}" for name in ("images.npy", "labels.npy", "meta.json")]
+        return prepared(self.root, self.runs[run].data)
 
     def scores(self, experiment: str) -> list[str]:
         """Score files of an experiment, row by row and seed by seed: the order of `rows_for`."""
@@ -147,26 +154,31 @@ class Plan:
 
     def shown(self, experiment: str) -> str:
         """How a figure or table is shown, as JSON."""
-        return self.config.experiments[experiment].shown.canonical()
+        return self._asked(experiment).shown.canonical()
+
+    def _asked(self, name: str) -> Experiment | Evaluation:
+        return self.config.evaluations[name] if name in self.evaluations.rows else self.config.experiments[name]
 
     def caption(self, experiment: str) -> str:
         """What stands below a figure or above a table; in another preset than the paper's, it says so."""
-        caption = self.config.experiments[experiment].shown.caption
+        caption = self._asked(experiment).shown.caption
         note = "" if self.preset == cfg.PAPER else f" Preset {self.preset}: not comparable with the paper."
         return (caption + note).strip()
 
     def published(self, experiment: str) -> str:
         """Published numbers of an experiment, as JSON: only beside the paper's own settings."""
-        published = self.config.experiments[experiment].published
+        published = self._asked(experiment).published
         return published.canonical() if published and self.preset == cfg.PAPER else "null"
 
     @cached_property
     def compared(self) -> list[str]:
-        """The experiments whose results the comparison reads."""
-        return [name for name in self.rows if self._shown(name)]
+        """The experiments and evaluations whose results the comparison reads."""
+        return [*(name for name in self.rows if self._shown(name)), *self.evaluations.compared]
 
     def records(self, stage: str) -> list[str]:
         """The files in which a stage says what made its results, for everything that the comparison is about."""
+        if stage in ("featurize_weights", "probe_weights"):
+            return self.evaluations.records(stage)
         rows = [(row, seed) for name in self.rows for row, seed in self._shown(name)]
         paths = {
             "prepare": lambda row, seed: f"data/{data_id(row.run.data)}/meta.json",
@@ -174,7 +186,8 @@ class Plan:
             "featurize": lambda row, seed: f"{row.folder(seed)}/features.json",
             "probe": lambda row, seed: row.record(seed),
         }
-        return list(dict.fromkeys(f"{self.root}/{paths[stage](row, seed)}" for row, seed in rows))
+        found = [f"{self.root}/{paths[stage](row, seed)}" for row, seed in rows]
+        return list(dict.fromkeys([*found, *(self.evaluations.records(stage) if stage == "prepare" else ())]))
 
     def trained(self) -> list[str]:
         """The history of each run and seed, once each."""
@@ -189,7 +202,7 @@ class Plan:
                 continue
             parts = {"figure", "table", "published", "claims", "not_run"}
             asked["experiments"][name] = experiment.model_dump(mode="json", include=parts, exclude_defaults=True)
-        return json.dumps(asked)
+        return json.dumps(asked | {"evaluations": self.evaluations.comparison()})
 
     def leftovers(self) -> list[str]:
         """What lies below the results folder and no rule makes: results of settings that are gone."""
@@ -205,9 +218,7 @@ class Plan:
 
     def place(self, data: str) -> str:
         """Where a data set lies, as JSON: the fields that are not part of its identity."""
-        spec = self.data[data]
-        located = {name for name, field in type(spec).model_fields.items() if field.exclude}
-        return json.dumps({name: getattr(spec, name) for name in sorted(located)})
+        return located(self.prepared[data])
 
     def place_of(self, run: str) -> str:
         """Where the data set of a run lies."""
@@ -266,7 +277,17 @@ def plans(raw: Mapping[str, Any]) -> dict[str, Plan]:
     """Plans of every preset, by results folder (`results` for *paper*, else `results/<preset>`). Raises UserError."""
     configs = cfg.presets(raw)
     roots = tuple(_root(preset) for preset in configs)
-    found = [Plan(preset, _root(preset), roots, config, *_rows(preset, config)) for preset, config in configs.items()]
+    found = [
+        Plan(
+            preset,
+            _root(preset),
+            roots,
+            config,
+            *_rows(preset, config),
+            evaluations(config, _root(preset), _place(preset)),
+        )
+        for preset, config in configs.items()
+    ]
     for plan in found:
         _refuse_unknown_points(plan, found[0])
     return {plan.root: plan for plan in found}

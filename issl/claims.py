@@ -82,8 +82,15 @@ def contrasts(claim: Claim, columns: list[str]) -> list[Contrast]:
 
 
 def in_order(columns: Iterable[str]) -> list[str]:
-    """Columns from the smallest number to the largest."""
-    return sorted(columns, key=lambda column: float(column or 0))
+    """Columns from the smallest number to the largest, and those with names, of evaluations, by the alphabet."""
+
+    def place(column: str) -> tuple[float, str]:
+        try:
+            return float(column or 0), ""
+        except ValueError:
+            return math.inf, column
+
+    return sorted(columns, key=place)
 
 
 def outcomes(claim: Claim, points: pd.DataFrame, rules: Comparison) -> dict[str, Outcome]:

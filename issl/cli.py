@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from issl import catalog, config
 from issl.config import Execution
 from issl.errors import UserError, nearest
+from issl.evaluation.spec import Encoding, Protocol
 from issl.logs import to_file
 from issl.spec import DataSpec, ProbeGrid, RunSpec, Value
 
@@ -34,6 +35,12 @@ class _Data(Value):
     """Holds a data set, whose model depends on its kind."""
 
     data: DataSpec
+
+
+class _Protocol(Value):
+    """Holds a protocol, whose model depends on its kind."""
+
+    protocol: Protocol
 
 
 def _object(text: str, option: str) -> dict[str, Any]:
@@ -164,6 +171,72 @@ def export(run: Path, out: Path) -> None:
 
     for path in export(run, out):
         click.echo(path)
+
+
+_encoding = click.option("--spec", required=True, help="Weights, data set and how images are encoded, as JSON.")
+_place = click.option("--place", default="{}", help="Where the data set lies, as JSON.")
+_threads = click.option("--threads", type=click.IntRange(min=1), default=1)
+
+
+def _read_encoding(spec: str, place: str) -> Encoding:
+    content = _object(spec, "--spec")
+    content["data"] = {**content.get("data", {}), **_object(place, "--place")}
+    return config.validate(Encoding, content, "--spec")
+
+
+@issl.command()
+@_encoding
+@_place
+@_data
+@click.option("--out", type=_folder, required=True)
+@_threads
+@_settings
+@_log
+def featurize_weights(
+    spec: str, place: str, data: Path, out: Path, threads: int, settings: str, log_file: Path | None
+) -> None:
+    """Encode every image with published weights; continues where an interrupted attempt stopped."""
+    with to_file(log_file):
+        encoding, execution = _read_encoding(spec, place), _read(Execution, settings, "--settings")
+        with _own_gpus(execution):
+            from issl.evaluation.featurize import featurize
+
+            featurize(encoding, data, out, threads, execution)
+
+
+@issl.command()
+@_encoding
+@_place
+@click.option("--protocol", required=True, help="The protocol, as JSON.")
+@_seed
+@click.option("--features", type=_folder, help="What featurize-weights wrote; the augmented protocol reads images.")
+@_data
+@click.option("--out", type=_file, required=True)
+@_threads
+@_settings
+@_log
+def probe_weights(
+    spec: str,
+    place: str,
+    protocol: str,
+    seed: int,
+    features: Path | None,
+    data: Path,
+    out: Path,
+    threads: int,
+    settings: str,
+    log_file: Path | None,
+) -> None:
+    """Score published weights by one protocol."""
+    with to_file(log_file):
+        encoding, execution = _read_encoding(spec, place), _read(Execution, settings, "--settings")
+        asked = config.validate(_Protocol, {"protocol": _object(protocol, "--protocol")}, "--protocol").protocol
+        if features is None and asked.kind != "augmented":
+            raise UserError(f"--features: the protocol {asked.kind} needs them")
+        with _own_gpus(execution, 1 if asked.kind in ("cached", "augmented") else 0):
+            from issl.evaluation.probe import probe
+
+            probe(asked, seed, encoding, features, data, out, threads, execution)
 
 
 @issl.command()

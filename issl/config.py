@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from issl.errors import UserError, nearest
+from issl.evaluation.spec import Metric
 from issl.spec import Augment, DataSpec, Encoder, Name, Optim, Value
 
 # A section of a run may be given in part; the whole is validated once the layers are merged.
@@ -149,6 +150,23 @@ class Table(Value):
         return "row", self.columns
 
 
+class EvaluationTable(Value):
+    """A table of accuracies of published weights: a line a row, and a column for each protocol and metric."""
+
+    kind: Literal["evaluation"]
+    caption: str
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """Columns of the tidy results that name a point's line and its column."""
+        return "row", "protocol"
+
+
+def table_of(text: str) -> Table | EvaluationTable:
+    """A table from its canonical JSON."""
+    return TypeAdapter(EvaluationTable | Table).validate_json(text)
+
+
 class Published(Value):
     """What the paper reports of an experiment, in per cent, and how exactly that is known."""
 
@@ -237,6 +255,36 @@ class Experiment(Value):
         return self.figure or self.table
 
 
+class EvaluationRow(Value):
+    """Published weights on a data set, and by what they are judged: what is not said has its default in the code."""
+
+    weights: str | None = Field(None, description="name of a model of the hub")
+    data: Name | None = Field(None, description="name of an entry of `data`")
+    resize: PositiveInt | None = Field(None, description="shorter side in pixels")
+    crop: PositiveInt | None = Field(None, description="side of the central square that is cut out of it")
+    layer: Literal["output", "trunk"] | None = None
+    batch_norm: Literal["eval", "train"] | None = None
+    batch_size: PositiveInt | None = None
+    metrics: tuple[Metric, ...] | None = Field(None, description="settings are chosen by the first", min_length=1)
+
+
+class Evaluation(Value):
+    """Rows of published weights, protocols that score each of them, and the table that shows them."""
+
+    caption: str = ""
+    base: EvaluationRow = EvaluationRow()
+    rows: dict[str, EvaluationRow] = {}
+    protocols: dict[str, Part] = Field({}, description="column of the table -> protocol")
+    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="of the probes")
+    published: Published | None = None
+    claims: dict[str, Claim] = {}
+
+    @property
+    def shown(self) -> EvaluationTable:
+        """How it is shown."""
+        return EvaluationTable(kind="evaluation", caption=self.caption)
+
+
 class Resources(Value):
     """What a job of a rule asks for, on a cluster and from the local scheduler."""
 
@@ -264,6 +312,9 @@ class Hardware(Value):
     pretrain: PretrainResources = PretrainResources()
     featurize: Resources = Resources()
     probe: Resources = Resources()
+    featurize_weights: Resources = Resources()
+    probe_weights: Resources = Resources()
+    probe_images: Resources = Resources()
 
 
 class Wandb(Value):
@@ -314,6 +365,7 @@ class Config(Value):
     methods: dict[Name, Method]
     patches: dict[Name, Patch] = {}
     experiments: dict[Name, Experiment]
+    evaluations: dict[Name, Evaluation] = Field({}, description="of published weights; made when asked for by name")
     comparison: Comparison = Comparison()
     hardware: Hardware = Hardware()
     execution: Execution = Execution()
@@ -336,7 +388,7 @@ def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
         if name == PAPER or not str(name).isidentifier():
             raise UserError(f"config: presets.{name}: a preset needs a plain name other than '{PAPER}'")
     _refuse_ends_of_scripts(raw)
-    layers = {PAPER: base} | {name: merge(base, overlay) for name, overlay in overlays.items()}
+    layers = {PAPER: base} | {name: merge(_below(base, overlay), overlay) for name, overlay in overlays.items()}
     return {
         name: validate(Config, layer, "config" if name == PAPER else f"config (preset {name})")
         for name, layer in layers.items()
@@ -354,6 +406,12 @@ def _refuse_ends_of_scripts(content: Any, place: str = "config") -> None:
             _refuse_ends_of_scripts(value, place)
     elif isinstance(content, str) and "</script" in content.lower():
         raise UserError(f"{place}: '</script' cannot stand in a report, not {content!r}")
+
+
+def _below(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """What lies below a preset: of the evaluations only those that it names, since they know no smaller settings."""
+    every, named = base.get("evaluations") or {}, overlay.get("evaluations") or {}
+    return {**base, "evaluations": {name: every[name] for name in every if name in named}}
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,9 +65,12 @@ class ResNet(nn.Module):
         self.resizer = head or nn.Identity()  # joins last: it has an initialisation of its own
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.resizer(self.maps(images)).mean(dim=(2, 3))  # (n, dim)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The last stage, before the expanding head: (n, 3, H, W) -> (n, channels, h / 8, w / 8)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (n, width, h, w)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (n, channels, h/8, w/8)
-        return self.resizer(x).mean(dim=(2, 3))  # (n, dim)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
 class ExpandingHead(nn.Module):

@@ -14,6 +14,8 @@ STAGES: dict[str, tuple[str, ...]] = {
     "pretrain": ("issl.pretrain",),
     "featurize": ("issl.features",),
     "probe": ("issl.probe",),
+    "featurize_weights": ("issl.evaluation.featurize",),
+    "probe_weights": ("issl.evaluation.probe",),
 }
 
 # Left out, and not followed: what cannot change a number. Anything in doubt counts, issl.files too: it writes scores.

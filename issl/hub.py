@@ -6,7 +6,6 @@ representation. The released ones are DISSL ResNet-50 on ImageNet (Dubois et al.
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -19,47 +18,12 @@ from issl.augment import MEAN, STD
 from issl.config import validate
 from issl.data.download import fetch
 from issl.errors import UserError, nearest
-from issl.spec import Encoder, RunSpec
+from issl.released import MODELS, Model
+from issl.spec import RunSpec
 
-RELEASE = "https://github.com/YannDubs/Invariant-Self-Supervised-Learning/releases/download/v1.0.0-alpha"
 MIRROR = "ISSL_HUB_URL"  # environment: where the files lie instead, for machines that do not reach the release
 RESIZE, CROP = 256, 224  # px, of the released models
 WEIGHTS = "encoder.safetensors"  # in the folder of a run, and of an exported one
-
-
-@dataclass(frozen=True)
-class Model:
-    """A released model: its encoder, how it was pretrained, and the file with its weights.
-
-    `views` is m2 for 2x224 px, m6 for 2x160 + 4x96, m8 for 2x224 + 6x96; `md5` is the file's, where it is known.
-    """
-
-    encoder: Encoder
-    epochs: int
-    views: str
-    url: str
-    md5: str | None = None
-
-
-def _model(dim: int, epochs: int, views: str) -> tuple[str, Model]:
-    expanded = dim != 2048  # what a ResNet-50 gives by itself
-    name = f"dissl_resnet50_d{dim if expanded else None}_e{epochs}_{views}"
-    encoder = Encoder(arch="resnet50", head="expand" if expanded else "none", dim=dim)
-    return name, Model(encoder, epochs, views, f"{RELEASE}/{name}.torch")
-
-
-MODELS: dict[str, Model] = dict(
-    _model(dim, epochs, views)
-    for dim, epochs, views in (
-        (2048, 100, "m2"),
-        (8192, 100, "m2"),
-        (8192, 100, "m6"),  # in the README's table, but not in the authors' hub: there may be no such file
-        (2048, 400, "m2"),
-        (2048, 400, "m6"),
-        (8192, 400, "m6"),
-        (8192, 800, "m8"),
-    )
-)
 
 
 def load(model: str | Path, pretrained: bool = True, progress: bool = True) -> nn.Module:

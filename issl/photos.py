@@ -121,6 +121,15 @@ def crops(
         yield [Views(images, _received(draws)) for images, draws in groups]
 
 
+def mirrored_crops(
+    photos: Photos, min_area: float, wanted: Iterable[Wanted], workers: int, pin: bool = False
+) -> Iterator[Tensor]:
+    """One random crop of each image, mirrored or not, to the size of the central square: (n, S, S, 3) uint8 for each
+    of `wanted`, in order. As `crops` otherwise; torchvision's RandomResizedCrop and RandomHorizontalFlip.
+    """
+    return _made(partial(_mirrored_crops, photos, min_area), wanted, workers, pin)
+
+
 def joined(chunks: Sequence[Views], device: torch.device) -> tuple[Tensor, Draws]:
     """Chunks of a batch put together, view by view: (V B, 3, S, S) uint8 on the device, and V B draws."""
     images = torch.cat([chunk.images.to(device, non_blocking=True) for chunk in chunks], 1).flatten(0, 1)
@@ -149,6 +158,17 @@ def _crops(photos: Photos, spec: Augment, wanted: Wanted) -> list[tuple[Tensor, 
         for group, target, drawn in zip(spec.views, images, draws):
             drawn.append(_cut(photo, spec, group, random, target[:, place].numpy()))
     return [(views, _sent(drawn)) for views, drawn in zip(images, draws)]
+
+
+def _mirrored_crops(photos: Photos, min_area: float, wanted: Wanted) -> Tensor:
+    images = torch.empty(len(wanted.rows), photos.size, photos.size, 3, dtype=torch.uint8)
+    for image, row in zip(images.numpy(), wanted.rows):
+        photo = photos.pixels(row)
+        random = generator(wanted.purpose, wanted.seed, wanted.epoch, row)
+        draws = augment.draw(Augment(), 1, *photo.shape[:2], random, (min_area, 1.0))
+        view = crop(photo, draws.crop[0].tolist(), photos.size)
+        image[:] = view[:, ::-1] if draws.flip[0] else view
+    return images
 
 
 def _cut(photo: np.ndarray, spec: Augment, group: Crops, random: torch.Generator, views: np.ndarray) -> Draws:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from issl import fingerprint, provenance
 from issl.claims import contrasts, in_order, outcomes, published_value
-from issl.config import PAPER, Claim, Comparison, Experiment, Scatter, Value
+from issl.config import PAPER, Claim, Comparison, Evaluation, Experiment, Scatter, Value
 from issl.published import numbers, reproduced
 from issl.results import over_seeds, points
 
@@ -19,7 +19,13 @@ class Asked(Value):
 
     preset: str
     experiments: dict[str, Experiment]
+    evaluations: dict[str, Evaluation] = {}
     comparison: Comparison
+
+    @property
+    def everything(self) -> dict[str, Experiment | Evaluation]:
+        """Experiments first."""
+        return {**self.experiments, **self.evaluations}
 
     @property
     def comparable(self) -> bool:
@@ -44,13 +50,17 @@ def compare(
     that no rule makes. Raises UserError for results that contradict themselves.
     """
     judged, claims = [], []
-    for name, experiment in asked.experiments.items():
+    for name, experiment in asked.everything.items():
         found = points(results[name], experiment.shown) if name in results else None
         if experiment.published:
             averaged = {} if found is None else reproduced(over_seeds(found, ["line", "column"]))
             judged += numbers(name, experiment.published, averaged, asked.comparison, asked.comparable)
         claims += [_claim(name, text, claim, found, asked) for text, claim in experiment.claims.items()]
-    own = {name: table for name, table in results.items() if not isinstance(asked.experiments[name].shown, Scatter)}
+    own = {
+        name: table
+        for name, table in results.items()
+        if name in asked.experiments and not isinstance(asked.experiments[name].shown, Scatter)
+    }
     runs = [_run(result, own) for result in made if result.stage == "pretrain"]
     return {
         "preset": asked.preset,
@@ -60,12 +70,12 @@ def compare(
             "numbers": Counter(number.verdict for number in judged),
             "claims": Counter(claim["verdict"] for claim in claims),
         },
-        "axes": {name: e.shown.axes for name, e in asked.experiments.items() if e.shown},
+        "axes": {name: e.shown.axes for name, e in asked.everything.items() if e.shown},
         "numbers": [asdict(number) for number in judged],
         "claims": claims,
         "without_numbers": {
             name: experiment.published.source
-            for name, experiment in asked.experiments.items()
+            for name, experiment in asked.everything.items()
             if experiment.published and not experiment.published.values
         },
         "not_run": {name: e.not_run for name, e in asked.experiments.items() if e.not_run is not None},
@@ -81,7 +91,7 @@ def compare(
 
 
 def _claim(name: str, text: str, claim: Claim, found: pd.DataFrame | None, asked: Asked) -> dict[str, Any]:
-    experiment = asked.experiments[name]
+    experiment = asked.everything[name]
     about = {"experiment": name, "claim": text, "published": _published(claim, experiment)}
     if found is None:
         return about | {"verdict": "not run", "published_choice": None, "honest_choice": None}
@@ -93,9 +103,9 @@ def _claim(name: str, text: str, claim: Claim, found: pd.DataFrame | None, asked
     }
 
 
-def _published(claim: Claim, experiment: Experiment) -> dict[str, float]:
+def _published(claim: Claim, experiment: Experiment | Evaluation) -> dict[str, float]:
     """The contrasts of a claim in the published numbers, in points, by what each is about."""
-    if experiment.published is None or isinstance(experiment.figure, Scatter):
+    if experiment.published is None or isinstance(experiment.shown, Scatter):
         return {}
     known = experiment.published.points
     columns = in_order(column for line, column in known if line == claim.line)

@@ -121,6 +121,8 @@ def _resolve(config: Config, method: str, base: Row, row: Row, where: str) -> Ru
         raise UserError(f"{where}: no data set, allowed: {', '.join(config.data)}")
     known(content["data"], config.data, f"{where}: unknown data set")
     data = config.data[content["data"]]
+    if data.kind == "torchvision":
+        raise UserError(f"{where}: data '{content['data']}' is there to evaluate weights on, not to pretrain")
     return cfg.validate(RunSpec, content | {"data": data}, where)
 
 

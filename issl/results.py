@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from issl.config import Lines, Scatter, Table, word
+from issl.config import EvaluationTable, Lines, Scatter, Table, word
 from issl.errors import UserError
+from issl.evaluation import results as evaluation
 
 METRICS = ("published", "honest")
 
@@ -55,11 +56,13 @@ def chosen(results: pd.DataFrame, weight_decay: float | None = None) -> pd.DataF
     )
 
 
-def points(results: pd.DataFrame, shown: Lines | Scatter | Table) -> pd.DataFrame:
+def points(results: pd.DataFrame, shown: Lines | Scatter | Table | EvaluationTable) -> pd.DataFrame:
     """What a figure or table shows, seed by seed: `chosen` with the name of each point's `line` and `column`.
 
     Raises UserError where a scatter lacks its x.
     """
+    if isinstance(shown, EvaluationTable):
+        return evaluation.points(results)
     if isinstance(shown, Scatter):
         results = _of_the_run_itself(results, shown.x)
     picked = chosen(results, shown.weight_decay if isinstance(shown, Lines) else None)

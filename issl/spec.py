@@ -106,6 +106,19 @@ class ImageNet(Value):
         return round(self.image_size * 256 / 224)
 
 
+class Downstream(Value):
+    """A data set of torchvision's to transfer to: for the evaluation of published weights, not for pretraining."""
+
+    kind: Literal["torchvision"]
+    name: Literal["cifar100", "food101", "cars", "aircraft", "dtd", "pets", "caltech101", "flowers102"]
+    path: str = Field("data/torchvision", exclude=True, description="what torchvision calls `root`")
+    download: bool = Field(False, exclude=True, description="let torchvision download it if it is not there")
+
+    @property
+    def image_size(self) -> int:
+        return 32 if self.name == "cifar100" else 224
+
+
 class Synthetic(Value):
     """Drawn images whose class is a shape and texture that survive cropping and colour changes."""
 
@@ -125,12 +138,14 @@ def train_images(data: "DataSpec") -> int | None:
     """Number of training images, where the spec alone tells; an image folder or a partial archive does not."""
     if isinstance(data, Cifar10):
         return 50_000
-    if isinstance(data, ImageFolder | ImageNet) or (isinstance(data, TinyImageNet) and data.partial):
+    if isinstance(data, ImageFolder | ImageNet | Downstream) or (isinstance(data, TinyImageNet) and data.partial):
         return None
     return data.classes * data.train_per_class
 
 
-DataSpec = Annotated[TinyImageNet | Cifar10 | ImageFolder | ImageNet | Synthetic, Field(discriminator="kind")]
+DataSpec = Annotated[
+    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Downstream | Synthetic, Field(discriminator="kind")
+]
 
 
 def data_id(data: DataSpec) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from issl.config import Published, Table
+from issl.config import EvaluationTable, Published, Table
 from issl.results import over_seeds, points
 
 MEANING = (
@@ -14,19 +14,28 @@ MEANING = (
     "standard error over seeds."
 )
 
+EVALUATION_MEANS = (
+    "Accuracy in per cent on the test split, of published weights. Settings of a protocol (rate, weight decay, batch "
+    "norm, head, C) are chosen by what is best on the test split, as the authors' scripts do, or on a held-out part of "
+    "the training split; the first flatters. ± is the standard error over seeds."
+)
+
 Cells = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table, already text: the header, and the rows below it in the order of the experiment."""
+    """A table, already text: the header, the rows below it in the order of the experiment, and what numbers mean."""
 
     header: Cells
     rows: list[Cells]
+    meaning: str = MEANING
 
 
-def grid(results: pd.DataFrame, table: Table, published: Published | None) -> Grid:
-    """Both accuracies of each row, the gap between them and the published number, column by column."""
+def grid(results: pd.DataFrame, table: Table | EvaluationTable, published: Published | None) -> Grid:
+    """Both accuracies of each row and the published number, column by column; the gap and the seeds of experiments."""
+    if isinstance(table, EvaluationTable):
+        return _evaluation(results, table, published)
     summary = over_seeds(points(results, table), ["line", "column"]).set_index(["line", "column"])
     columns = sorted(
         set(summary.index.get_level_values("column")), key=lambda part: -float(part or 1)
@@ -44,6 +53,35 @@ def grid(results: pd.DataFrame, table: Table, published: Published | None) -> Gr
             cells += _reproduced(summary.loc[line, column]) if (line, column) in summary.index else [ABSENT] * 4
         rows.append(tuple(cells))
     return Grid(header, rows)
+
+
+def _evaluation(results: pd.DataFrame, table: EvaluationTable, published: Published | None) -> Grid:
+    """Both accuracies of each row beside the published number, for each protocol and metric in order."""
+    found = over_seeds(points(results, table), ["line", "column"]).set_index(["line", "column"])
+    columns = list(dict.fromkeys(found.index.get_level_values("column")))
+    numbers = published.points if published else {}
+    header, rows = [""], {line: [line] for line in dict.fromkeys(found.index.get_level_values("line"))}
+    for column in columns:
+        judged = any(point == column for _, point in numbers)
+        header += [
+            f"{column}: {name}" for name in (*(("published",) if judged else ()), "best on test", "best on held-out")
+        ]
+        for line, cells in rows.items():
+            if judged:
+                cells.append(f"{numbers[line, column]:.1f}" if (line, column) in numbers else ABSENT)
+            here = found.loc[line, column] if (line, column) in found.index else None
+            both = ("published", "honest")
+            cells += [ABSENT if here is None else percent(here[name], here[f"{name}_sem"]) for name in both]
+    means = EVALUATION_MEANS + _metrics(results)
+    return Grid(tuple(header), [tuple(cells) for cells in rows.values()], means)
+
+
+def _metrics(results: pd.DataFrame) -> str:
+    """Says which rows are judged by what, where that differs from row to row."""
+    used = results.groupby("row", sort=False)["metric"].unique().map(", ".join)
+    if used.nunique() < 2:
+        return "" if "," in used.iloc[0] else f" All numbers are {used.iloc[0]} accuracies."
+    return "".join(f" By {metric} accuracy: {', '.join(used.index[used == metric])}." for metric in used.unique())
 
 
 ABSENT = "–"
@@ -69,7 +107,7 @@ def percent(mean: float, sem: float) -> str:
 
 def markdown(grid: Grid, caption: str = "") -> str:
     """GitHub-flavoured Markdown: the caption in bold, the table, and what its numbers mean."""
-    return f"**{caption}**\n\n{markdown_table(grid)}\n\n{MEANING}\n"
+    return f"**{caption}**\n\n{markdown_table(grid)}\n\n{grid.meaning}\n"
 
 
 def markdown_table(grid: Grid, left: Collection[int] = (0,)) -> str:
@@ -89,7 +127,7 @@ def latex(grid: Grid, caption: str) -> str:
     body = "\n".join("    " + " & ".join(_tex(cell) for cell in cells) + r" \\" for cells in grid.rows)
     return (
         "\\begin{table}\n  \\centering\n"
-        f"  \\caption{{{_tex(caption)} {_tex(MEANING)}}}\n"
+        f"  \\caption{{{_tex(caption)} {_tex(grid.meaning)}}}\n"
         f"  \\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n    \\toprule\n"
         f"    {' & '.join(_tex(cell) for cell in header)} \\\\\n    \\midrule\n{body}\n"
         "    \\bottomrule\n  \\end{tabular}\n\\end{table}\n"

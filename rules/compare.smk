@@ -11,6 +11,8 @@ rule compare:
         pretrain=lambda w: PLANS[w.root].records("pretrain"),
         featurize=lambda w: PLANS[w.root].records("featurize"),
         probe=lambda w: PLANS[w.root].records("probe"),
+        featurize_weights=lambda w: PLANS[w.root].records("featurize_weights"),
+        probe_weights=lambda w: PLANS[w.root].records("probe_weights"),
     output:
         md="{root}/reproduction.md",
         json="{root}/reproduction.json",

@@ -17,7 +17,7 @@ rule prepare:
         mem_mb=lambda w: PLANS[w.root].mem_mb("prepare"),
         runtime=lambda w: PLANS[w.root].minutes("prepare"),
     params:
-        spec=lambda w: PLANS[w.root].data[w.data].canonical(),
+        spec=lambda w: PLANS[w.root].prepared[w.data].canonical(),
         # Derived from resources, and so not compared: a moved archive is still the same data set.
         place=lambda w, resources: PLANS[w.root].place(w.data),
         settings=lambda w, resources: PLANS[w.root].settings(),

@@ -166,7 +166,7 @@ def test_imagenet_has_the_configurations_of_the_released_weights_and_nothing_els
         "imagenet_contrastive": 3,
     }
     assert "imagenet" not in {run.data.kind for run in paper.runs.values()}
-    published = paper.config.experiments["table_imagenet"].published.values
+    published = paper.config.evaluations["table_imagenet"].published.values
     assert [row.label for row in plan.pretrained["imagenet_dissl"]] == list(published)
     for row in plan.pretrained["imagenet_dissl"]:
         run, views = row.run, row.run.augment.views

@@ -37,6 +37,8 @@ STAGES = {
     "pretrain": "issl.pretrain",
     "featurize": "issl.features",
     "probe": "issl.probe",
+    "featurize_weights": "issl.evaluation.featurize",
+    "probe_weights": "issl.evaluation.probe",
 }
 
 
@@ -113,7 +115,7 @@ def test_the_closure_finds_what_python_really_imports():
     for environment in ("prepare", "pretrain"):
         code = f"import sys, issl.cli, {STAGES[environment]}; print(*{{n.partition('.')[0] for n in sys.modules}})"
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
-        later = {"prepare": {"torchvision", "simplejpeg"}, "pretrain": {"wandb", "simplejpeg"}}[
+        later = {"prepare": {"torchvision", "simplejpeg", "scipy"}, "pretrain": {"wandb", "simplejpeg"}}[
             environment
         ]  # only when asked for
         assert needed(environment) - later <= third_party(set(loaded.stdout.split()))
@@ -169,7 +171,7 @@ def test_every_rule_with_a_job_of_its_own_names_an_environment_and_every_environ
 def test_a_rule_runs_the_stage_that_its_environment_is_made_for():
     for stage in STAGES:
         text = (PROJECT / f"rules/{stage}.smk").read_text()
-        assert f"python -m issl {stage} " in text
+        assert f"python -m issl {stage.replace('_', '-')} " in text
         assert f'"../envs/{stage}.yaml"' in text
 
 

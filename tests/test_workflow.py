@@ -80,6 +80,30 @@ def test_each_target_plans_its_own_runs_and_no_more(fresh, root, target):
     assert planned(fresh, f"{root}/{target}") == TARGETS[target]
 
 
+def weights(encodings, probes, data=1, **more):
+    last = {"aggregate_weights": 1, "plot_table": 1}
+    return {"prepare": data, "featurize_weights": encodings, "probe_weights": probes} | more | last
+
+
+EVALUATIONS = {
+    "table_imagenet.md": weights(7, 7, probe_images=7),
+    "table_transfer.md": weights(9, 18, data=9),
+    "issue2_cifar10.md": weights(8, 16),
+}
+
+
+@pytest.mark.parametrize("target", EVALUATIONS)
+def test_each_evaluation_plans_its_own_jobs_and_no_pretraining(fresh, target):
+    assert planned(fresh, f"results/{target}") == EVALUATIONS[target]
+
+
+def test_evaluations_together_share_what_is_the_same(fresh):
+    assert planned(fresh, *(f"results/{target}" for target in EVALUATIONS)) == {
+        **{"prepare": 10, "featurize_weights": 23, "probe_weights": 39, "probe_images": 7},
+        **{"aggregate_weights": 3, "plot_table": 3},
+    }
+
+
 @pytest.mark.parametrize("preset", ["all", "small", "tiny"])
 def test_all_targets_together_share_what_is_the_same(fresh, preset):
     assert planned(fresh, preset) == {

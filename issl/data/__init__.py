@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from issl.data import cifar10, imagenet, synthetic, tinyimagenet
+from issl.data import cifar10, downstream, imagenet, synthetic, tinyimagenet
 from issl.data import folder as image_folder
 from issl.data.arrays import IMAGES, LABELS, META, Arrays, Content, Listing, read, write, write_list
 from issl.sharing import once
-from issl.spec import DataSpec
+from issl.spec import DataSpec, ImageNet
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ READERS: dict[str, Callable[..., Content | Listing]] = {
     "folder": image_folder.read,
     "imagenet": imagenet.read,
     "synthetic": synthetic.read,
+    "torchvision": downstream.read,
 }
 
 
@@ -45,6 +46,7 @@ def prepare(spec: DataSpec, folder: str | Path, threads: int = 1, progress: bool
 def _make(spec: DataSpec, folder: str | Path, threads: int, progress: bool) -> None:
     found = READERS[spec.kind](spec, progress)
     if isinstance(found, Listing):
-        write_list(folder, imagenet.sound(found, spec, threads, progress), spec)
+        checked = imagenet.sound(found, spec, threads, progress) if isinstance(spec, ImageNet) else found
+        write_list(folder, checked, spec)
     else:
         write(folder, found, spec, threads, progress)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from issl.config import Published, Table
+from issl.config import Published, table_of
 from issl.files import write_text
 from issl.logs import to_file
 from issl.pages import html
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with to_file(snakemake.log[0]):
-    table = Table.model_validate_json(snakemake.params.shown)
+    table = table_of(snakemake.params.shown)
     numbers = json.loads(snakemake.params.published)
     published = Published.model_validate(numbers) if numbers else None
     cells = grid(pd.read_csv(snakemake.input[0]), table, published)

@@ -1,0 +1,43 @@
+"""Published weights as encoders: the whole, or the trunk before the expanding head."""
+
+from torch import Tensor, nn
+
+from issl import hub
+from issl.evaluation.spec import Encoding
+from issl.released import MODELS
+from issl.spec import Encoder
+
+
+def load(encoding: Encoding) -> nn.Module:
+    """The encoder with these weights, (n, 3, S, S) -> (n, dim), in eval mode. Raises UserError for an unknown name."""
+    return hub.load(encoding.weights).eval()
+
+
+def representation(encoding: Encoding) -> nn.Module:
+    """What the encoding asks of the encoder: (n, 3, S, S) -> (n, features).
+
+    In train mode batch norms use the statistics of the batch, as an encoder does that nobody told to evaluate.
+    """
+    whole = load(encoding)
+    return (Trunk(whole) if encoding.layer == "trunk" else whole).train(encoding.batch_norm == "train")
+
+
+class Trunk(nn.Module):
+    """An encoder without its expanding head: (n, 3, H, W) -> (n, channels)."""
+
+    def __init__(self, whole: nn.Module):
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.whole.maps(x).mean(dim=(2, 3))
+
+
+def shape(encoding: Encoding) -> Encoder:
+    """What kind of encoder it is, which needs no weights."""
+    return MODELS[encoding.weights].encoder
+
+
+def features(encoding: Encoding) -> int:
+    """Dimension of the features."""
+    return shape(encoding).dim if encoding.layer == "output" else shape(encoding).channels

@@ -1,0 +1,254 @@
+"""From the `evaluations` of config.yaml to encodings, protocols and paths: what the rules look up."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from issl.config import Config, Evaluation, EvaluationRow, Part, validate
+from issl.errors import UserError
+from issl.evaluation.spec import Augmented, Cached, Encoding, Metric, Protocol, column, encoding_id, protocol_id
+from issl.released import MODELS
+from issl.resolve import known
+from issl.spec import DataSpec, Value, data_id
+
+
+class _Protocol(Value):
+    """Holds a protocol, whose model depends on its kind."""
+
+    protocol: Protocol
+
+
+@dataclass(frozen=True)
+class PlannedEvaluation:
+    """One row of an evaluation, resolved."""
+
+    label: str
+    encoding: Encoding
+    protocols: Mapping[str, Protocol]
+    metrics: tuple[Metric, ...]
+
+    @property
+    def folder(self) -> str:
+        """Where everything of its encoding lies, below the results folder."""
+        return f"weights/{self.encoding.weights}/{encoding_id(self.encoding)}"
+
+    def score(self, protocol: str, seed: int) -> str:
+        """The score file of a protocol, by its name, below the results folder."""
+        return f"{self.folder}/s{seed}/{protocol_id(self.protocols[protocol])}.csv"
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """Every evaluation of one preset; `root` is its results folder."""
+
+    root: str
+    config: Config = field(repr=False)
+    rows: dict[str, list[PlannedEvaluation]]  # evaluation -> rows
+
+    @cached_property
+    def encodings(self) -> dict[tuple[str, str], Encoding]:
+        """Every distinct encoding, by the name of its weights and its id."""
+        return {(row.encoding.weights, encoding_id(row.encoding)): row.encoding for row in self._every_row()}
+
+    @cached_property
+    def protocols(self) -> dict[str, Protocol]:
+        """Every distinct protocol, by id."""
+        return {protocol_id(protocol): protocol for row in self._every_row() for protocol in row.protocols.values()}
+
+    @cached_property
+    def data(self) -> dict[str, DataSpec]:
+        """Every data set that is encoded, by id, with the place where it lies."""
+        return {data_id(encoding.data): encoding.data for encoding in self.encodings.values()}
+
+    def arrays(self, weights: str, encoding: str) -> list[str]:
+        """Files of the prepared data set of an encoding, all in one folder."""
+        return prepared(self.root, self.encodings[weights, encoding].data)
+
+    def encoding(self, weights: str, encoding: str) -> str:
+        """What is encoded and how, as JSON."""
+        return self.encodings[weights, encoding].canonical()
+
+    def place(self, weights: str, encoding: str) -> str:
+        """Where its data set lies, as JSON."""
+        return located(self.encodings[weights, encoding].data)
+
+    def gpus(self, protocol: str) -> int:
+        """How many GPUs a probe asks for: scikit-learn's classifiers need none."""
+        return self.config.hardware.probe_weights.gpus if isinstance(self.protocols[protocol], Cached) else 0
+
+    def scores(self, name: str) -> list[str]:
+        """Score files of an evaluation: the order of `rows_for`."""
+        return [f"{self.root}/{row.score(protocol, seed)}" for row, protocol, seed in self._shown(name)]
+
+    def rows_for(self, name: str) -> list[dict[str, Any]]:
+        """What the tidy results say of each (row, protocol, seed), and by what metrics it is judged."""
+        return [
+            {
+                "row": row.label,
+                "weights": row.encoding.weights,
+                "data": row.encoding.data.name,
+                "encoding": encoding_id(row.encoding),
+                "protocol": protocol,
+                "seed": seed,
+                "metrics": list(row.metrics),
+            }
+            for row, protocol, seed in self._shown(name)
+        ]
+
+    def targets(self) -> list[str]:
+        """The files that can be asked for by name, beside those that `all` makes."""
+        return [f"{self.root}/{name}.{ending}" for name in self.rows for ending in ("md", "tex", "html", "csv")]
+
+    @cached_property
+    def compared(self) -> list[str]:
+        """The evaluations that the comparison reads: those whose scores are on disk, for it never asks for more."""
+        return [
+            name for name in self.rows if (paths := self.scores(name)) and all(Path(path).exists() for path in paths)
+        ]
+
+    def records(self, stage: str) -> list[str]:
+        """The files in which a stage says what made the results that the comparison reads."""
+        shown = [each for name in self.compared for each in self._shown(name)]
+        paths = {
+            "prepare": lambda row, protocol, seed: f"data/{data_id(row.encoding.data)}/meta.json",
+            "featurize_weights": lambda row, protocol, seed: f"{row.folder}/features.json",
+            "probe_weights": lambda row, protocol, seed: row.score(protocol, seed).removesuffix("csv") + "json",
+        }
+        if stage == "featurize_weights":  # the augmented protocol reads images
+            shown = [each for each in shown if not isinstance(each[0].protocols[each[1]], Augmented)]
+        return list(dict.fromkeys(f"{self.root}/{paths[stage](*each)}" for each in shown))
+
+    def comparison(self) -> dict[str, Any]:
+        """What the comparison asks of each evaluation."""
+        parts = {"caption", "published", "claims"}
+        every = self.config.evaluations.items()
+        return {name: each.model_dump(mode="json", include=parts, exclude_defaults=True) for name, each in every}
+
+    def made(self) -> set[str]:
+        """Every file that the rules make below the results folder, and every folder that is theirs alone."""
+        found = {target.removeprefix(f"{self.root}/") for target in self.targets()}
+        for data in self.data.values():
+            found |= {path.removeprefix(f"{self.root}/") for path in prepared(self.root, data)}
+        for name, rows in self.rows.items():
+            for row in rows:
+                found |= {f"{row.folder}/{own}" for own in ("features/", "features.part/", "features.json")}
+                for protocol, seed in itertools.product(row.protocols, self.config.evaluations[name].seeds):
+                    found |= {row.score(protocol, seed).removesuffix("csv") + end for end in ("csv", "json", "part/")}
+        return found
+
+    def outline(self, name: str) -> dict[str, set[str]]:
+        """The lines of the table, and the columns of each."""
+        several = any(len(row.metrics) > 1 for row in self.rows[name])
+        return {
+            row.label: {column(protocol, metric, several) for protocol in row.protocols for metric in row.metrics}
+            for row in self.rows[name]
+        }
+
+    def _shown(self, name: str) -> list[tuple[PlannedEvaluation, str, int]]:
+        """Rows, protocols and seeds of an evaluation: all of them, or those that have their scores already."""
+        seeds = self.config.evaluations[name].seeds
+        every = [(row, protocol, seed) for row in self.rows[name] for protocol in row.protocols for seed in seeds]
+        if not self.config.existing_only:
+            return every
+        return [each for each in every if Path(self.root, each[0].score(*each[1:])).exists()]
+
+    def _every_row(self) -> Iterator[PlannedEvaluation]:
+        return itertools.chain.from_iterable(self.rows.values())
+
+
+def prepared(root: str, data: DataSpec) -> list[str]:
+    """Files of a prepared data set, all in one folder."""
+    return [f"{root}/data/{data_id(data)}/{name}" for name in ("images.npy", "labels.npy", "meta.json")]
+
+
+def located(data: DataSpec) -> str:
+    """Where a data set lies, as JSON: the fields that are not part of its identity."""
+    names = {name for name, field in type(data).model_fields.items() if field.exclude}
+    return json.dumps({name: getattr(data, name) for name in sorted(names)})
+
+
+# --- from words to values --------------------------------------------------------------------------------------------
+
+
+def evaluations(config: Config, root: str, place: str) -> Evaluations:
+    """The evaluations of one preset. Raises UserError naming the row and what is wrong with it."""
+    found = Evaluations(root, config, {name: list(_rows(config, name, place)) for name in config.evaluations})
+    for name in found.rows:
+        if name in config.experiments:
+            raise UserError(f"{place}: evaluations.{name}: an experiment has this name already")
+        _refuse_unknown_points(found, name, f"{place}: evaluations.{name}")
+    return found
+
+
+def _rows(config: Config, name: str, place: str) -> Iterator[PlannedEvaluation]:
+    evaluation, where = config.evaluations[name], f"{place}: evaluations.{name}"
+    for part in ("rows", "protocols"):
+        if not getattr(evaluation, part):
+            raise UserError(f"{where}: {part}: needs at least one")
+    if len(set(evaluation.seeds)) < len(evaluation.seeds):
+        raise UserError(f"{where}: seeds: a seed stands twice in {list(evaluation.seeds)}")
+    protocols = {label: _protocol(part, f"{where}: protocols.{label}") for label, part in evaluation.protocols.items()}
+    for label, row in evaluation.rows.items():
+        yield _resolve(config, evaluation, label, row, protocols, f"{where}: row '{label}'")
+
+
+def _resolve(
+    config: Config,
+    evaluation: Evaluation,
+    label: str,
+    row: EvaluationRow,
+    protocols: Mapping[str, Protocol],
+    where: str,
+) -> PlannedEvaluation:
+    said = {key: value for part in (evaluation.base, row) for key, value in part.model_dump(exclude_none=True).items()}
+    for key in ("weights", "data"):
+        if key not in said:
+            raise UserError(f"{where}: says no {key}")
+    known(said["data"], config.data, f"{where}: unknown data set")
+    known(said["weights"], MODELS, f"{where}: unknown weights")
+    metrics = tuple(said.pop("metrics", ("top-1",)))
+    encoding = validate(Encoding, said | {"data": config.data[said["data"]]}, where)
+    for protocol in protocols.values():
+        if isinstance(protocol, Augmented):
+            _refuse_augmented(encoding, where)
+    return PlannedEvaluation(label, encoding, protocols, metrics)
+
+
+def _refuse_augmented(encoding: Encoding, where: str) -> None:
+    if encoding.data.kind != "imagenet":
+        raise UserError(f"{where}: the augmented protocol crops photographs: it needs data of kind imagenet")
+    if encoding.layer != "output" or encoding.batch_norm != "eval":
+        raise UserError(f"{where}: the augmented protocol goes with 'layer: output' and 'batch_norm: eval' alone")
+
+
+def _protocol(part: Part, where: str) -> Protocol:
+    """A protocol; in the probes of a grid, a list of values stands for each of them."""
+    content = dict(part)
+    if isinstance(content.get("probes"), list):
+        content["probes"] = [probe for entry in content["probes"] for probe in _spelled_out(entry)]
+    return validate(_Protocol, {"protocol": content}, where).protocol
+
+
+def _spelled_out(entry: Any) -> Iterator[Any]:
+    if not isinstance(entry, Mapping):
+        yield entry
+        return
+    choices = [value if isinstance(value, list) else [value] for value in entry.values()]
+    yield from (dict(zip(entry, values)) for values in itertools.product(*choices))
+
+
+def _refuse_unknown_points(found: Evaluations, name: str, where: str) -> None:
+    """Published numbers and claims must speak of what is there."""
+    evaluation, here = found.config.evaluations[name], found.outline(name)
+    for text, claim in evaluation.claims.items():
+        for line in claim.lines:
+            known(line, here, f"{where}: claim '{text}': unknown row")
+        if claim.verb != "better":
+            raise UserError(f"{where}: claim '{text}': '{claim.verb}' needs columns in an order; allowed: better")
+    for line, point in evaluation.published.points if evaluation.published else ():
+        known(line, here, f"{where}.published: unknown row")
+        known(point, dict.fromkeys(here[line]), f"{where}.published: row '{line}': unknown column")

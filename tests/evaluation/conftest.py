@@ -1,0 +1,61 @@
+"""Small stand-ins for what an evaluation needs: encoders under hub names, photographs in ImageNet's layout."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_hub import EXPANDED, PLAIN, small
+
+from issl import data, hub
+from issl.evaluation.spec import Encoding
+from issl.released import MODELS, Model
+from issl.spec import ImageNet, Synthetic
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """Two small encoders in the hub, `plain` and `expanded`, with running statistics of their own."""
+    for name, spec in (("plain", PLAIN), ("expanded", EXPANDED)):
+        monkeypatch.setitem(MODELS, name, Model(spec, 1, "m2", "nowhere"))
+    monkeypatch.setattr(hub, "load", small)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Noisy photographs of 3 classes in colours of their own, of several sizes: 36 for training, 12 for testing."""
+    root, draws = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for label, colour in enumerate(((200, 60, 60), (60, 200, 60), (60, 60, 200))):
+            for k in range(count):
+                size = ((60, 80), (90, 70), (64, 64))[k % 3]
+                pixels = draws.normal(colour, 50, (*size, 3)).clip(0, 255).astype(np.uint8)
+                path = root / split / f"n{label}" / f"{k:02d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.fixture(scope="session")
+def listed(photographs, tmp_path_factory):
+    """The folder of the prepared list of `photographs`, and what the data set is."""
+    spec, folder = ImageNet(kind="imagenet", path=str(photographs)), tmp_path_factory.mktemp("listed")
+    data.prepare(spec, folder, progress=False)
+    return folder, spec
+
+
+@pytest.fixture
+def encoding(listed):
+    """Builds an encoding of `photographs` at 48 px."""
+
+    def build(weights="plain", **keys):
+        return Encoding(**{"weights": weights, "data": listed[1], "resize": 56, "crop": 48, "batch_size": 8, **keys})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def synthetic_arrays(tmp_path_factory):
+    """The folder of 40 + 20 prepared synthetic images of 16 px, and what the data set is."""
+    spec = Synthetic(kind="synthetic", classes=4, train_per_class=10, test_per_class=5, image_size=16)
+    folder = tmp_path_factory.mktemp("arrays")
+    data.prepare(spec, folder, progress=False)
+    return folder, spec

@@ -1,0 +1,147 @@
+"""What config.yaml asks of published weights, row by row, and where it lies."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from issl import catalog
+from issl.config import read_yaml
+from issl.evaluation.spec import Augmented, Cached, encoding_id
+from issl.released import MODELS
+
+PROJECT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return read_yaml(PROJECT / "config.yaml")
+
+
+@pytest.fixture(scope="module")
+def asked(raw):
+    return catalog.plans(raw)["results"].evaluations
+
+
+def test_the_table_of_imagenet_has_every_released_model_and_both_protocols(asked):
+    rows = asked.rows["table_imagenet"]
+    assert [row.label for row in rows] == [row.encoding.weights for row in rows] == list(MODELS)
+    for row in rows:
+        assert (row.encoding.resize, row.encoding.crop, row.encoding.data.kind) == (256, 224, "imagenet")
+        assert row.metrics == ("top-1", "top-5")
+    cached, augmented = rows[0].protocols.values()
+    assert augmented == Augmented(kind="augmented") and isinstance(cached, Cached)
+    # Optimiser, rate for 256 images, weight decay, batch norm, batch, epochs: the grid of August 2022.
+    sgd = [(0.1, decay, False, 2048, 100) for decay in (1e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4)]
+    sgd += [(rate, 1e-6, False, 2048, 100) for rate in (0.03, 0.3, 1.0)]
+    sgd += [(0.1, 1e-6, False, 2048, 300), (0.1, 1e-6, True, 2048, 100), (0.1, 1e-5, True, 2048, 100)]
+    lars = [(rate, decay, False, 2048, 100) for rate, decay in ((0.1, 1e-6), (0.1, 1e-5), (0.01, 0))]
+    expected = {("sgd", *each) for each in [*sgd, (0.3, 1e-6, False, 256, 100)]} | {("lars", *each) for each in lars}
+    found = [(p.optimizer, p.lr, p.weight_decay, p.batch_norm, p.batch_size, p.epochs) for p in cached.probes]
+    assert set(found) == expected and len(found) == len(expected) == 16
+
+
+def test_published_numbers_are_those_of_the_readme_and_its_history(asked):
+    points = asked.config.evaluations["table_imagenet"].published.points
+    by_column = {}
+    for (line, column), value in points.items():
+        by_column.setdefault(column, {})[line.removeprefix("dissl_resnet50_")] = value
+    assert by_column == {
+        "cached, top-1": {"dNone_e100_m2": 66.4, "d8192_e100_m2": 67.6, "dNone_e400_m2": 70.4}
+        | {"dNone_e400_m6": 71.5, "d8192_e400_m6": 72.6, "d8192_e800_m8": 72.9},
+        "augmented, top-1": {"dNone_e100_m2": 66.9, "d8192_e100_m2": 68.9, "d8192_e100_m6": 70.7, "dNone_e400_m2": 71.1}
+        | {"dNone_e400_m6": 73.0, "d8192_e400_m6": 74.0, "d8192_e800_m8": 73.9},
+        "augmented, top-5": {"dNone_e100_m2": 87.5, "d8192_e100_m2": 88.5, "d8192_e100_m6": 88.5, "dNone_e400_m2": 90.2}
+        | {"dNone_e400_m6": 91.3, "d8192_e400_m6": 91.9, "d8192_e800_m8": 91.9},
+    }
+
+
+def test_transfer_has_its_nine_data_sets_with_crops_and_metrics(asked):
+    assert {
+        row.label: (row.encoding.data.name, row.encoding.resize, *row.metrics) for row in asked.rows["table_transfer"]
+    } == {
+        "CIFAR-10": ("cifar10", 224, "top-1"),
+        "CIFAR-100": ("cifar100", 224, "top-1"),
+        "Food-101": ("food101", 256, "top-1"),
+        "Stanford Cars": ("cars", 256, "top-1"),
+        "FGVC Aircraft": ("aircraft", 256, "mean per class"),
+        "DTD": ("dtd", 256, "top-1"),
+        "Oxford Pets": ("pets", 256, "mean per class"),
+        "Caltech-101": ("caltech101", 256, "mean per class"),
+        "Flowers-102": ("flowers102", 256, "mean per class"),
+    }
+
+
+def test_issue_2_is_the_eight_combinations_and_shares_what_transfer_has(asked):
+    rows = {row.label: row.encoding for row in asked.rows["issue2_cifar10"]}
+    assert {(e.batch_norm, e.resize, e.layer) for e in rows.values()} == {
+        (mode, resize, layer) for mode in ("eval", "train") for resize in (224, 256) for layer in ("trunk", "output")
+    }
+    for label, encoding in rows.items():
+        mode, crop, dim = label.split(", ")
+        assert (mode, "256" in crop, dim == "8192") == (
+            encoding.batch_norm,
+            encoding.resize == 256,
+            encoding.layer == "output",
+        )
+    [cifar10] = [row.encoding for row in asked.rows["table_transfer"] if row.label == "CIFAR-10"]
+    assert rows["eval, resize 224, 8192"] == cifar10
+    assert len(asked.encodings) == 7 + 9 + 8 - 1
+
+
+def test_other_presets_have_the_evaluations_that_they_name(raw):
+    plans = catalog.plans(raw)
+    assert all(plan.evaluations.rows == {} for root, plan in plans.items() if root != "results")
+    changed = copy.deepcopy(raw)
+    changed["presets"]["tiny"]["evaluations"] = {"table_transfer": {"seeds": [0, 1]}}
+    plan = catalog.plans(changed)["results/tiny"].evaluations
+    assert list(plan.rows) == ["table_transfer"] and len(plan.scores("table_transfer")) == 9 * 2 * 2
+
+
+def test_evaluations_are_asked_for_by_name_and_leave_everything_else_as_it_is(raw):
+    with_them, without = (catalog.plans(each)["results"] for each in (raw, {**raw, "evaluations": {}}))
+    assert with_them.targets() == without.targets()
+    assert with_them.runs == without.runs and with_them.data == without.data
+    assert with_them.evaluations.targets()[:2] == ["results/table_imagenet.md", "results/table_imagenet.tex"]
+
+
+def test_what_the_rules_make_is_no_leftover(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = catalog.plans(raw)["results"]
+    [row, *_] = plan.evaluations.rows["issue2_cifar10"]
+    own = [*plan.evaluations.targets(), *plan.evaluations.scores("table_imagenet")]
+    own += [f"results/{row.folder}/{name}" for name in ("features.json", "features/0.npy", "features.part/0.npy")]
+    stray = f"results/weights/{row.encoding.weights}/cifar10-00000000/features.json"
+    for path in map(Path, [*own, stray]):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert plan.leftovers() == [f"weights/{row.encoding.weights}/cifar10-00000000/"]
+
+
+def test_the_comparison_reads_an_evaluation_once_its_scores_are_there(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = catalog.plans(raw)["results"]
+    assert not {"table_imagenet", "table_transfer", "issue2_cifar10"} & set(plan.compared)
+    scores = plan.evaluations.scores("table_imagenet")
+    for path in map(Path, scores[:-1]):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert "table_imagenet" not in catalog.plans(raw)["results"].compared, "one is missing"
+    existing = catalog.plans(raw | {"existing_only": True})["results"]
+    assert existing.compared == ["table_imagenet"] and len(existing.evaluations.rows_for("table_imagenet")) == 13
+    Path(scores[-1]).touch()
+    plan = catalog.plans(raw)["results"]
+    assert plan.compared[-1] == "table_imagenet"
+    assert len(plan.records("featurize_weights")) == 7 and len(plan.records("probe_weights")) == 14
+    assert any(path.startswith("results/data/imagenet-") for path in plan.records("prepare"))
+
+
+def test_a_probe_of_scikit_learn_asks_for_no_gpu(asked):
+    kinds = {protocol.kind: asked.gpus(name) for name, protocol in asked.protocols.items()}
+    assert kinds == {"cached": 1, "augmented": 0, "logistic": 0, "svm": 0}  # probe_images asks for its own
+
+
+def test_places_are_not_part_of_an_encoding(asked):
+    for (weights, name), encoding in asked.encodings.items():
+        assert "path" not in asked.encoding(weights, name) and "path" in asked.place(weights, name)
+        assert encoding_id(encoding) == name

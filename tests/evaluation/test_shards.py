@@ -1,0 +1,51 @@
+"""Features in shards, read by row number."""
+
+import numpy as np
+import pytest
+import torch
+
+from issl.data.arrays import Arrays
+from issl.errors import UserError
+from issl.evaluation import shards
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """25 features of dimension 3 in shards of 10, 6 and 9 rows."""
+    z = np.arange(75, dtype=np.float16).reshape(25, 3)
+    for start, stop in ((0, 10), (10, 16), (16, 25)):
+        shards.write(tmp_path, start, z[start:stop])
+    return tmp_path
+
+
+@pytest.mark.parametrize("resident_gb", [0, 1], ids=["from files", "resident"])
+def test_rows_come_in_the_order_they_are_asked_for(folder, resident_gb):
+    read = shards.Features(folder, 25, CPU, resident_gb)
+    rows = torch.tensor([24, 0, 9, 10, 10, 15, 16, 3])
+    assert (read.resident is None) == (resident_gb == 0)
+    assert torch.equal(read(rows), torch.arange(75.0).view(25, 3)[rows])
+
+
+@pytest.mark.parametrize("start", [0, 10, 16])
+def test_a_missing_shard_is_noticed(folder, start):
+    shards.path(folder, start).unlink()
+    with pytest.raises(UserError, match="2 shards that are not all 25 features; delete it and encode again"):
+        shards.Features(folder, 25, CPU, 1)
+
+
+def test_a_damaged_shard_is_named(folder):
+    shards.path(folder, 10).write_bytes(b"no numpy")
+    with pytest.raises(UserError, match=r"000000010\.npy: cannot be read"):
+        shards.Features(folder, 25, CPU, 1)
+
+
+@pytest.mark.parametrize(("batch_size", "size"), [(4, 8), (3, 9), (16, 16)])
+def test_shards_are_whole_batches_and_hold_one_split_each(monkeypatch, batch_size, size):
+    monkeypatch.setattr(shards, "ROWS", 10)
+    arrays = Arrays(np.zeros(40), np.zeros(40), {"splits": {"train": 27, "test": 13}})
+    found = shards.planned(arrays, batch_size)
+    assert [row for start, stop in found for row in range(start, stop)] == list(range(40))
+    assert all((stop - start) == size or stop in (27, 40) for start, stop in found)
+    assert any(stop == 27 for _, stop in found)

@@ -1,0 +1,16 @@
+"""Scores of one evaluation of published weights -> tidy results."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from issl.evaluation.results import aggregate
+from issl.files import whole
+from issl.logs import to_file
+
+if TYPE_CHECKING:
+    from snakemake.iocontainers import snakemake
+
+with to_file(snakemake.log[0]):
+    results = aggregate(snakemake.params.rows, list(map(Path, snakemake.input.scores)))
+    with whole(snakemake.output[0]) as temporary:
+        results.to_csv(temporary, index=False)
