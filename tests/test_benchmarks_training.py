@@ -8,7 +8,7 @@ import torch
 
 from benchmarks import memory, pretraining, probing, scaling
 from benchmarks.measure import Row
-from issl import pretrain
+from issl import pretrain, sources
 from issl.config import Execution
 from issl.spec import ProbeSpec
 
@@ -61,7 +61,7 @@ def spy_on_first_step(monkeypatch):
     """Keeps what the first step of the real loop saw and made."""
     seen = {}
     module = pretrain.Pretraining
-    views, clip, end = module.views, module.configure_gradient_clipping, module.on_train_batch_end
+    views, clip, end = sources.InMemory.views, module.configure_gradient_clipping, module.on_train_batch_end
 
     def trained(self):
         return [*self.encoder.parameters(), *self.objective.parameters()]
@@ -81,7 +81,7 @@ def spy_on_first_step(monkeypatch):
         seen.setdefault("parameters", [parameter.detach().clone() for parameter in trained(self)])
         end(self, *arguments)
 
-    monkeypatch.setattr(module, "views", keep_views)
+    monkeypatch.setattr(sources.InMemory, "views", keep_views)
     monkeypatch.setattr(module, "configure_gradient_clipping", keep_gradients)
     monkeypatch.setattr(module, "on_train_batch_end", keep_parameters)
     return seen

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 from small_hub import small
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import v2
 
 from issl import fingerprint, hub
 from issl.config import Execution
@@ -33,7 +33,7 @@ def features(encoding, folder, out, workers=0):
 
 def plain_pixels(encoding, folder):
     """The input of the encoder as a hub user makes it: Pillow and torchvision."""
-    preprocess = hub.preprocessing(encoding.resize, encoding.crop, InterpolationMode.BILINEAR)
+    preprocess = hub.preprocessing(v2.Resize(encoding.resize), v2.CenterCrop(encoding.crop))
     root = Path(encoding.data.path)
     return torch.stack([preprocess(Image.open(root / name.decode())) for name in read(folder).images])
 
@@ -77,7 +77,7 @@ def test_arrays_in_memory_are_resized_too(models, synthetic_arrays, tmp_path):
     folder, spec = synthetic_arrays
     encoding = Encoding(weights="plain", data=spec, resize=40, crop=32)
     z = features(encoding, folder, tmp_path / "features")
-    preprocess = hub.preprocessing(40, 32, InterpolationMode.BILINEAR)
+    preprocess = hub.preprocessing(v2.Resize(40), v2.CenterCrop(32))
     expected = small("plain")(torch.stack([preprocess(Image.fromarray(image)) for image in read(folder).images]))
     assert (z - expected).norm(dim=1).max() < 0.01 * expected.norm(dim=1).mean()
 
