@@ -59,9 +59,9 @@ def _read(model: type[M], text: str, option: str = "--spec") -> M:
 
 def _read_run(spec: str, place: str) -> RunSpec:
     """A run that knows where its data set lies, for those that are decoded when they are needed."""
-    content = _object(spec, "--spec")
-    located = content | {"data": content.get("data", {}) | _object(place, "--place")}
-    return config.validate(RunSpec, located, "--spec")
+    run = _read(RunSpec, spec)
+    located = run.data.model_dump() | _object(place, "--place")
+    return run.model_copy(update={"data": config.validate(type(run.data), located, "--place")})
 
 
 def _own_gpus(execution: Execution, number: int = 1) -> AbstractContextManager[list[str]]:

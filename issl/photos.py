@@ -4,6 +4,8 @@ Nothing here holds more than a few chunks of images. What a view shows is a func
 of its image alone: neither of the number of processes, nor of the batch that the image is in.
 """
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -82,7 +84,7 @@ def crop(image: np.ndarray, box: Sequence[int], size: int) -> np.ndarray:
 class Views(NamedTuple):
     """Views of one resolution of b images: the crops, and what is still to be done to them, mirroring included."""
 
-    images: Tensor  # (V, b, S, S, 3) uint8
+    images: Tensor  # (V, b, 3, S, S) uint8
     draws: Draws  # of the V b views, view by view
 
 
@@ -129,7 +131,7 @@ def mirrored_crops(
 
 
 def joined(chunks: Sequence[Views], device: torch.device) -> tuple[Tensor, Draws]:
-    """Chunks of a batch put together, view by view: (V B, S, S, 3) uint8 on the device, and V B draws."""
+    """Chunks of a batch put together, view by view: (V B, 3, S, S) uint8 on the device, and V B draws."""
     images = torch.cat([chunk.images.to(device, non_blocking=True) for chunk in chunks], 1).flatten(0, 1)
     number = len(chunks[0].images)
     draws = {
@@ -148,7 +150,7 @@ def _squares(photos: Photos, rows: Sequence[int]) -> Tensor:
 
 def _crops(photos: Photos, spec: Augment, wanted: Wanted) -> list[tuple[Tensor, dict[str, np.ndarray]]]:
     n = len(wanted.rows)
-    images = [torch.empty(g.number, n, g.size, g.size, 3, dtype=torch.uint8) for g in spec.views]
+    images = [torch.empty(g.number, n, 3, g.size, g.size, dtype=torch.uint8) for g in spec.views]
     draws: list[list[Draws]] = [[] for _ in spec.views]
     for place, row in enumerate(wanted.rows):
         photo = photos.pixels(row)
@@ -170,10 +172,10 @@ def _mirrored_crops(photos: Photos, min_area: float, wanted: Wanted) -> Tensor:
 
 
 def _cut(photo: np.ndarray, spec: Augment, group: Crops, random: torch.Generator, views: np.ndarray) -> Draws:
-    """Writes the views of one photograph, (V, S, S, 3), and gives what was drawn for them."""
+    """Writes the views of one photograph, (V, 3, S, S), and gives what was drawn for them."""
     draws = augment.draw(spec, group.number, *photo.shape[:2], random, (group.min_area, group.max_area))
     for view, box in zip(views, draws.crop.tolist()):
-        view[:] = crop(photo, box, group.size)
+        view[:] = crop(photo, box, group.size).transpose(2, 0, 1)  # as it lies in memory, a plain copy
     return draws
 
 
@@ -217,6 +219,9 @@ def _made(make: Callable[[Any], Any], requests: Iterable[Any], workers: int, pin
         worker_init_fn=_begin_worker,
         generator=torch.Generator(),  # it draws a seed for each worker, which must not move the global generator
     )
+    if workers:
+        atexit.unregister(_end_workers)
+        atexit.register(_end_workers)
     for answer in loader:
         if isinstance(answer, str):
             raise UserError(answer)
@@ -231,3 +236,11 @@ def _begin_worker(number: int) -> None:
     # Schedulers and terminals signal all processes: the training saves itself first, and its workers end with it.
     for wish in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(wish, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """At the end of this process: multiprocessing would send SIGTERM, to which they are deaf, and wait for ever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # DataLoader's handler takes a worker that ends for an accident
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()

@@ -121,6 +121,8 @@ def train(
         if stopped.out_of_time and ranks.leads():
             ask_for_another_slot(steps=trainer.global_step - first_step)
         raise
+    finally:
+        module.steps = None  # ends the processes that decode, whatever happened
     tracking.finish(trainer.logger)
     if not ranks.leads():
         return
@@ -218,9 +220,6 @@ class Pretraining(pl.LightningModule):
         self.source = sources.of(
             self.run, self.seed, self.arrays, self.device, self.execution.resident_gb, self.decoders
         )
-
-    def teardown(self, stage: str) -> None:
-        self.steps = None  # ends the processes that decode
 
     # --- training ---
 

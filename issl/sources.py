@@ -124,7 +124,7 @@ class Decoded:
     def developed(self, chunks: Sequence[photos.Views]) -> Tensor:
         """The views of one resolution of a batch, that came in chunks: (V B, 3, S, S) float32, normalised."""
         images, draws = photos.joined(chunks, self.device)
-        views = augment.develop(images.permute(0, 3, 1, 2), draws, self.run.augment.blur_kernel)
+        views = augment.develop(images, draws, self.run.augment.blur_kernel)
         return augment.normalize(views)
 
     @property

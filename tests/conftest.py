@@ -22,6 +22,23 @@ def synthetic(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Folder like ImageNet's: 3 classes, 13 train and 4 val JPEG files each, of 36 to 89 px a side."""
+    import numpy as np
+    from PIL import Image
+
+    root, random = tmp_path_factory.mktemp("photographs"), np.random.default_rng(0)
+    for split, count in (("train", 13), ("val", 4)):
+        for grain, name in ((3, "n01"), (7, "n02"), (11, "n03")):
+            (root / split / name).mkdir(parents=True)
+            for k in range(count):
+                low = Image.fromarray(random.integers(0, 256, (grain, grain + 1, 3), np.uint8))
+                size = tuple(random.integers(36, 90, 2).tolist())
+                low.resize(size, Image.Resampling.BICUBIC).save(root / split / name / f"{k:02d}.JPEG")
+    return root
+
+
 def small_data(model):
     return model(kind="synthetic", classes=4, train_per_class=16, test_per_class=8, image_size=16)
 

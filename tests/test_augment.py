@@ -11,7 +11,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from scipy.stats import chisquare, ks_2samp
 from sklearn.datasets import load_sample_image
 from torch import Tensor
@@ -409,3 +409,58 @@ def test_no_images_give_no_views():
 def test_import_needs_no_torchvision():
     code = "import sys, issl.augment; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- photographs that have been cropped already ----------------------------------------------------------------------
+
+IMAGENET = Augment(
+    jitter=0.8,
+    hue=0.2,
+    gray=0.2,
+    blur=True,
+    blur_kernel="pillow",
+    views=[{"number": 2, "size": SIZE, "min_area": 0.08}],
+)
+
+
+def pillow_reference(image: Tensor, draws: Draws, i: int) -> Tensor:
+    """The released ImageNet pipeline after its crop, on a PIL image."""
+    whole = replace(draws, crop=torch.tensor([0, 0, *image.shape[1:]]).expand(len(draws), 4), blur=draws.blur & False)
+    picture = F.to_pil_image(reference(image, whole, i))
+    if draws.blur[i]:
+        picture = picture.filter(ImageFilter.GaussianBlur(draws.sigma[i].item()))
+    return F.pil_to_tensor(picture)
+
+
+def test_what_follows_the_crop_of_a_photograph_is_the_released_pipeline(photos):
+    draws = draw(IMAGENET, len(photos), SIZE, SIZE, seeded(1), areas=(0.08, 1.0))
+    assert draws.flip.any() and draws.jitter.any() and draws.gray.any() and draws.blur.any()
+    expected = torch.stack([pillow_reference(image, draws, i) for i, image in enumerate(photos)])
+    apart = augment.develop(photos, draws, "pillow") * 255 - expected
+    assert apart.abs().mean() < 1.5 and apart.mean().abs() < 1.5  # Pillow goes back to 8 bits after each operation
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 0.99, 1.3, 1.7, 2.0])
+def test_the_blur_of_photographs_is_pillows(photos, sigma):
+    images = photos[:8, :, :40]  # not square
+    draws = replace(unchanging(8, 40), blur=torch.ones(8, dtype=torch.bool), sigma=torch.full((8,), sigma))
+    radius = draws.sigma[0].item()
+    expected = torch.stack(
+        [F.pil_to_tensor(F.to_pil_image(image).filter(ImageFilter.GaussianBlur(radius))) for image in images]
+    )
+    blurred = augment.develop(images, draws, "pillow") * 255
+    apart = blurred - expected
+    assert apart.abs().max() < 3.5 and apart.abs().mean() < 0.8  # three passes each way, each rounded to 8 bits
+    assert (blurred - images).abs().max() > 20 or sigma == 0.1
+
+
+def test_a_mirrored_crop_is_mirrored_exactly(photos):
+    draws = replace(unchanging(4), flip=torch.tensor([True, False, True, False]))
+    views = augment.develop(photos[:4], draws)
+    torch.testing.assert_close(views[0::2], photos[:4:2].flip(3) / 255)
+    torch.testing.assert_close(views[1::2], photos[1:4:2] / 255)
+
+
+def test_areas_of_views_are_not_scaled_by_the_strength():
+    weak, strong = (draw(Augment(strength=s), 500, 300, 400, seeded(0), areas=(0.05, 0.14)).crop for s in (1.0, 2.0))
+    assert torch.equal(weak, strong)

@@ -199,6 +199,7 @@ def test_what_only_pretrains_has_a_record_for_each_run_and_no_comparison(raw):
     assert plan.trained() == [record.replace("run.json", "history.csv") for record in records]
     first = run_id(plan.pretrained["imagenet_dissl"][0].run)
     assert plan.experiments_of(first) == ["imagenet_dissl"]
+    assert f"results/imagenet/runs/{first}/s1/run.json" in (PROJECT / "docs/imagenet.md").read_text()
     assert plan.place_of(first) == '{"path": "data/imagenet"}'
     assert {f"runs/{first}/s1/{name}" for name in ("run.json", "checkpoints/")} < plan.made()
 

@@ -96,6 +96,25 @@ def test_who_starts_the_processes():
 
 
 @pytest.mark.parametrize(
+    ("crew", "given", "expected"),
+    [
+        (Crew(), None, 31),
+        (Crew(8), None, 3),  # they share the cores of one machine
+        (Crew(8, 1), "12", 11),  # srun gives each its own
+        (Crew(8, 1), None, 31),
+        (Crew(64), None, 1),
+        (Crew(), "4", 31),  # Slurm's variable is about a process of srun, and Lightning starts this one
+    ],
+)
+def test_every_core_of_a_process_decodes_but_one(monkeypatch, crew, given, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(32)), raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    if given:
+        monkeypatch.setenv("SLURM_CPUS_PER_TASK", given)
+    assert crew.helpers() == expected
+
+
+@pytest.mark.parametrize(
     ("hardware", "expected"),
     [
         ({"gpus": 1}, {"gpu": 1}),

@@ -30,7 +30,7 @@ SECTIONS = {
     "augment": [spec.Augment],
     "encoder": [spec.Encoder],
     "optim": [spec.Optim],
-    "objective": [spec.SimCLR, spec.CISSL, spec.DISSL, spec.DINO],
+    "objective": [spec.SimCLR, spec.CISSL, spec.DISSL, spec.DISSLMultiCrop, spec.DINO],
     "probes": [spec.ProbeSpec],
     "figure": [Lines],
     "table": [Table],

@@ -196,3 +196,15 @@ def test_large_images_keep_torchvisions_stem_initialisation():
 def test_head_conv1_scale_follows_its_outputs():
     torch.manual_seed(0)
     is_normal(ExpandingHead(512, 128, 512).conv1.weight, 128**-0.5)
+
+
+def test_on_imagenet_convolutions_keep_torchs_initialisation_and_the_head_its_own():
+    """Kaiming's uniform distribution with a = sqrt(5): bounds of 1 / sqrt(fan-in)."""
+    torch.manual_seed(0)
+    network = build(expanding(8192, arch="resnet50", init="torch"), 224)
+    for name, conv in network.named_modules():
+        if isinstance(conv, nn.Conv2d) and not name.startswith("resizer"):
+            bound = (conv.in_channels * conv.kernel_size[0] ** 2) ** -0.5
+            assert bound * 0.9 < conv.weight.abs().max() <= bound, name
+    assert network.resizer.conv1.weight.std().item() == pytest.approx(512**-0.5, rel=0.01)
+    assert sum(p.numel() for p in network.parameters()) == 31_128_640

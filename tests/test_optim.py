@@ -1,11 +1,13 @@
 """The released schedules, value by value, and the optimiser against two separate ones."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from issl.objectives.base import Clock
-from issl.optim import adam, by_epoch, learning_rates
+from issl.optim import adam, build, by_epoch, learning_rates
 from issl.spec import Optim
 
 
@@ -93,3 +95,47 @@ def test_frozen_parameters_are_left_alone():
     layer = nn.Linear(2, 2)
     layer.bias.requires_grad_(False)
     assert adam(Optim(), layer.parameters(), [], fused=False).param_groups[0]["params"] == [layer.weight]
+
+
+# --- ImageNet --------------------------------------------------------------------------------------------------------
+
+
+def imagenet(epochs: int) -> Optim:
+    return Optim(
+        epochs=epochs,
+        batch_size=2560,
+        lr=0.3,
+        lr_interval="step",
+        cosine="whole_run",
+        warmup_lr=0.001,
+        optimizer="lars",
+    )
+
+
+@pytest.mark.parametrize(("epochs", "handover"), [(100, 2.9266), (400, 2.9954), (800, 2.9988)])
+def test_the_cosine_on_imagenet_does_not_start_after_the_warm_up(epochs, handover):
+    """500 steps an epoch: 1 281 167 images in whole batches of 2560."""
+    optim, last = imagenet(epochs), 500 * epochs - 1
+
+    def rate(step: int) -> float:
+        return learning_rates(optim, Clock(step // 500, epochs, step, 500))[0]
+
+    assert rate(0) == pytest.approx(0.001)
+    assert rate(2500) == pytest.approx((0.001 + 3) / 2)
+    assert rate(5000) == pytest.approx(3.0)
+    assert rate(5001) == pytest.approx(handover, abs=1e-4)
+    assert rate(500 * epochs // 2) == pytest.approx(1.5)
+    assert rate(last) == pytest.approx(3 * (math.pi / 500 / epochs / 2) ** 2, rel=1e-6)
+    for step in range(0, last, 997):  # u <= w: linear from 0.001; else half a cosine of u, u counted from step 0
+        u, w = step / (500 * epochs), 10 / epochs
+        expected = 0.001 + (3 - 0.001) * u / w if u <= w else 1.5 * (1 + math.cos(math.pi * u))
+        assert rate(step) == pytest.approx(expected, rel=1e-9)
+
+
+def test_lars_takes_every_parameter_and_leaves_the_online_evaluation_to_sgd():
+    layer, online = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)), torch.nn.Linear(2, 2)
+    frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
+    groups = build(imagenet(100), [*layer.parameters(), frozen], online.parameters(), fused=True).param_groups
+    assert groups[0]["params"] == list(layer.parameters()) and groups[1]["params"] == list(online.parameters())
+    assert [(g["trust"], g["weight_decay"], g["momentum"]) for g in groups] == [(0.001, 1e-6, 0.9), (None, 0.0, 0.9)]
+    assert isinstance(build(Optim(), layer.parameters(), online.parameters(), fused=False), torch.optim.Adam)

@@ -1,8 +1,11 @@
 """Photographs against torchvision on PIL images, which the released code uses."""
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -92,7 +95,7 @@ def wanted(*rows, epoch=0):
 
 def test_views_are_torchvisions_crops_with_what_was_drawn_for_their_image(listed):
     ((large, small),) = photos.crops(listed, SPEC, [wanted(4, 50)], workers=0)
-    assert (large.images.shape, small.images.shape) == ((2, 2, 32, 32, 3), (3, 2, 16, 16, 3))
+    assert (large.images.shape, small.images.shape) == ((2, 2, 3, 32, 32), (3, 2, 3, 16, 16))
     assert (len(large.draws), len(small.draws)) == (4, 6)
     for place, row in enumerate((4, 50)):
         photo, random = pil(listed, row), generator("augment", 1, 0, row)
@@ -107,7 +110,7 @@ def test_views_are_torchvisions_crops_with_what_was_drawn_for_their_image(listed
                 expected = tv.resized_crop(
                     photo, *box, [group.size] * 2, transforms.InterpolationMode.BILINEAR, antialias=True
                 )
-                assert_same_picture(view, expected)
+                assert_same_picture(view.permute(1, 2, 0), expected)
 
 
 def test_views_depend_on_seed_epoch_and_row_alone(listed):
@@ -170,3 +173,22 @@ def test_decoding_leaves_the_global_generator_alone(listed):
     list(photos.central_squares(listed, range(3), workers=1))
     list(photos.crops(listed, SPEC, [wanted(1)], workers=0))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_process_that_ends_in_the_middle_takes_its_workers_with_it(place, tmp_path):
+    """They are deaf to SIGTERM, by which multiprocessing would ask them to end."""
+    code = f"""
+import multiprocessing
+from issl import data, photos
+from issl.spec import ImageNet
+spec = ImageNet(kind="imagenet", path={str(place)!r})
+listed = photos.of(data.prepare(spec, {str(tmp_path)!r}, progress=False), spec)
+squares = photos.central_squares(listed, list(range(80)), workers=2)
+next(squares)
+print(*(child.pid for child in multiprocessing.active_children()))
+raise SystemExit("done")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "done\n")
+    workers = [int(process) for process in done.stdout.split()]
+    assert len(workers) == 2 and not any(map(psutil.pid_exists, workers))

@@ -6,7 +6,22 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from issl import spec
-from issl.spec import CISSL, DINO, DISSL, Augment, Encoder, Optim, ProbeGrid, ProbeSpec, RunSpec, SimCLR, Synthetic
+from issl.spec import (
+    CISSL,
+    DINO,
+    DISSL,
+    Augment,
+    Crops,
+    DISSLMultiCrop,
+    Encoder,
+    ImageNet,
+    Optim,
+    ProbeGrid,
+    ProbeSpec,
+    RunSpec,
+    SimCLR,
+    Synthetic,
+)
 
 DATA = Synthetic(kind="synthetic")
 
@@ -36,6 +51,7 @@ def test_defaults_are_those_of_the_released_code_and_frozen():
         "head": "none",
         "dim": 512,
         "bottleneck": 512,
+        "init": "released",
     }
     assert Optim().model_dump() == {
         "epochs": 300,
@@ -46,8 +62,20 @@ def test_defaults_are_those_of_the_released_code_and_frozen():
         "lr_interval": "epoch",
         "clip_value": 2.0,
         "online_lr": 3e-4,
+        "optimizer": "adam",
+        "momentum": 0.9,
+        "trust": 0.001,
+        "cosine": "after_warmup",
+        "warmup_lr": 0.0,
+        "drop_last": False,
     }
-    assert SimCLR(name="simclr").model_dump() == {"name": "simclr", "temperature": 0.07, "hidden": 1024, "out": 128}
+    assert SimCLR(name="simclr").model_dump() == {
+        "name": "simclr",
+        "temperature": 0.07,
+        "hidden": 1024,
+        "out": 128,
+        "widths": (),
+    }
     assert CISSL(name="cissl").model_dump() == {
         "name": "cissl",
         "predictor": "linear",
@@ -55,6 +83,7 @@ def test_defaults_are_those_of_the_released_code_and_frozen():
         "hidden": 1024,
         "mlp_hidden": 2048,
         "out": 128,
+        "widths": (),
     }
     assert DISSL(name="dissl").model_dump() == {
         "name": "dissl",
@@ -66,6 +95,18 @@ def test_defaults_are_those_of_the_released_code_and_frozen():
         "invariance_weight": 0.8,
         "hidden": 1024,
         "mlp_hidden": 2048,
+        "bottleneck": 512,
+    }
+    assert DISSLMultiCrop(name="dissl_multicrop").model_dump() == {
+        "name": "dissl_multicrop",
+        "classes": 16384,
+        "student_temperature": 1.0,
+        "teacher_temperature": 0.5,
+        "entropy_weight": 2.3,
+        "invariance_weight": 0.6,
+        "invariance_warmup_steps": 0,
+        "teacher": "residual",
+        "hidden": 2048,
         "bottleneck": 512,
     }
     assert DINO(name="dino").model_dump() == {
@@ -187,7 +228,10 @@ def test_the_grid_id_names_its_kinds():
         (Optim, {"epochs": 10}, "exceed warmup_epochs"),
         (Optim, {"weight_decay": -1}, "greater than or equal to 0"),
         (Optim, {"lr": float("nan")}, "finite"),
+        (Optim, {"cosine": "whole_run"}, "needs 'lr_interval: step'"),
         (SimCLR, {"name": "simclr", "temperature": 0}, "greater than 0"),
+        (Crops, {"number": 2, "size": 8, "min_area": 0.5, "max_area": 0.4}, "min_area 0.5 exceeds max_area 0.4"),
+        (Augment, {"views": [{"number": 4, "size": 8, "min_area": 0.5}]}, "must be 2 in number, not 4"),
         (Augment, {"strength": 0.1}, "too weak"),
         (Augment, {"strength": 6}, "too strong"),
         (ProbeSpec, {"fraction": 1.5}, "less than or equal to 1"),
@@ -197,6 +241,25 @@ def test_the_grid_id_names_its_kinds():
 def test_impossible_values_are_refused(model, content, says):
     with pytest.raises(ValidationError, match=says):
         TypeAdapter(model).validate_python(content)
+
+
+LARGE, SMALL = Crops(number=2, size=224, min_area=0.14), Crops(number=4, size=96, min_area=0.05, max_area=0.14)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"augment": Augment(views=(LARGE,))}, "goes with data of kind imagenet"),
+        ({"data": ImageNet(kind="imagenet")}, "goes with data of kind imagenet"),
+        (
+            {"data": ImageNet(kind="imagenet"), "augment": Augment(views=(LARGE, SMALL))},
+            "simclr takes two views; more go with dissl_multicrop",
+        ),
+    ],
+)
+def test_views_that_do_not_fit_are_refused(changes, says):
+    with pytest.raises(ValidationError, match=says):
+        run(**changes)
 
 
 def test_smaller_dimensions_than_the_trunk_are_possible():

@@ -347,6 +347,62 @@ def test_tidy_results_have_a_row_for_each_run_seed_and_probe(finished):
     assert sorted(table["dim"].unique()) == [16, 64]
 
 
+# --- photographs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nano_imagenet(photographs):
+    """The preset *imagenet* at reduced sizes: its seven rows of DISSL are trained alone, on three classes."""
+    views = {
+        "m2": [{"number": 2, "size": 32, "min_area": 0.08}],
+        "m6": [{"number": 2, "size": 24, "min_area": 0.14}, {"number": 2, "size": 16, "min_area": 0.05}],
+    }
+    nano = {
+        "data": {"imagenet": {"path": str(photographs), "image_size": 32}},
+        "defaults": {
+            "augment": {"views": views["m2"]},
+            "encoder": {"arch": "resnet10", "width": 8, "dim": 64, "bottleneck": 8},
+            "optim": {"epochs": 2, "batch_size": 16, "lr": 4.8, "warmup_epochs": 1},
+        },
+        "methods": {"dissl": {"objective": {"classes": 16, "hidden": 8, "bottleneck": 8}}},
+        "patches": {
+            "d8192": {"encoder": {"dim": 128}},
+            "m6": {"augment": {"views": views["m6"]}},
+            "m8": {"augment": {"views": views["m6"]}},
+            **{f"e{epochs}": {"optim": {"epochs": 3}} for epochs in (400, 800)},
+        },
+        "experiments": {"imagenet_contrastive": None},
+        "hardware": {"pretrain": {"gpus": 0, "nodes": None, "threads": 1}, "prepare": {"threads": 1}},
+        "execution": {"device": "cpu", "progress": False},
+    }
+    return merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"imagenet": _keep_null(nano)}})
+
+
+def test_imagenet_is_pretrained_alone_and_may_move(tmp_path, nano_imagenet, photographs):
+    _write(tmp_path, nano_imagenet)
+    assert planned(tmp_path, "imagenet") == {"prepare": 1, "pretrain": 7, "curves": 1, "imagenet": 1}
+    snakemake(tmp_path, "imagenet", "--cores", "2")
+    runs = sorted((tmp_path / "results/imagenet/runs").iterdir())
+    assert len(runs) == 7
+    for run in runs:
+        assert {path.name for path in (run / "s1").iterdir() if not path.name.startswith(".")} == {
+            *("encoder.safetensors", "history.csv", "run.json"),
+        }
+    assert len(list((tmp_path / "results/imagenet/curves").glob("*.svg"))) == 7
+    assert planned(tmp_path, "imagenet") == {}
+
+    shutil.copytree(photographs, tmp_path / "elsewhere")
+    moved = copy.deepcopy(nano_imagenet)
+    moved["presets"]["imagenet"]["data"]["imagenet"]["path"] = "elsewhere"
+    _write(tmp_path, moved)
+    assert planned(tmp_path, "imagenet") == {}
+    moved["seeds"] = [1, 2]
+    _write(tmp_path, moved)
+    assert planned(tmp_path, "imagenet") == {"pretrain": 7, "curves": 1, "imagenet": 1}
+    seed2 = f"results/imagenet/runs/{runs[0].name}/s2/run.json"
+    snakemake(tmp_path, seed2, "--cores", "1")  # finds the photographs where they are now, with the list of before
+
+
 def test_logs_are_found_by_rule_and_features_are_gone(finished):
     assert len(list((finished / "results/tiny/logs/pretrain").glob("*-s1.log"))) == 4
     assert not list(finished.rglob("features.npy"))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from issl import ranks, spec
-from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision
+from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, two_views
 from issl.objectives.dissl import entropy
 
 TEACHERS = 2  # the large views, which come first
@@ -70,10 +70,10 @@ class DISSLMultiCrop(Objective):
 
 
 def _images(z: Tensor, views: Tensor) -> int:
-    """B, half the rows of the two large views. Raises ValueError where z cannot be views of B images."""
-    images, odd = divmod(len(views), TEACHERS)
-    if odd or not images or len(z) < len(views) or len(z) % images:
-        raise ValueError(f"{len(z)} rows cannot be views of the images of which {len(views)} are two views")
+    """B, of which `views` are two views. Raises ValueError where `z` cannot stand for them and other views."""
+    images = len(two_views(views)[0])
+    if len(z) < len(views) or len(z) % images:
+        raise ValueError(f"{len(z)} rows cannot be views of {images} images, the large ones among them")
     return images
 
 
