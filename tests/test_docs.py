@@ -67,8 +67,8 @@ def commands(page: Path, program: str) -> list[list[str]]:
 def targets() -> set[str]:
     """Everything that the plans can make and people ask for."""
     plans = catalog.load(PROJECT / "config.yaml").values()
-    asked = {target for plan in plans for target in (*plan.targets(), *plan.evaluations.targets())}
-    return asked | {"all", "tiny", "small"}
+    made = {target for plan in plans for target in (*plan.targets(), *plan.evaluations.targets())}
+    return made | {"all", "tiny", "small"}
 
 
 def test_there_are_pages():
