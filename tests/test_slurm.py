@@ -107,7 +107,7 @@ def running(stage):
     return [job for job in queued() if stage in job["rule"] and job["state"] == "RUNNING"]
 
 
-def wait_for(found, seconds=180):
+def wait_for(found, seconds=400):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if result := found():
@@ -216,7 +216,7 @@ def lost(node):
     """Within it a node is gone, as without power: its daemon, and everything of its jobs. Afterwards it is back."""
     daemon, jobs = ["slurmd", "-N", node], {"SLURMD_NODENAME": node}
     for process in psutil.process_iter():
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.Error):  # gone meanwhile, or not ours to look at
             if process.cmdline() == daemon:
                 process.kill()
             elif jobs.items() <= process.environ().items():
@@ -227,7 +227,7 @@ def lost(node):
         yield
     finally:
         subprocess.run(daemon, check=True)
-        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=True)
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)  # or it is back already
         wait_for(lambda: "idle" in answers("sinfo", "--noheader", "--nodes", node, "--format", "%T"))
 
 
