@@ -1,6 +1,5 @@
 """Pretraining on a folder of photographs from end to end: many views, one and two processes, killed and continued."""
 
-import gc
 import json
 import shutil
 import signal
@@ -43,16 +42,6 @@ def run_on(folder, method="dissl_multicrop", **optim) -> RunSpec:
             },
         }
     )
-
-
-@pytest.fixture(autouse=True)
-def signals_as_they_were():
-    """A training that raised keeps its handlers until it is collected, which could be in the middle of another test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
-    yield
-    gc.collect()
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
