@@ -217,11 +217,11 @@ def lost(node):
     daemon, jobs = ["slurmd", "-N", node], {"SLURMD_NODENAME": node}
     for process in psutil.process_iter():
         with suppress(psutil.Error):  # gone meanwhile, or not ours to look at
-            if process.cmdline() == daemon:
-                process.kill()
-            elif jobs.items() <= process.environ().items():
-                for victim in (*(parent for parent in process.parents() if "slurmstepd" in parent.name()), process):
-                    victim.kill()
+            if process.cmdline() == daemon or jobs.items() <= process.environ().items():
+                steps = [parent for parent in process.parents() if "slurmstepd" in parent.name()]
+                for victim in (*steps, *process.children(recursive=True), process):
+                    with suppress(psutil.NoSuchProcess):
+                        victim.kill()
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=down", "reason=lost"], check=True)
     try:
         yield
