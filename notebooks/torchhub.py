@@ -9,9 +9,6 @@
 # only that everything works. `FAST = False` downloads weights (90 MB) and STL10 (2.6 GB), and wants a GPU.
 
 # %%
-FAST = True
-
-# %%
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,7 @@ from sklearn.svm import LinearSVC
 from torch.utils.data import DataLoader
 from torchvision.datasets import STL10
 
+FAST = True
 CLONE = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "hubconf.py").exists())
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 torch.manual_seed(0)
