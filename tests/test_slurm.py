@@ -207,7 +207,7 @@ def test_lost_jobs_a_lost_node_and_a_lost_snakemake_lose_nothing(project):
         os.killpg(workflow.pid, signal.SIGKILL)  # its job stays in the queue, and works on
         workflow.wait()
         finish(start(broken, target), broken)
-    assert logs(broken).count("continuing after step") >= 2
+    assert "continuing after step" in logs(broken)
     assert same(weights(calm), weights(broken))
 
 
