@@ -29,6 +29,7 @@ NOT_IMPORTED = {
     "ruff": "`make lint`",
     "snakefmt": "`make lint`",
     "pytest": "runs the tests",
+    "ipykernel": "executes the notebooks for nbclient",
 }
 
 # What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded.
