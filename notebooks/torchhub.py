@@ -2,8 +2,8 @@
 # # A released encoder, from torch.hub to the accuracy
 # Loads a DISSL ResNet-50 that was pretrained on ImageNet without labels, represents STL10 with it, and fits a linear
 # probe. `FAST = False` downloads the weights (90 MB) and STL10 (2.6 GB), and is for a GPU. `FAST = True` goes through
-# the same steps without a download, in about a minute on a CPU: new weights, and a few drawn images in STL10's place. Its
-# accuracy says that the steps work, and nothing about DISSL.
+# the same steps without a download, in about a minute on a CPU: new weights, and a few drawn images in STL10's place.
+# Its accuracy says that the steps work, and nothing about DISSL.
 #
 # The authors' notebook prints 96.00 % on the test split of STL10, with the probe's C chosen on it and the encoder
 # in train mode. Here C is chosen on a part of the train split, and the encoder is in eval mode.
