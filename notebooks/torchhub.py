@@ -77,6 +77,6 @@ z_test, y_test = represent("test")
 
 # %%
 held_out = StratifiedShuffleSplit(1, test_size=0.2, random_state=0)
-probe = GridSearchCV(LinearSVC(), {"C": np.logspace(-3, 0, 7)}, cv=held_out).fit(z_train, y_train)
+probe = GridSearchCV(LinearSVC(dual=False), {"C": np.logspace(-3, 0, 7)}, cv=held_out).fit(z_train, y_train)
 accuracy = probe.score(z_test, y_test)
 print(f"test accuracy {accuracy:.1%}, C = {probe.best_params_['C']:.3g}")
