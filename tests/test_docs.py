@@ -18,6 +18,7 @@ from issl.config import Execution, Hardware, Lines, Resources, Table
 PROJECT = Path(__file__).parent.parent
 PAGES = [
     *sorted((PROJECT / "docs").glob("*.md")),
+    PROJECT / "notebooks/README.md",
     *(page for page in (PROJECT / "README.md", PROJECT / "CONTRIBUTING.md") if page.exists()),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -134,8 +134,8 @@ def test_the_losses_and_their_gradients_are_those_of_the_package():
 def test_a_minimal_notebook_learns_what_its_untrained_encoder_does_not_know(name, tmp_path):
     accuracy = execute(notebook(name), tmp_path, it="accuracy")["it"]
     untrained = execute(notebook(name, "EPOCHS = 0"), tmp_path, it="accuracy")["it"]
-    assert 1 / 8 < untrained < accuracy - 0.1
-    assert accuracy > 0.65
+    assert 1 / 8 < untrained < accuracy - 0.15
+    assert accuracy > 0.8  # 88 to 93 % with four seeds
     assert not list(tmp_path.iterdir())  # nothing is downloaded or left behind
 
 
