@@ -37,9 +37,8 @@ def draw(label, rng):  # (3, SIZE, SIZE) uint8: place, angle, wavelength, greys 
     u, v = wave * (np.cos(angle) * x + np.sin(angle) * y), wave * (np.cos(angle) * y - np.sin(angle) * x)
     stripes = np.sin(u), np.sin(v), np.sin((u + v) / 1.4), np.sin(u + 2 * np.sin(v))
     others = np.sin(u) * np.sin(v), np.sin(np.hypot(u, v)), np.sin(6 * np.arctan2(v, u)), np.cos(u) + np.cos(v) - 0.9
-    image = np.where([*stripes, *others][label] > 0, *rng.permutation([80, 170])) + 25 * rng.normal(
-        size=(3, SIZE, SIZE)
-    )
+    greys = rng.permutation([80, 170])
+    image = np.where([*stripes, *others][label] > 0, *greys) + 25 * rng.normal(size=(3, SIZE, SIZE))
     return image.clip(0, 255).astype(np.uint8)
 
 
