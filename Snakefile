@@ -61,7 +61,7 @@ wildcard_constraints:
         {name: None for plan in PLANS.values() for name in plan.evaluations.rows}
     )
     or "(?!)",
-    weights=r"\w+",
+    weights=r"[\w-]+",
     encoding=r"[a-z0-9_]+-[0-9a-f]{8}",
 
 

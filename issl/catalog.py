@@ -12,7 +12,7 @@ from typing import Any
 from issl import config as cfg
 from issl.config import Config, Evaluation, Experiment, Scatter, word
 from issl.errors import UserError
-from issl.evaluation.plan import Evaluations, evaluations, located, prepared
+from issl.evaluation.plan import Evaluations, evaluations, prepared, whereabouts
 from issl.leftovers import leftovers
 from issl.resolve import PlannedRow, PlannedRun, known, pretrained, resolved
 from issl.spec import DataSpec, ProbeGrid, RunSpec, data_id, grid_id, run_id, train_images
@@ -160,15 +160,15 @@ class Plan:
         return self.config.evaluations[name] if name in self.evaluations.rows else self.config.experiments[name]
 
     def caption(self, experiment: str) -> str:
-        """What stands below a figure or above a table; in another preset than the paper's, it says so."""
+        """What stands below a figure or above a table; where the settings are not the paper's, it says so."""
         caption = self._asked(experiment).shown.caption
-        note = "" if self.preset == cfg.PAPER else f" Preset {self.preset}: not comparable with the paper."
+        note = "" if self.config.comparable else f" Preset {self.preset}: not comparable with the paper."
         return (caption + note).strip()
 
     def published(self, experiment: str) -> str:
-        """Published numbers of an experiment, as JSON: only beside the paper's own settings."""
+        """Published numbers of an experiment, as JSON: only beside settings that are comparable."""
         published = self._asked(experiment).published
-        return published.canonical() if published and self.preset == cfg.PAPER else "null"
+        return published.canonical() if published and self.config.comparable else "null"
 
     @cached_property
     def compared(self) -> list[str]:
@@ -196,7 +196,8 @@ class Plan:
 
     def comparison(self) -> str:
         """What the comparison asks: the preset, its experiments without their settings, and the rules of judging."""
-        asked = {"experiments": {}, "comparison": self.config.comparison.model_dump(mode="json"), "preset": self.preset}
+        asked = {"preset": self.preset, "comparable": self.config.comparable, "experiments": {}}
+        asked["comparison"] = self.config.comparison.model_dump(mode="json")
         for name, experiment in self.config.experiments.items():
             if name in self.pretrained:
                 continue
@@ -218,7 +219,7 @@ class Plan:
 
     def place(self, data: str) -> str:
         """Where a data set lies, as JSON: the fields that are not part of its identity."""
-        return located(self.prepared[data])
+        return json.dumps(whereabouts(self.prepared[data]))
 
     def place_of(self, run: str) -> str:
         """Where the data set of a run lies."""
@@ -277,20 +278,17 @@ def plans(raw: Mapping[str, Any]) -> dict[str, Plan]:
     """Plans of every preset, by results folder (`results` for *paper*, else `results/<preset>`). Raises UserError."""
     configs = cfg.presets(raw)
     roots = tuple(_root(preset) for preset in configs)
-    found = [
-        Plan(
-            preset,
-            _root(preset),
-            roots,
-            config,
-            *_rows(preset, config),
-            evaluations(config, _root(preset), _place(preset)),
-        )
-        for preset, config in configs.items()
-    ]
+    found = [_plan(preset, config, roots) for preset, config in configs.items()]
     for plan in found:
         _refuse_unknown_points(plan, found[0])
     return {plan.root: plan for plan in found}
+
+
+def _plan(preset: str, config: Config, roots: tuple[str, ...]) -> Plan:
+    rows, pretrained = _rows(preset, config)
+    own = {f"{name}/{row.label}": row for name, part in {**rows, **pretrained}.items() for row in part}
+    asked = evaluations(config, _root(preset), _place(preset), own)
+    return Plan(preset, _root(preset), roots, config, rows, pretrained, asked)
 
 
 def _root(preset: str) -> str:

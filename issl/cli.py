@@ -174,19 +174,17 @@ def export(run: Path, out: Path) -> None:
 
 
 _encoding = click.option("--spec", required=True, help="Weights, data set and how images are encoded, as JSON.")
-_place = click.option("--place", default="{}", help="Where the data set lies, as JSON.")
+_places = click.option("--place", default="{}", help="Where the data set lies, and the run if it is ours, as JSON.")
 _threads = click.option("--threads", type=click.IntRange(min=1), default=1)
 
 
 def _read_encoding(spec: str, place: str) -> Encoding:
-    content = _object(spec, "--spec")
-    content["data"] = {**content.get("data", {}), **_object(place, "--place")}
-    return config.validate(Encoding, content, "--spec")
+    return config.validate(Encoding, config.merge(_object(spec, "--spec"), _object(place, "--place")), "--spec")
 
 
 @issl.command()
 @_encoding
-@_place
+@_places
 @_data
 @click.option("--out", type=_folder, required=True)
 @_threads
@@ -195,7 +193,7 @@ def _read_encoding(spec: str, place: str) -> Encoding:
 def featurize_weights(
     spec: str, place: str, data: Path, out: Path, threads: int, settings: str, log_file: Path | None
 ) -> None:
-    """Encode every image with published weights; continues where an interrupted attempt stopped."""
+    """Encode every image with frozen weights; continues where an interrupted attempt stopped."""
     with to_file(log_file):
         encoding, execution = _read_encoding(spec, place), _read(Execution, settings, "--settings")
         with _own_gpus(execution):
@@ -206,7 +204,7 @@ def featurize_weights(
 
 @issl.command()
 @_encoding
-@_place
+@_places
 @click.option("--protocol", required=True, help="The protocol, as JSON.")
 @_seed
 @click.option("--features", type=_folder, help="What featurize-weights wrote; the augmented protocol reads images.")
@@ -227,7 +225,7 @@ def probe_weights(
     settings: str,
     log_file: Path | None,
 ) -> None:
-    """Score published weights by one protocol."""
+    """Score frozen weights by one protocol."""
     with to_file(log_file):
         encoding, execution = _read_encoding(spec, place), _read(Execution, settings, "--settings")
         asked = config.validate(_Protocol, {"protocol": _object(protocol, "--protocol")}, "--protocol").protocol

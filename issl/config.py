@@ -151,7 +151,7 @@ class Table(Value):
 
 
 class EvaluationTable(Value):
-    """A table of accuracies of published weights: a line a row, and a column for each protocol and metric."""
+    """A table of accuracies of frozen weights: a line a row, and a column for each protocol and metric."""
 
     kind: Literal["evaluation"]
     caption: str
@@ -256,9 +256,11 @@ class Experiment(Value):
 
 
 class EvaluationRow(Value):
-    """Published weights on a data set, and by what they are judged: what is not said has its default in the code."""
+    """Frozen weights on a data set, and by what they are judged: what is not said has its default in the code."""
 
-    weights: str | None = Field(None, description="name of a model of the hub")
+    weights: str | None = Field(
+        None, description="name of a released model, or <experiment>/<row> of what this preset pretrains"
+    )
     data: Name | None = Field(None, description="name of an entry of `data`")
     resize: PositiveInt | None = Field(None, description="shorter side in pixels")
     crop: PositiveInt | None = Field(None, description="side of the central square that is cut out of it")
@@ -269,13 +271,15 @@ class EvaluationRow(Value):
 
 
 class Evaluation(Value):
-    """Rows of published weights, protocols that score each of them, and the table that shows them."""
+    """Rows of frozen weights, protocols that score each of them, and the table that shows them."""
 
     caption: str = ""
     base: EvaluationRow = EvaluationRow()
     rows: dict[str, EvaluationRow] = {}
     protocols: dict[str, Part] = Field({}, description="column of the table -> protocol")
-    seeds: tuple[NonNegativeInt, ...] = Field((0,), min_length=1, description="of the probes")
+    seeds: tuple[NonNegativeInt, ...] = Field(
+        (0,), min_length=1, description="of the probes of released weights; of our own runs, those of the preset"
+    )
     published: Published | None = None
     claims: dict[str, Claim] = {}
 
@@ -360,6 +364,9 @@ class Config(Value):
     """One preset of config.yaml, after its overlay."""
 
     seeds: tuple[NonNegativeInt, ...] = Field((1,), min_length=1)
+    comparable: bool = Field(
+        True, description="whether published numbers may stand beside these; false for a preset that does not say it"
+    )
     data: dict[Name, DataSpec]
     defaults: Patch
     methods: dict[Name, Method]
@@ -409,9 +416,12 @@ def _refuse_ends_of_scripts(content: Any, place: str = "config") -> None:
 
 
 def _below(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """What lies below a preset: of the evaluations only those that it names, since they know no smaller settings."""
+    """What lies below a preset: of the evaluations only those that it names, since they know no smaller settings.
+
+    Its numbers are not comparable with the paper's unless it says so.
+    """
     every, named = base.get("evaluations") or {}, overlay.get("evaluations") or {}
-    return {**base, "evaluations": {name: every[name] for name in every if name in named}}
+    return {**base, "comparable": False, "evaluations": {name: every[name] for name in every if name in named}}
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

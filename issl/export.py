@@ -1,6 +1,5 @@
 """A run's encoder as others get it: its weights, and a model card that says what they are."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,7 +9,7 @@ import pandas as pd
 
 from issl import __version__, encoders, weights
 from issl.errors import UserError
-from issl.files import whole
+from issl.files import sha256, whole
 from issl.hub import WEIGHTS, read_run
 from issl.probe import COLUMNS
 from issl.results import chosen
@@ -41,13 +40,11 @@ def export(run: Path, out: Path) -> tuple[Path, Path]:
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     with whole(file) as weights_part, whole(card) as card_part:
         shutil.copyfile(run / WEIGHTS, weights_part)
-        with weights_part.open("rb") as content:
-            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
         facts = {
             "representation": f"{spec.encoder.dim} dimensions: the spatial average of the last map, not normalised",
             "images": f"{spec.data.image_size} x {spec.data.image_size} px",
             "parameters": f"{parameters:,}".replace(",", " "),
-            "file": f"`{file.name}`, SHA-256 {sha256}",
+            "file": f"`{file.name}`, SHA-256 {sha256(weights_part)}",
             **_provenance(spec, record),
             "licence": f"MIT, as issl {__version__}, which wrote this; the training images have terms of their own",
         }

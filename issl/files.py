@@ -1,6 +1,7 @@
 """Files appear whole or not at all."""
 
 import csv
+import hashlib
 import json
 import os
 import re
@@ -77,3 +78,9 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[s
         writer = csv.DictWriter(target, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's content, hexadecimal."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

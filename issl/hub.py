@@ -80,19 +80,28 @@ def read_run(path: Path) -> tuple[RunSpec, dict[str, Tensor]]:
 
     Both stand in the same file, so they cannot contradict each other. Raises UserError where it is not one of a run.
     """
-    file = _file(path)
-    if not file.exists():
-        raise UserError(f"{path}: not the folder of a finished run: it has no {WEIGHTS}")
-    tensors, notes = weights.read_safetensors(file)
+    tensors, notes = weights.read_safetensors(_file(path))
+    return _spec(notes, _file(path)), tensors
+
+
+def read_spec(path: Path) -> RunSpec:
+    """Settings of a run, likewise."""
+    return _spec(weights.read_notes(_file(path)), _file(path))
+
+
+def _spec(notes: dict[str, str], file: Path) -> RunSpec:
     try:
         content = json.loads(notes.get("spec", ""))
     except json.JSONDecodeError:
         raise UserError(f"{file}: does not say which run it is from; give the {WEIGHTS} that a run wrote") from None
-    return validate(RunSpec, content, f"{file}: spec"), tensors
+    return validate(RunSpec, content, f"{file}: spec")
 
 
 def _file(path: Path) -> Path:
-    return path / WEIGHTS if path.is_dir() else path
+    file = path / WEIGHTS if path.is_dir() else path
+    if not file.exists():
+        raise UserError(f"{path}: not the folder of a finished run: it has no {WEIGHTS}")
+    return file
 
 
 def _own(path: Path, pretrained: bool) -> nn.Module:

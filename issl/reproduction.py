@@ -9,7 +9,7 @@ import pandas as pd
 
 from issl import fingerprint, provenance
 from issl.claims import contrasts, in_order, outcomes, published_value
-from issl.config import PAPER, Claim, Comparison, Evaluation, Experiment, Scatter, Value
+from issl.config import Claim, Comparison, Evaluation, Experiment, Scatter, Value
 from issl.published import numbers, reproduced
 from issl.results import over_seeds, points
 
@@ -18,6 +18,7 @@ class Asked(Value):
     """What is compared: a preset, its experiments without their settings, and the rules of judging."""
 
     preset: str
+    comparable: bool  # whether the settings are the paper's own
     experiments: dict[str, Experiment]
     evaluations: dict[str, Evaluation] = {}
     comparison: Comparison
@@ -26,11 +27,6 @@ class Asked(Value):
     def everything(self) -> dict[str, Experiment | Evaluation]:
         """Experiments first."""
         return {**self.experiments, **self.evaluations}
-
-    @property
-    def comparable(self) -> bool:
-        """Whether the settings are the paper's own."""
-        return self.preset == PAPER
 
 
 class Made(NamedTuple):

@@ -1,9 +1,10 @@
-# list of images or arrays + published weights -> features in shards, kept until every probe of them is done
+# list of images or arrays + weights, released or of a run of ours -> features in shards, kept until every probe of them is done
 
 
 rule featurize_weights:
     input:
         arrays=lambda w: PLANS[w.root].evaluations.arrays(w.weights, w.encoding),
+        pretrained=lambda w: PLANS[w.root].evaluations.pretrained(w.weights, w.encoding),
     output:
         features=temp(directory("{root}/weights/{weights}/{encoding}/features")),
         about="{root}/weights/{weights}/{encoding}/features.json",

@@ -1,4 +1,4 @@
-# features, or images, of published weights -> scores by one protocol
+# features, or images and weights -> scores by one protocol
 
 
 rule probe_weights:
@@ -39,6 +39,7 @@ rule probe_weights:
 rule probe_images:
     input:
         arrays=lambda w: PLANS[w.root].evaluations.arrays(w.weights, w.encoding),
+        pretrained=lambda w: PLANS[w.root].evaluations.pretrained(w.weights, w.encoding),
     output:
         scores="{root}/weights/{weights}/{encoding}/s{seed}/{protocol}.csv",
         about="{root}/weights/{weights}/{encoding}/s{seed}/{protocol}.json",

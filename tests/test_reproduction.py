@@ -38,7 +38,8 @@ EXPERIMENTS = {
 
 
 def asked(preset="paper"):
-    return Asked.model_validate({"preset": preset, "experiments": EXPERIMENTS, "comparison": {}})
+    shared = {"experiments": EXPERIMENTS, "comparison": {}}
+    return Asked.model_validate({"preset": preset, "comparable": preset == "paper"} | shared)
 
 
 def tidy(*rows):
@@ -132,7 +133,8 @@ def test_the_page_shows_verdicts_and_what_they_rest_on(report):
 def test_what_is_left_of_a_lead_has_its_place():
     claims = {"B beats A": {"better": "B", "than": "A", "instead_of": "C"}}
     experiments = {"table1": EXPERIMENTS["table1"] | {"claims": claims}}
-    question = Asked.model_validate({"preset": "paper", "experiments": experiments, "comparison": {}})
+    shared = {"preset": "paper", "comparable": True, "comparison": {}}
+    question = Asked.model_validate({"experiments": experiments} | shared)
     three = pd.concat([RESULTS["table1"], tidy(("C", 512, 0.40, 0.5)).assign(log_loss=1.0)])
     text = page(compare(question, {"table1": three}, made(), []))
     assert "- B beats A: the lead is +11.0 points over C and +5.8 over A: 53% of it is left." in text

@@ -1,6 +1,7 @@
 """The real snakemake: what it plans for every target and preset, what an edit plans again, and a whole small run."""
 
 import copy
+import hashlib
 import json
 import os
 import re
@@ -95,6 +96,10 @@ EVALUATIONS = {
 @pytest.mark.parametrize("target", EVALUATIONS)
 def test_each_evaluation_plans_its_own_jobs_and_no_pretraining(fresh, target):
     assert planned(fresh, f"results/{target}") == EVALUATIONS[target]
+
+
+def test_our_own_runs_are_pretrained_before_they_are_evaluated(fresh):
+    assert planned(fresh, "results/imagenet/table_imagenet.md") == weights(7, 7, pretrain=7, probe_images=7)
 
 
 def test_evaluations_together_share_what_is_the_same(fresh):
@@ -357,6 +362,19 @@ def nano_imagenet(photographs):
         "m2": [{"number": 2, "size": 32, "min_area": 0.08}],
         "m6": [{"number": 2, "size": 24, "min_area": 0.14}, {"number": 2, "size": 16, "min_area": 0.05}],
     }
+    kept = {"dissl_resnet50_dNone_e100_m2", "dissl_resnet50_d8192_e100_m6"}
+    every = read_yaml(PROJECT / "config.yaml")["evaluations"]["table_imagenet"]
+    others = dict.fromkeys(set(every["rows"]) - kept)
+    short = {
+        "base": {"resize": 36, "crop": 32, "batch_size": 8},
+        "rows": others,
+        "published": {"values": others},
+        "claims": dict.fromkeys(every["claims"]),
+        "protocols": {
+            "cached": {"probes": [{"lr": 0.1, "epochs": 5}, {"lr": 1.0, "epochs": 5}], "holdout": 0.25},
+            "augmented": {"epochs": 1, "batch_size": 8, "holdout": 0.25},
+        },
+    }
     nano = {
         "data": {"imagenet": {"path": str(photographs), "image_size": 32}},
         "defaults": {
@@ -372,6 +390,7 @@ def nano_imagenet(photographs):
             **{f"e{epochs}": {"optim": {"epochs": 3}} for epochs in (400, 800)},
         },
         "experiments": {"imagenet_contrastive": None},
+        "evaluations": {"table_imagenet": short},
         "hardware": {"pretrain": {"gpus": 0, "nodes": None, "threads": 1}, "prepare": {"threads": 1}},
         "execution": {"device": "cpu", "progress": False},
     }
@@ -401,6 +420,26 @@ def test_imagenet_is_pretrained_alone_and_may_move(tmp_path, nano_imagenet, phot
     assert planned(tmp_path, "imagenet") == {"pretrain": 7, "curves": 1, "imagenet": 1}
     seed2 = f"results/imagenet/runs/{runs[0].name}/s2/run.json"
     snakemake(tmp_path, seed2, "--cores", "1")  # finds the photographs where they are now, with the list of before
+
+
+def test_what_was_pretrained_on_photographs_is_evaluated_on_them(tmp_path, nano_imagenet):
+    _write(tmp_path, nano_imagenet)
+    table = "results/imagenet/table_imagenet.md"
+    assert planned(tmp_path, table) == weights(2, 2, pretrain=2, probe_images=2)
+    snakemake(tmp_path, table, "--cores", "2")
+    assert planned(tmp_path, table) == {}
+    tidy = pd.read_csv(tmp_path / "results/imagenet/table_imagenet.csv")
+    runs = {path.name for path in (tmp_path / "results/imagenet/runs").iterdir()}
+    assert {*tidy["weights"]} == {f"{run}-s1" for run in runs} and len(runs) == 2
+    assert set(tidy["protocol"]) == {"cached", "augmented"} and tidy["test_acc"].between(0, 1).all()
+    shown = (tmp_path / table).read_text()
+    assert "66.9" in shown, "the published number stands beside it"
+    about = sorted((tmp_path / "results/imagenet/weights").glob("*/*/features.json"))
+    digests = {json.loads(path.read_text())["encoder"] for path in about}
+    assert digests == {
+        hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (tmp_path / "results/imagenet/runs").glob("*/s1/encoder.safetensors")
+    }
 
 
 def test_logs_are_found_by_rule_and_features_are_gone(finished):

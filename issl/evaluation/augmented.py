@@ -70,7 +70,7 @@ def evaluate(
         parameter_groups(heads, protocol), lr=rate(protocol, 0), momentum=protocol.momentum, nesterov=True
     )
     scaler = torch.amp.GradScaler(where.type, enabled=kind == "fp16")
-    state = _State(part, {"protocol": protocol.canonical(), "encoding": encoding.canonical(), "seed": seed})
+    state = _State(part, {"protocol": protocol.canonical(), "seed": seed} | encoders.origin(encoding))
     for epoch in range(state.resume(heads, sgd, scaler, where), protocol.epochs):
         for group in sgd.param_groups:
             group["lr"] = rate(protocol, epoch)

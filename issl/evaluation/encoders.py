@@ -1,16 +1,21 @@
-"""Published weights as encoders: the whole, or the trunk before the expanding head."""
+"""Published weights, or those of our own runs, as encoders: the whole, or the trunk before the expanding head."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from issl import hub
 from issl.evaluation.spec import Encoding
+from issl.files import sha256
 from issl.released import MODELS
 from issl.spec import Encoder
 
 
 def load(encoding: Encoding) -> nn.Module:
     """The encoder with these weights, (n, 3, S, S) -> (n, dim), in eval mode. Raises UserError for an unknown name."""
-    return hub.load(encoding.weights).eval()
+    return hub.load(encoding.run or encoding.weights)
 
 
 def representation(encoding: Encoding) -> nn.Module:
@@ -34,10 +39,16 @@ class Trunk(nn.Module):
 
 
 def shape(encoding: Encoding) -> Encoder:
-    """What kind of encoder it is, which needs no weights."""
-    return MODELS[encoding.weights].encoder
+    """What kind of encoder it is; no weights are read."""
+    return hub.read_spec(Path(encoding.run)).encoder if encoding.run else MODELS[encoding.weights].encoder
 
 
 def features(encoding: Encoding) -> int:
     """Dimension of the features."""
     return shape(encoding).dim if encoding.layer == "output" else shape(encoding).channels
+
+
+def origin(encoding: Encoding) -> dict[str, Any]:
+    """What is encoded and how; of our own runs also which weights, for a run may be pretrained anew under its name."""
+    about: dict[str, Any] = {"encoding": json.loads(encoding.canonical())}
+    return about | ({"encoder": sha256(Path(encoding.run, hub.WEIGHTS))} if encoding.run else {})

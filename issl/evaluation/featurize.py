@@ -1,6 +1,5 @@
-"""The images of a data set through published weights: every one encoded once, in shards."""
+"""The images of a data set through frozen weights: every one encoded once, in shards."""
 
-import json
 import logging
 import shutil
 import time
@@ -42,7 +41,7 @@ def _featurize(encoding: Encoding, data: Path, out: Path, workers: int, executio
     arrays = read(data)
     # Snakemake removes what it knows when a job fails: the shards wait in a folder that it does not know.
     part = out.with_name(f"{out.name}.part")
-    about = {"encoding": json.loads(encoding.canonical()), "data": arrays.meta["sha256"], "precision": kind}
+    about = encoders.origin(encoding) | {"data": arrays.meta["sha256"], "precision": kind}
     shards.begin(part, about)
     left = shards.missing(part, shards.planned(arrays, encoding.batch_size), encoders.features(encoding))
     network = encoders.representation(encoding).to(where, memory_format=torch.channels_last) if left else None

@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from issl.config import Config, Evaluation, EvaluationRow, Part, validate
+from issl.config import Config, Part, validate
 from issl.errors import UserError
 from issl.evaluation.spec import Augmented, Cached, Encoding, Metric, Protocol, column, encoding_id, protocol_id
 from issl.released import MODELS
-from issl.resolve import known
-from issl.spec import DataSpec, Value, data_id
+from issl.resolve import PlannedRow, PlannedRun, known
+from issl.spec import DataSpec, Value, data_id, run_id
 
 
 class _Protocol(Value):
@@ -27,18 +27,23 @@ class PlannedEvaluation:
     """One row of an evaluation, resolved."""
 
     label: str
-    encoding: Encoding
+    encodings: Mapping[int, Encoding]  # by seed; that of our own runs has weights of its own for each
     protocols: Mapping[str, Protocol]
     metrics: tuple[Metric, ...]
 
     @property
-    def folder(self) -> str:
+    def encoding(self) -> Encoding:
+        """How its images are encoded, with the weights of the first seed."""
+        return next(iter(self.encodings.values()))
+
+    def folder(self, seed: int) -> str:
         """Where everything of its encoding lies, below the results folder."""
-        return f"weights/{self.encoding.weights}/{encoding_id(self.encoding)}"
+        encoding = self.encodings[seed]
+        return f"weights/{encoding.weights}/{encoding_id(encoding)}"
 
     def score(self, protocol: str, seed: int) -> str:
         """The score file of a protocol, by its name, below the results folder."""
-        return f"{self.folder}/s{seed}/{protocol_id(self.protocols[protocol])}.csv"
+        return f"{self.folder(seed)}/s{seed}/{protocol_id(self.protocols[protocol])}.csv"
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class Evaluations:
     @cached_property
     def encodings(self) -> dict[tuple[str, str], Encoding]:
         """Every distinct encoding, by the name of its weights and its id."""
-        return {(row.encoding.weights, encoding_id(row.encoding)): row.encoding for row in self._every_row()}
+        every = (encoding for row in self._every_row() for encoding in row.encodings.values())
+        return {(encoding.weights, encoding_id(encoding)): encoding for encoding in every}
 
     @cached_property
     def protocols(self) -> dict[str, Protocol]:
@@ -68,13 +74,19 @@ class Evaluations:
         """Files of the prepared data set of an encoding, all in one folder."""
         return prepared(self.root, self.encodings[weights, encoding].data)
 
+    def pretrained(self, weights: str, encoding: str) -> list[str]:
+        """The encoder of one of our runs, where this is one: what must be there before images are encoded."""
+        run = self.encodings[weights, encoding].run
+        return [f"{run}/encoder.safetensors"] if run else []
+
     def encoding(self, weights: str, encoding: str) -> str:
         """What is encoded and how, as JSON."""
         return self.encodings[weights, encoding].canonical()
 
     def place(self, weights: str, encoding: str) -> str:
-        """Where its data set lies, as JSON."""
-        return located(self.encodings[weights, encoding].data)
+        """Where its data set and its run lie, as JSON."""
+        asked = self.encodings[weights, encoding]
+        return json.dumps({"data": whereabouts(asked.data), "run": asked.run})
 
     def gpus(self, protocol: str) -> int:
         """How many GPUs a probe asks for: scikit-learn's classifiers need none."""
@@ -89,9 +101,9 @@ class Evaluations:
         return [
             {
                 "row": row.label,
-                "weights": row.encoding.weights,
+                "weights": row.encodings[seed].weights,
                 "data": row.encoding.data.name,
-                "encoding": encoding_id(row.encoding),
+                "encoding": encoding_id(row.encodings[seed]),
                 "protocol": protocol,
                 "seed": seed,
                 "metrics": list(row.metrics),
@@ -115,7 +127,7 @@ class Evaluations:
         shown = [each for name in self.compared for each in self._shown(name)]
         paths = {
             "prepare": lambda row, protocol, seed: f"data/{data_id(row.encoding.data)}/meta.json",
-            "featurize_weights": lambda row, protocol, seed: f"{row.folder}/features.json",
+            "featurize_weights": lambda row, protocol, seed: f"{row.folder(seed)}/features.json",
             "probe_weights": lambda row, protocol, seed: row.score(protocol, seed).removesuffix("csv") + "json",
         }
         if stage == "featurize_weights":  # the augmented protocol reads images
@@ -133,11 +145,11 @@ class Evaluations:
         found = {target.removeprefix(f"{self.root}/") for target in self.targets()}
         for data in self.data.values():
             found |= {path.removeprefix(f"{self.root}/") for path in prepared(self.root, data)}
-        for name, rows in self.rows.items():
-            for row in rows:
-                found |= {f"{row.folder}/{own}" for own in ("features/", "features.part/", "features.json")}
-                for protocol, seed in itertools.product(row.protocols, self.config.evaluations[name].seeds):
-                    found |= {row.score(protocol, seed).removesuffix("csv") + end for end in ("csv", "json", "part/")}
+        for row in self._every_row():
+            for seed in row.encodings:
+                found |= {f"{row.folder(seed)}/{own}" for own in ("features/", "features.part/", "features.json")}
+            for protocol, seed in itertools.product(row.protocols, row.encodings):
+                found |= {row.score(protocol, seed).removesuffix("csv") + end for end in ("csv", "json", "part/")}
         return found
 
     def outline(self, name: str) -> dict[str, set[str]]:
@@ -150,8 +162,7 @@ class Evaluations:
 
     def _shown(self, name: str) -> list[tuple[PlannedEvaluation, str, int]]:
         """Rows, protocols and seeds of an evaluation: all of them, or those that have their scores already."""
-        seeds = self.config.evaluations[name].seeds
-        every = [(row, protocol, seed) for row in self.rows[name] for protocol in row.protocols for seed in seeds]
+        every = [(row, *each) for row in self.rows[name] for each in itertools.product(row.protocols, row.encodings)]
         if not self.config.existing_only:
             return every
         return [each for each in every if Path(self.root, each[0].score(*each[1:])).exists()]
@@ -165,18 +176,25 @@ def prepared(root: str, data: DataSpec) -> list[str]:
     return [f"{root}/data/{data_id(data)}/{name}" for name in ("images.npy", "labels.npy", "meta.json")]
 
 
-def located(data: DataSpec) -> str:
-    """Where a data set lies, as JSON: the fields that are not part of its identity."""
+def whereabouts(data: DataSpec) -> dict[str, Any]:
+    """Where a data set lies: the fields that are not part of its identity."""
     names = {name for name, field in type(data).model_fields.items() if field.exclude}
-    return json.dumps({name: getattr(data, name) for name in sorted(names)})
+    return {name: getattr(data, name) for name in sorted(names)}
 
 
 # --- from words to values --------------------------------------------------------------------------------------------
 
 
-def evaluations(config: Config, root: str, place: str) -> Evaluations:
-    """The evaluations of one preset. Raises UserError naming the row and what is wrong with it."""
-    found = Evaluations(root, config, {name: list(_rows(config, name, place)) for name in config.evaluations})
+Own = Mapping[str, PlannedRow | PlannedRun]  # <experiment>/<row> -> the run of ours that these words mean
+
+
+def evaluations(config: Config, root: str, place: str, own: Own) -> Evaluations:
+    """The evaluations of one preset, whose rows may name released weights and its own runs.
+
+    Raises UserError naming the row and what is wrong with it.
+    """
+    rows = {name: list(_rows(config, name, place, root, own)) for name in config.evaluations}
+    found = Evaluations(root, config, rows)
     for name in found.rows:
         if name in config.experiments:
             raise UserError(f"{place}: evaluations.{name}: an experiment has this name already")
@@ -184,7 +202,7 @@ def evaluations(config: Config, root: str, place: str) -> Evaluations:
     return found
 
 
-def _rows(config: Config, name: str, place: str) -> Iterator[PlannedEvaluation]:
+def _rows(config: Config, name: str, place: str, root: str, own: Own) -> Iterator[PlannedEvaluation]:
     evaluation, where = config.evaluations[name], f"{place}: evaluations.{name}"
     for part in ("rows", "protocols"):
         if not getattr(evaluation, part):
@@ -193,29 +211,29 @@ def _rows(config: Config, name: str, place: str) -> Iterator[PlannedEvaluation]:
         raise UserError(f"{where}: seeds: a seed stands twice in {list(evaluation.seeds)}")
     protocols = {label: _protocol(part, f"{where}: protocols.{label}") for label, part in evaluation.protocols.items()}
     for label, row in evaluation.rows.items():
-        yield _resolve(config, evaluation, label, row, protocols, f"{where}: row '{label}'")
+        here = f"{where}: row '{label}'"
+        said = {k: v for part in (evaluation.base, row) for k, v in part.model_dump(exclude_none=True).items()}
+        for key in ("weights", "data"):
+            if key not in said:
+                raise UserError(f"{here}: says no {key}")
+        known(said["weights"], {**MODELS, **own}, f"{here}: unknown weights")
+        known(said["data"], config.data, f"{here}: unknown data set")
+        metrics = tuple(said.pop("metrics", ("top-1",)))
+        said["data"] = config.data[said["data"]]
+        if run := own.get(said["weights"]):
+            by_seed = {seed: said | _weights(run, root, seed) for seed in config.seeds}
+        else:
+            by_seed = dict.fromkeys(evaluation.seeds, said)
+        encodings = {seed: validate(Encoding, content, here) for seed, content in by_seed.items()}
+        for protocol in protocols.values():
+            if isinstance(protocol, Augmented):
+                _refuse_augmented(next(iter(encodings.values())), here)
+        yield PlannedEvaluation(label, encodings, protocols, metrics)
 
 
-def _resolve(
-    config: Config,
-    evaluation: Evaluation,
-    label: str,
-    row: EvaluationRow,
-    protocols: Mapping[str, Protocol],
-    where: str,
-) -> PlannedEvaluation:
-    said = {key: value for part in (evaluation.base, row) for key, value in part.model_dump(exclude_none=True).items()}
-    for key in ("weights", "data"):
-        if key not in said:
-            raise UserError(f"{where}: says no {key}")
-    known(said["data"], config.data, f"{where}: unknown data set")
-    known(said["weights"], MODELS, f"{where}: unknown weights")
-    metrics = tuple(said.pop("metrics", ("top-1",)))
-    encoding = validate(Encoding, said | {"data": config.data[said["data"]]}, where)
-    for protocol in protocols.values():
-        if isinstance(protocol, Augmented):
-            _refuse_augmented(encoding, where)
-    return PlannedEvaluation(label, encoding, protocols, metrics)
+def _weights(run: PlannedRow | PlannedRun, root: str, seed: int) -> dict[str, str]:
+    """What an encoding says of the weights of one of our runs."""
+    return {"weights": f"{run_id(run.run)}-s{seed}", "run": f"{root}/{run.folder(seed)}"}
 
 
 def _refuse_augmented(encoding: Encoding, where: str) -> None:

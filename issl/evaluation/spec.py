@@ -25,7 +25,7 @@ Holdout = Annotated[float, Field(gt=0, lt=1)]
 class Encoding(Value):
     """The images of a labelled data set, as published weights represent them."""
 
-    weights: str = Field(pattern=r"^\w+$", description="name of a model of the hub")
+    weights: str = Field(pattern=r"^[\w-]+$", description="name of a model of the hub, or of one of our runs")
     data: DataSpec
     resize: PositiveInt = Field(256, description="shorter side in pixels; bilinear")
     crop: PositiveInt = Field(224, description="side of the central square that is cut out of it")
@@ -36,6 +36,7 @@ class Encoding(Value):
         "eval", description="train: statistics of the batch, as if nobody had called eval()"
     )
     batch_size: PositiveInt = Field(128, description="matters to train-mode statistics; else to nothing but rounding")
+    run: str | None = Field(None, exclude=True, description="folder with the weights, of one of our runs")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

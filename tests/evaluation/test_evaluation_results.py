@@ -113,6 +113,7 @@ def test_the_comparison_judges_evaluations_as_it_does_experiments(results):
     asked = Asked.model_validate(
         {
             "preset": "paper",
+            "comparable": True,
             "experiments": {},
             "evaluations": {
                 "here": {

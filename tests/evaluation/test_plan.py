@@ -1,14 +1,18 @@
 """What config.yaml asks of published weights, row by row, and where it lies."""
 
 import copy
+import json
+import re
 from pathlib import Path
 
 import pytest
 
 from issl import catalog
 from issl.config import read_yaml
+from issl.errors import UserError
 from issl.evaluation.spec import Augmented, Cached, encoding_id
 from issl.released import MODELS
+from issl.spec import run_id, short_hash
 
 PROJECT = Path(__file__).parent.parent.parent
 
@@ -91,7 +95,8 @@ def test_issue_2_is_the_eight_combinations_and_shares_what_transfer_has(asked):
 
 def test_other_presets_have_the_evaluations_that_they_name(raw):
     plans = catalog.plans(raw)
-    assert all(plan.evaluations.rows == {} for root, plan in plans.items() if root != "results")
+    own = {root: list(plan.evaluations.rows) for root, plan in plans.items() if root != "results"}
+    assert own == {"results/small": [], "results/tiny": [], "results/imagenet": ["table_imagenet"]}
     changed = copy.deepcopy(raw)
     changed["presets"]["tiny"]["evaluations"] = {"table_transfer": {"seeds": [0, 1]}}
     plan = catalog.plans(changed)["results/tiny"].evaluations
@@ -99,7 +104,7 @@ def test_other_presets_have_the_evaluations_that_they_name(raw):
 
 
 def test_evaluations_are_asked_for_by_name_and_leave_everything_else_as_it_is(raw):
-    with_them, without = (catalog.plans(each)["results"] for each in (raw, {**raw, "evaluations": {}}))
+    with_them, without = (catalog.plans(each)["results"] for each in (raw, {**raw, "evaluations": {}, "presets": {}}))
     assert with_them.targets() == without.targets()
     assert with_them.runs == without.runs and with_them.data == without.data
     assert with_them.evaluations.targets()[:2] == ["results/table_imagenet.md", "results/table_imagenet.tex"]
@@ -110,7 +115,7 @@ def test_what_the_rules_make_is_no_leftover(raw, tmp_path, monkeypatch):
     plan = catalog.plans(raw)["results"]
     [row, *_] = plan.evaluations.rows["issue2_cifar10"]
     own = [*plan.evaluations.targets(), *plan.evaluations.scores("table_imagenet")]
-    own += [f"results/{row.folder}/{name}" for name in ("features.json", "features/0.npy", "features.part/0.npy")]
+    own += [f"results/{row.folder(0)}/{name}" for name in ("features.json", "features/0.npy", "features.part/0.npy")]
     stray = f"results/weights/{row.encoding.weights}/cifar10-00000000/features.json"
     for path in map(Path, [*own, stray]):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,3 +150,66 @@ def test_places_are_not_part_of_an_encoding(asked):
     for (weights, name), encoding in asked.encodings.items():
         assert "path" not in asked.encoding(weights, name) and "path" in asked.place(weights, name)
         assert encoding_id(encoding) == name
+
+
+# --- our own runs ----------------------------------------------------------------------------------------------------
+
+
+def test_the_preset_imagenet_evaluates_what_it_pretrains_beside_the_published_numbers(raw):
+    ours, released = (catalog.plans(raw)[root] for root in ("results/imagenet", "results"))
+    rows = ours.evaluations.rows["table_imagenet"]
+    assert [row.label for row in rows] == [row.label for row in released.evaluations.rows["table_imagenet"]]
+    for row in rows:
+        encoding = row.encodings[1]
+        assert encoding.run == f"results/imagenet/runs/{encoding.weights.removesuffix('-s1')}/s1"
+        run = ours.runs[encoding.weights.removesuffix("-s1")]
+        shape = MODELS[row.label].encoder
+        assert (run.encoder.dim, run.encoder.head) == (shape.dim, shape.head)
+        assert run.optim.epochs == MODELS[row.label].epochs
+        assert row.protocols == released.evaluations.rows["table_imagenet"][0].protocols
+    assert ours.published("table_imagenet") == released.published("table_imagenet")
+    assert "not comparable" not in ours.caption("table_imagenet")
+
+
+def with_own(raw, **evaluation):
+    changed = copy.deepcopy(raw)
+    row = {"weights": "table1_contrastive/+ dim.", "data": "cifar10"}
+    own = {"rows": {"ours": row}, "protocols": {"svm": {"kind": "svm"}}}
+    changed["presets"]["tiny"] |= {"seeds": [1, 2], "evaluations": {"mine": own | evaluation}}
+    return changed
+
+
+def test_a_row_of_an_experiment_has_weights_of_its_own_for_each_seed(raw):
+    plan = catalog.plans(with_own(raw))["results/tiny"]
+    [row] = plan.evaluations.rows["mine"]
+    [run] = [row.run for row in plan.rows["table1_contrastive"] if row.label == "+ dim."]
+    names, svm = [f"{run_id(run)}-s{seed}" for seed in (1, 2)], short_hash('{"kind":"svm"}')
+    assert [encoding.weights for encoding in row.encodings.values()] == names
+    assert plan.evaluations.scores("mine") == [
+        f"results/tiny/weights/{name}/{encoding_id(encoding)}/s{seed}/svm-{svm}.csv"
+        for name, (seed, encoding) in zip(names, row.encodings.items())
+    ]
+    for seed, encoding in row.encodings.items():
+        asked = encoding.weights, encoding_id(encoding)
+        folder = f"results/tiny/runs/{run_id(run)}/s{seed}"
+        assert plan.evaluations.pretrained(*asked) == [f"{folder}/encoder.safetensors"]
+        assert json.loads(plan.evaluations.place(*asked))["run"] == folder
+        assert "runs/" not in plan.evaluations.encoding(*asked), "where it lies is not what it is"
+
+
+def test_released_weights_wait_for_no_run(asked):
+    assert all(asked.pretrained(*name) == [] for name in asked.encodings)
+
+
+@pytest.mark.parametrize(
+    "weights, nearest",
+    [
+        ("table1_contrastive/+ dimm.", "did you mean 'table1_contrastive/+ dim.'?"),
+        ("dissl_resnet50_dNone_e100_m3", "did you mean 'dissl_resnet50_dNone_e100_m2'?"),
+    ],
+)
+def test_unknown_weights_are_named_with_the_nearest(raw, weights, nearest):
+    changed = with_own(raw, rows={"ours": {"weights": weights, "data": "cifar10"}})
+    with pytest.raises(UserError, match=re.escape("evaluations.mine: row 'ours': unknown weights")) as error:
+        catalog.plans(changed)
+    assert nearest in str(error.value)
