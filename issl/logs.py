@@ -17,7 +17,8 @@ def to_file(path: str | Path | None) -> Iterator[None]:
 
     A mistake of the user, or what the system refuses (a full disk, a missing permission), ends the process with status
     1 and one line on stderr; any other error keeps its traceback, in the log file too. The log of an attempt that did
-    not succeed stays beside the next one's, under a name with the time.
+    not succeed stays beside the next one's, under a name with the time; so does that of one that succeeds after
+    Snakemake has started another.
     """
     try:
         _configure(Path(path) if path else None)
@@ -26,8 +27,8 @@ def to_file(path: str | Path | None) -> Iterator[None]:
     attempt = _second_name(Path(path)) if path else None
     try:
         yield
-        if attempt:
-            attempt.unlink(missing_ok=True)
+        if attempt and path.exists() and path.samefile(attempt):
+            attempt.unlink()
     except UserError as error:
         _fail(str(error), in_log=path is not None)
     except OSError as error:

@@ -1,0 +1,49 @@
+"""Which logs of a job's attempts stay, under which name."""
+
+import logging
+
+import pytest
+
+from issl.errors import UserError
+from issl.logs import to_file
+
+log = logging.getLogger(__name__)
+
+
+@pytest.fixture(autouse=True)
+def messages_as_before():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def texts(folder):
+    return [path.read_text().split(maxsplit=2)[2].strip() for path in sorted(folder.glob("*.log"))]
+
+
+def test_one_that_succeeds_leaves_one_log(tmp_path):
+    with to_file(tmp_path / "run.log"):
+        log.info("trained")
+    assert texts(tmp_path) == ["trained"]
+
+
+def test_one_that_failed_stays_beside_the_next(tmp_path):
+    name = tmp_path / "run.log"
+    with pytest.raises(SystemExit), to_file(name):
+        raise UserError("no memory")
+    name.unlink()  # as Snakemake does before it starts a job
+    with to_file(name):
+        log.info("trained")
+    assert texts(tmp_path) == ["error: no memory", "trained"]
+
+
+def test_one_that_succeeds_after_another_was_started_keeps_its_log(tmp_path):
+    name = tmp_path / "run.log"
+    with to_file(name):
+        log.info("trained")
+        name.unlink()
+        name.write_text("2026-11-25 13:24:00 made meanwhile by another process\n")
+    assert texts(tmp_path) == ["trained", "made meanwhile by another process"]
