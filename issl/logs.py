@@ -20,14 +20,15 @@ def to_file(path: str | Path | None) -> Iterator[None]:
     not succeed stays beside the next one's, under a name with the time; so does that of one that succeeds after
     Snakemake has started another.
     """
+    path = Path(path) if path else None
     try:
-        _configure(Path(path) if path else None)
+        _configure(path)
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
-    attempt = _second_name(Path(path)) if path else None
+    attempt = _second_name(path) if path else None
     try:
         yield
-        if attempt and path.exists() and path.samefile(attempt):
+        if attempt and path.exists() and path.samefile(attempt):  # else another attempt has taken the name
             attempt.unlink()
     except UserError as error:
         _fail(str(error), in_log=path is not None)

@@ -1,6 +1,7 @@
 """Which logs of a job's attempts stay, under which name."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -24,8 +25,9 @@ def texts(folder):
     return [path.read_text().split(maxsplit=2)[2].strip() for path in sorted(folder.glob("*.log"))]
 
 
-def test_one_that_succeeds_leaves_one_log(tmp_path):
-    with to_file(tmp_path / "run.log"):
+@pytest.mark.parametrize("kind", [Path, str])
+def test_one_that_succeeds_leaves_one_log(tmp_path, kind):
+    with to_file(kind(tmp_path / "run.log")):
         log.info("trained")
     assert texts(tmp_path) == ["trained"]
 
