@@ -15,8 +15,10 @@ demo: $(READY)
 	$(BIN)/snakemake tiny --cores all --rerun-incomplete --nolock --quiet progress rules
 	@echo; echo "Figures, tables and results/tiny/reproduction.md:"; ls -1 results/tiny/*.pdf results/tiny/*.png results/tiny/*.md results/tiny/*.tex results/tiny/*.csv
 
+# Jobs of the Slurm suite share its pretended cluster, and have minutes to keep: nothing runs beside them.
 test: $(READY) lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --ignore tests/test_slurm.py
+	$(BIN)/pytest tests/test_slurm.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -15,9 +15,9 @@ MEANING = (
 )
 
 EVALUATION_MEANS = (
-    "Accuracy in per cent on the test split, of published weights. Settings of a protocol (rate, weight decay, batch "
-    "norm, head, C) are chosen by what is best on the test split, as the authors' scripts do, or on a held-out part of "
-    "the training split; the first flatters. ± is the standard error over seeds."
+    "Accuracy in per cent on the test split. Settings of a protocol (rate, weight decay, batch norm, head, C) are chosen "
+    "by what is best on the test split, as the authors' scripts do, or on a held-out part of the training split; the "
+    "first flatters. ± is the standard error over seeds."
 )
 
 Cells = tuple[str, ...]
@@ -77,10 +77,11 @@ def _evaluation(results: pd.DataFrame, table: EvaluationTable, published: Publis
 
 
 def _metrics(results: pd.DataFrame) -> str:
-    """Says which rows are judged by what, where that differs from row to row."""
+    """Says which rows are judged by what, where that differs from row to row, and which of several metrics chooses."""
     used = results.groupby("row", sort=False)["metric"].unique().map(", ".join)
     if used.nunique() < 2:
-        return "" if "," in used.iloc[0] else f" All numbers are {used.iloc[0]} accuracies."
+        first, *others = used.iloc[0].split(", ")
+        return f" It is {first} accuracy alone that chooses." if others else f" All numbers are {first} accuracies."
     return "".join(f" By {metric} accuracy: {', '.join(used.index[used == metric])}." for metric in used.unique())
 
 

@@ -29,6 +29,7 @@ NOT_IMPORTED = {
     "ruff": "`make lint`",
     "snakefmt": "`make lint`",
     "pytest": "runs the tests",
+    "pytest-xdist": "runs them on all cores",
     "ipykernel": "executes the notebooks for nbclient",
 }
 

@@ -100,8 +100,9 @@ def test_the_table_has_both_choices_beside_each_published_number(results):
     assert grid.rows[1] == ("B", "–", "50.0", "50.0", "70.0", "70.0", "–", "–", "–", "–", "–")
     text = tables.markdown(grid, "A caption.")
     assert "| A | 70.2 | 70.0 | 60.0 | 80.0 | 95.0 | 69.0 | 71.0 | 71.0 |" in text
-    assert "weight decay of the probe" not in text and "of published weights" in text
-    assert "of published weights" in tables.latex(grid, "A caption.")
+    assert "weight decay of the probe" not in text and "Settings of a protocol" in text
+    assert "It is top-1 accuracy alone that chooses." in text
+    assert "Settings of a protocol" in tables.latex(grid, "A caption.")
 
 
 def test_tables_are_told_apart_by_their_json():
