@@ -286,3 +286,9 @@ def test_minutes_grow_with_the_epochs(paper):
     short, long = (next(id for id, run in paper.runs.items() if run.optim.epochs == n) for n in (300, 1000))
     table = paper.config.hardware.pretrain
     assert paper.minutes("pretrain", long) - paper.minutes("pretrain", short) == 700 * table.minutes_per_epoch
+
+
+def test_every_example_can_be_planned(raw):
+    examples = (PROJECT / "examples").glob("*.yaml")
+    plans = {path.stem: catalog.plans(merge(raw, read_yaml(path)))[f"results/{path.stem}"] for path in examples}
+    assert {name: len(plan.runs) for name, plan in plans.items()} == {"small_cpu": 11, "mini_imagenet": 3}
