@@ -15,9 +15,9 @@ MEANING = (
 )
 
 EVALUATION_MEANS = (
-    "Accuracy in per cent on the test split. Settings of a protocol (rate, weight decay, batch norm, head, C) are chosen "
-    "by what is best on the test split, as the authors' scripts do, or on a held-out part of the training split; the "
-    "first flatters. ± is the standard error over seeds."
+    "Accuracy in per cent on the test split. Settings of a protocol (rate, weight decay, batch norm, head, C) are "
+    "chosen by what is best on the test split, as the authors' scripts do, or on a held-out part of the training "
+    "split; the first flatters. ± is the standard error over seeds."
 )
 
 Cells = tuple[str, ...]
