@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -28,8 +28,10 @@ def to_file(path: str | Path | None) -> Iterator[None]:
     attempt = _second_name(path) if path else None
     try:
         yield
-        if attempt and path.exists() and path.samefile(attempt):  # else another attempt has taken the name
-            attempt.unlink()
+        if attempt:
+            with suppress(FileNotFoundError):  # Snakemake or a person may remove either name at any moment
+                if path.samefile(attempt):  # else another attempt has taken the name
+                    attempt.unlink()
     except UserError as error:
         _fail(str(error), in_log=path is not None)
     except OSError as error:

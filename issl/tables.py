@@ -80,7 +80,7 @@ def _metrics(results: pd.DataFrame) -> str:
     """Says which rows are judged by what, where that differs from row to row, and which of several metrics chooses."""
     used = results.groupby("row", sort=False)["metric"].unique().map(", ".join)
     if used.nunique() < 2:
-        first, *others = used.iloc[0].split(", ")
+        first, *others = results["metric"].unique()
         return f" It is {first} accuracy alone that chooses." if others else f" All numbers are {first} accuracies."
     return "".join(f" By {metric} accuracy: {', '.join(used.index[used == metric])}." for metric in used.unique())
 

@@ -49,3 +49,11 @@ def test_one_that_succeeds_after_another_was_started_keeps_its_log(tmp_path):
         name.unlink()
         name.write_text("2026-11-25 13:24:00 made meanwhile by another process\n")
     assert texts(tmp_path) == ["trained", "made meanwhile by another process"]
+
+
+def test_one_that_succeeds_does_not_miss_a_log_that_someone_removed(tmp_path):
+    with to_file(tmp_path / "run.log"):
+        log.info("trained")
+        [second] = set(tmp_path.glob("*.log")) - {tmp_path / "run.log"}
+        second.unlink()
+    assert texts(tmp_path) == ["trained"]
