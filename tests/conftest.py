@@ -8,7 +8,12 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: threads would only wait for each other
 os.environ["WANDB_MODE"] = "offline"  # no test touches the network
 
-PROJECT = Path(__file__).parent.parent
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder of this test session, the same one for all its processes; hold a file lock while making something."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from test_workflow import PROJECT, planned, snakemake
+from project import PROJECT, planned, snakemake
 
 from issl import checkpoints
 from issl.config import merge, presets, read_yaml

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from test_workflow import PROJECT
+from project import PROJECT
 
 from issl.config import merge, read_yaml
 

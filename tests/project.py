@@ -1,0 +1,61 @@
+"""What many tests need to speak of the project as a whole: where it is, its workflow, its plan."""
+
+import atexit
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def snakemake(folder: Path, *arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
+    """Runs the project's workflow in a folder that has a config.yaml of its own; with `check`, it must succeed."""
+    command = [str(word) for word in ("-s", PROJECT / "Snakefile", "--directory", folder, *arguments)]
+    with tempfile.TemporaryDirectory() as streams:
+        request = {
+            "arguments": command,
+            "environment": {**os.environ, "PYTHONPATH": "", **environment},
+            "stdout": f"{streams}/stdout",
+            "stderr": f"{streams}/stderr",
+        }
+        server = _server()
+        print(json.dumps(request), file=server.stdin, flush=True)
+        status = int(server.stdout.readline())
+        out, err = (Path(request[name]).read_text() for name in ("stdout", "stderr"))
+    assert not check or status == 0, out + err
+    return subprocess.CompletedProcess(command, status, out, err)
+
+
+@cache
+def _server() -> subprocess.Popen:
+    """The process that forks each snakemake of this test process."""
+    script = Path(__file__).with_name("snakemake_server.py")
+    server = subprocess.Popen(
+        [sys.executable, "-P", script],  # -P: the project's modules, not those of tests/
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    @atexit.register
+    def end() -> None:
+        server.stdin.close()
+        server.wait()
+
+    return server
+
+
+def planned(folder: Path, *arguments: object) -> dict[str, int]:
+    """Number of jobs that a dry run of the workflow plans, by rule."""
+    output = snakemake(folder, "--dry-run", *arguments).stdout
+    if "Nothing to be done" in output:
+        return {}
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", output, re.DOTALL | re.MULTILINE)
+    return {name: int(count) for name, count in (line.split() for line in table[1].splitlines())}

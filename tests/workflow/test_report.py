@@ -1,0 +1,52 @@
+"""The report of a finished workflow, in a real browser."""
+
+import shutil
+
+import pytest
+from playwright import sync_api as playwright
+from project import snakemake
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.mark.slow
+def test_the_report_is_one_file_that_a_browser_shows_without_network(finished, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is here")
+    done = snakemake(finished, "tiny", "--report", tmp_path / "report.html")
+    assert "ERROR/" not in done.stderr, "reStructuredText of a caption"
+    errors, requests = [], []
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = launched.new_context(offline=True).new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((tmp_path / "report.html").as_uri())
+
+        def results(category):
+            page.evaluate("app.setView({navbarMode: 'menu'})")
+            page.get_by_role("link", name=category).click()
+            return page.locator("#app tbody tr")
+
+        def show(row):
+            row.locator("td:last-child a").first.click()
+            return page.frame_locator("#app iframe")
+
+        rows = results("Reproduced beside published")
+        body = show(rows.first).locator("body")
+        assert body.locator("h1").inner_text() == "Reproduced beside published: preset tiny"
+        assert "no number here is comparable" in body.inner_text()
+        assert body.locator("td.absent").first.is_visible()
+        assert "SimCLR" in show(results("Tables").first).locator("table").inner_text()
+        for category, count in (("Figures", 2), ("Training curves", 4)):
+            rows = results(category)
+            assert rows.count() == count
+            show(rows.first)
+            page.wait_for_function("document.querySelector('#app .grow img')?.naturalWidth > 0")
+        page.evaluate("app.setView({navbarMode: 'menu'})")
+        page.get_by_role("link", name="Statistics").click()
+        page.wait_for_selector("#runtimes canvas, #runtimes svg")
+        launched.close()
+    assert errors == []
+    assert {url.partition(":")[0] for url in requests} <= {"file", "data", "blob"}
