@@ -1,5 +1,6 @@
 # make demo   every figure and table of the tiny preset, on the CPU
-# make test   everything that must hold before a commit
+# make test   what must hold before a commit, in minutes: lint, units, golden values, planning, one small workflow
+# make test-all   everything: also Slurm, killed work, several processes, a browser, notebooks, released shapes
 # make bench  how fast it is on this machine, beside its peers
 # make chaos  whether killed work ends as undisturbed work does: KILLS=20 times over the tiny preset
 PYTHON ?= python3
@@ -8,17 +9,26 @@ READY := .venv/ready
 export WANDB_MODE ?= offline
 KILLS ?= 20
 
-.PHONY: demo test bench chaos lint format setup
+.PHONY: demo test test-slow test-all bench chaos lint format setup
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
 	$(BIN)/snakemake tiny --cores all --rerun-incomplete --nolock --quiet progress rules
 	@echo; echo "Figures, tables and results/tiny/reproduction.md:"; ls -1 results/tiny/*.pdf results/tiny/*.png results/tiny/*.md results/tiny/*.tex results/tiny/*.csv
 
-# Jobs of the Slurm suite share its pretended cluster, and have minutes to keep: nothing runs beside them.
+PYTEST := $(BIN)/pytest --durations 25
+PARALLEL := --numprocesses logical --maxprocesses 8
+
 test: $(READY) lint
-	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --ignore tests/test_slurm.py
-	$(BIN)/pytest tests/test_slurm.py
+	$(PYTEST) $(PARALLEL) --dist worksteal -m "not slow"
+
+# Tests of one xdist_group share a costly fixture. Jobs of the Slurm suite share a cluster of this machine and keep to
+# time limits, so nothing runs beside them.
+test-slow: $(READY)
+	$(PYTEST) $(PARALLEL) --dist loadgroup --maxschedchunk 1 -m slow --ignore tests/test_slurm.py
+	$(PYTEST) tests/test_slurm.py
+
+test-all: test test-slow
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

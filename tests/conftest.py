@@ -48,7 +48,7 @@ def small_data(model):
     return model(kind="synthetic", classes=4, train_per_class=16, test_per_class=8, image_size=16)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run():
     """Builds a run on `synthetic` that trains in a second or two, with changes by section."""
     from issl.spec import RunSpec, Synthetic

@@ -7,13 +7,13 @@ from issl.errors import UserError
 from issl.sharing import BEGAN
 
 
-def test_a_training_that_advances_may_go_on(tmp_path, monkeypatch):
+def test_a_training_that_advances_may_be_requeued(tmp_path, monkeypatch):
     monkeypatch.setenv(BEGAN, "1.5")
     for step in (0, 0, 0, 7, 7, 7, 8, *range(9, 40)):
         begin(tmp_path, step)
 
 
-def test_one_that_does_not_is_stopped_until_someone_calls_again(tmp_path, monkeypatch):
+def test_a_training_without_progress_stops_until_called_again(tmp_path, monkeypatch):
     monkeypatch.setenv(BEGAN, "1.5")
     for _ in range(3):
         begin(tmp_path, 7)
@@ -24,7 +24,7 @@ def test_one_that_does_not_is_stopped_until_someone_calls_again(tmp_path, monkey
     begin(tmp_path, 7)
 
 
-def test_a_person_without_a_workflow_may_try_as_often_as_they_like(tmp_path, monkeypatch):
+def test_attempts_outside_a_workflow_are_not_counted(tmp_path, monkeypatch):
     monkeypatch.delenv(BEGAN, raising=False)
     for _ in range(9):
         begin(tmp_path, 0)

@@ -133,12 +133,12 @@ def jitter_first(operation: int, n: int, **amounts: Tensor) -> Draws:
 # --- operation by operation ------------------------------------------------------------------------------------------
 
 
-def test_unchanging_draws_give_the_image_back(photos):
+def test_neutral_draws_return_the_image(photos):
     assert torch.allclose(apply(photos, unchanging(len(photos))) * 255, photos.float(), atol=1e-4)
 
 
 @pytest.mark.parametrize("strength", [0.25, 1, 2])
-def test_crop_and_flip(photos, strength):
+def test_crops_and_flips_equal_torchvisions(photos, strength):
     """PIL resamples with 8 bits between its two passes, and rounds: half a level, passed on with weights up to 1.3."""
     drawn = draw(Augment(strength=strength), len(photos), SIZE, SIZE, seeded(1))
     off = differences(photos, replace(unchanging(len(photos)), crop=drawn.crop, flip=drawn.flip))
@@ -147,7 +147,7 @@ def test_crop_and_flip(photos, strength):
     assert abs(off.mean()) < 0.02
 
 
-def test_tiny_and_oblong_crops():
+def test_tiny_and_oblong_crops_equal_torchvisions():
     """Down to one pixel, at every border, and on images that are not square."""
     images = torch.randint(0, 256, (5, 3, 24, 40), dtype=torch.uint8, generator=seeded(0))
     crop = torch.tensor([[0, 0, 1, 1], [23, 39, 1, 1], [0, 37, 24, 3], [22, 0, 2, 40], [0, 0, 24, 40]])
@@ -155,7 +155,7 @@ def test_tiny_and_oblong_crops():
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
-def test_blends(photos, name):
+def test_brightness_contrast_and_saturation_equal_torchvisions(photos, name):
     """PIL cuts the fraction off where this keeps it, so views are up to one level brighter.
 
     PIL's grey levels and their mean are rounded too; that counts for |1 - factor| <= 0.8 of a level more.
@@ -167,7 +167,7 @@ def test_blends(photos, name):
     assert -0.1 < off.mean() < 0.6
 
 
-def test_hue(photos):
+def test_hue_shifts_equal_torchvisions(photos):
     """PIL keeps hue and saturation in 8 bits, cut off: a step of hue is 6 / 255 of the chroma, at most 6 levels."""
     shift = uniform(len(photos), -0.5, 0.5)
     off = differences(photos, jitter_first(3, len(photos), hue=shift)).abs()
@@ -176,13 +176,13 @@ def test_hue(photos):
     assert off.flatten().kthvalue(int(0.99 * off.numel())).values <= 5
 
 
-def test_grayscale(photos):
+def test_grayscale_equals_torchvisions(photos):
     off = differences(photos, replace(unchanging(len(photos)), gray=torch.ones(len(photos), dtype=torch.bool)))
     assert off.abs().max() <= 0.51
 
 
 @pytest.mark.parametrize("size", [64, 32])
-def test_blur(photos, size):
+def test_blur_equals_torchvisions(photos, size):
     """The kernel has 7 taps at 64 pixels and 3 at 32; torchvision only rounds at the end."""
     images, n = photos[..., :size, :size], len(photos)
     blurred = replace(unchanging(n, size, size), blur=torch.ones(n, dtype=torch.bool), sigma=uniform(n, 0.1, 2))
@@ -190,7 +190,7 @@ def test_blur(photos, size):
 
 
 @pytest.mark.parametrize("spec", [Augment(strength=0.25), Augment(), COARSE], ids=lambda spec: f"s{spec.strength:g}")
-def test_whole_pipeline(photos, spec):
+def test_the_whole_pipeline_equals_torchvisions(photos, spec):
     """All operations in each image's own order; what PIL cuts off adds up and is spread by later factors."""
     draws = draw(spec, len(photos), SIZE, SIZE, seeded(3))
     assert len({tuple(order) for order in draws.order.tolist()}) > 20
@@ -216,7 +216,7 @@ def crops_drawn(n: int, strength: float, height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("strength", [0.25, 0.5, 1, 2])
-def test_crops_are_distributed_as_torchvisions(strength):
+def test_crops_have_torchvisions_distribution(strength):
     ours = crops_drawn(50_000, strength, SIZE, SIZE)
     theirs = crops_by_torchvision(10_000, 0.2 / strength, SIZE, SIZE)
     for summary in (
@@ -230,7 +230,7 @@ def test_crops_are_distributed_as_torchvisions(strength):
     assert abs(whole[0] - whole[1]) < 0.004
 
 
-def test_crops_of_oblong_images():
+def test_crops_of_oblong_images_have_torchvisions_distribution():
     """Such images often fall back to the central box of the extreme aspect ratio."""
     ours, theirs = crops_drawn(20_000, 0.25, 20, 64), crops_by_torchvision(5000, 0.8, 20, 64)
     assert (ours == [0, 18, 20, 27]).all() and (theirs == [0, 18, 20, 27]).all()
@@ -241,7 +241,7 @@ def test_crops_of_oblong_images():
 @pytest.mark.parametrize(
     ("strength", "acceptance", "kept"), [(0.25, 0.43, 0.87), (0.5, 0.80, 0.65), (1, 0.85, 0.55), (2, 0.87, 0.50)]
 )
-def test_crop_rates_of_the_spec(strength, acceptance, kept, monkeypatch):
+def test_crop_areas_and_rates_follow_the_strength(strength, acceptance, kept, monkeypatch):
     boxes = crops_drawn(50_000, strength, SIZE, SIZE)
     assert (boxes[:, 2] * boxes[:, 3]).mean() / SIZE**2 == pytest.approx(kept, abs=0.01)
     monkeypatch.setattr(augment, "CROP_TRIES", 1)
@@ -253,7 +253,7 @@ def test_crop_rates_of_the_spec(strength, acceptance, kept, monkeypatch):
     ("strength", "area", "factor", "hue", "gray"),
     [(0.25, 0.8, 0.1, 0.025, 0.025), (0.5, 0.4, 0.2, 0.05, 0.05), (1, 0.2, 0.4, 0.1, 0.1), (2, 0.1, 0.8, 0.2, 0.2)],
 )
-def test_effective_ranges_of_the_spec(strength, area, factor, hue, gray):
+def test_draws_cover_the_ranges_of_the_spec(strength, area, factor, hue, gray):
     n = 20_000
     draws = draw(Augment(strength=strength, blur=True), n, SIZE, SIZE, seeded(0))
     top, left, height, width = draws.crop.T
@@ -269,7 +269,7 @@ def test_effective_ranges_of_the_spec(strength, area, factor, hue, gray):
         assert chosen.float().mean() == pytest.approx(probability, abs=4 * (probability * (1 - probability) / n) ** 0.5)
 
 
-def test_colour_draws_are_distributed_as_torchvisions():
+def test_color_draws_have_torchvisions_distribution():
     jitter = transforms.ColorJitter(0.8, 0.8, 0.8, 0.2)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -281,7 +281,7 @@ def test_colour_draws_are_distributed_as_torchvisions():
         assert ks_2samp(getattr(ours, name), [params[i] for params in theirs]).pvalue > 1e-3
 
 
-def test_orders_are_uniform():
+def test_every_order_of_color_operations_is_equally_likely():
     orders = [tuple(order) for order in draw(Augment(), 24_000, SIZE, SIZE, seeded(0)).order.tolist()]
     assert chisquare([orders.count(order) for order in permutations(range(4))]).pvalue > 1e-3
 
@@ -300,7 +300,7 @@ def test_factors_stop_at_zero_and_blur_is_optional():
     assert not draw(Augment(strength=5), 1000, SIZE, SIZE, seeded(0)).blur.any()
 
 
-def test_generator_decides():
+def test_a_generator_determines_the_views():
     once, again, other = (draw(COARSE, 50, SIZE, SIZE, seeded(seed)) for seed in (0, 0, 1))
     assert all(torch.equal(getattr(once, f.name), getattr(again, f.name)) for f in fields(Draws))
     assert not any(torch.equal(getattr(once, f.name), getattr(other, f.name)) for f in fields(Draws))
@@ -321,7 +321,7 @@ def test_a_view_does_not_depend_on_its_batch(photos):
     assert together.min() >= 0 and together.max() <= 1
 
 
-def test_large_batches_are_worked_on_in_parts(photos, monkeypatch):
+def test_large_batches_are_processed_in_chunks(photos, monkeypatch):
     draws = draw(COARSE, len(photos), SIZE, SIZE, seeded(0))
     together = apply(photos, draws)
     monkeypatch.setattr(augment, "CPU_PIXELS", 30 * SIZE**2)
@@ -342,7 +342,7 @@ def test_autocast_changes_nothing(photos):
     assert torch.equal(views, apply(photos, draws))
 
 
-def test_the_device_is_never_asked_for_a_value(photos):
+def test_augmentation_never_waits_for_the_device(photos):
     """Tensors on the meta device have no values: to look at one is an error."""
     draws = draw(COARSE, len(photos), SIZE, SIZE, seeded(0))
     for compute, kernel in ((augment._views, "tenth"), (augment._developed, "pillow")):
@@ -366,12 +366,12 @@ def test_a_gpu_gives_the_same_views_without_waiting(photos):
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((2, 3, 8, 8), torch.float32), ((3, 8, 8), torch.uint8), ((2, 1, 8, 8), torch.uint8)]
 )
-def test_other_tensors_are_refused(shape, dtype):
+def test_tensors_of_other_types_are_refused(shape, dtype):
     with pytest.raises(ValueError, match="uint8 images of shape"):
         apply(torch.zeros(shape, dtype=dtype), unchanging(2, 8, 8))
 
 
-def test_each_image_needs_a_draw(photos):
+def test_a_missing_draw_is_refused(photos):
     with pytest.raises(ValueError, match="128 images need as many draws, not 2"):
         apply(photos, unchanging(2))
 
@@ -379,14 +379,14 @@ def test_each_image_needs_a_draw(photos):
 # --- what training and evaluation see --------------------------------------------------------------------------------
 
 
-def test_normalize_is_torchvisions(photos):
+def test_normalisation_equals_torchvisions(photos):
     expected = F.normalize(photos / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     for normalized in (normalize(photos), normalize(photos / 255), clean(photos)):
         assert torch.allclose(normalized, expected, atol=1e-5)
         assert normalized.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_two_views(photos):
+def test_two_views_of_an_image_differ(photos):
     n = len(photos)
     views = two_views(photos, COARSE, seeded(0))
     assert views.shape == (2 * n, 3, SIZE, SIZE) and views.dtype == torch.float32
@@ -402,11 +402,11 @@ def test_two_views(photos):
     assert not torch.equal(two_views(photos, COARSE, generator), views)
 
 
-def test_no_images_give_no_views():
+def test_an_empty_batch_gives_no_views():
     assert two_views(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), COARSE, seeded(0)).shape == (0, 3, 8, 8)
 
 
-def test_import_needs_no_torchvision():
+def test_augmentation_imports_without_torchvision():
     code = "import sys, issl.augment; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -432,7 +432,7 @@ def pillow_reference(image: Tensor, draws: Draws, i: int) -> Tensor:
     return F.pil_to_tensor(picture)
 
 
-def test_what_follows_the_crop_of_a_photograph_is_the_released_pipeline(photos):
+def test_photographs_follow_the_released_pipeline_after_the_crop(photos):
     draws = draw(IMAGENET, len(photos), SIZE, SIZE, seeded(1), areas=(0.08, 1.0))
     assert draws.flip.any() and draws.jitter.any() and draws.gray.any() and draws.blur.any()
     expected = torch.stack([pillow_reference(image, draws, i) for i, image in enumerate(photos)])
@@ -441,7 +441,7 @@ def test_what_follows_the_crop_of_a_photograph_is_the_released_pipeline(photos):
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.5, 0.99, 1.3, 1.7, 2.0])
-def test_the_blur_of_photographs_is_pillows(photos, sigma):
+def test_photographs_are_blurred_as_in_pillow(photos, sigma):
     images = photos[:8, :, :40]  # not square
     draws = replace(unchanging(8, 40), blur=torch.ones(8, dtype=torch.bool), sigma=torch.full((8,), sigma))
     radius = draws.sigma[0].item()
@@ -461,6 +461,6 @@ def test_a_mirrored_crop_is_mirrored_exactly(photos):
     torch.testing.assert_close(views[1::2], photos[1:4:2] / 255)
 
 
-def test_areas_of_views_are_not_scaled_by_the_strength():
+def test_view_areas_are_not_scaled_by_the_strength():
     weak, strong = (draw(Augment(strength=s), 500, 300, 400, seeded(0), areas=(0.05, 0.14)).crop for s in (1.0, 2.0))
     assert torch.equal(weak, strong)

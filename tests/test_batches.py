@@ -13,7 +13,7 @@ ORDER = (torch.tensor([5, 0, 31]), torch.tensor([2]), torch.tensor([31, 30]))
 
 @pytest.mark.parametrize("way", [batches.resident, batches.streamed])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_batch_is_the_rows_that_were_asked_for(synthetic, way, split):
+def test_a_batch_holds_the_requested_rows(synthetic, way, split):
     arrays = read(synthetic)
     rows = arrays.split(split)
     found = list(way(arrays, split, CPU)(ORDER))
@@ -25,7 +25,7 @@ def test_a_batch_is_the_rows_that_were_asked_for(synthetic, way, split):
 
 
 @pytest.mark.parametrize("way", [batches.resident, batches.streamed])
-def test_it_can_be_read_again_and_again_and_left_halfway(synthetic, way):
+def test_batches_can_be_iterated_repeatedly_and_abandoned(synthetic, way):
     read_batches = way(read(synthetic), "train", CPU)
     for _ in range(2):
         images, _ = next(read_batches(ORDER))
@@ -35,13 +35,13 @@ def test_it_can_be_read_again_and_again_and_left_halfway(synthetic, way):
 @pytest.mark.parametrize(
     ("gigabytes", "way"), [(96 * 16 * 16 * 3 / 1e9, "resident"), (70e-6, "streamed"), (0, "streamed")]
 )
-def test_the_size_of_the_whole_data_set_decides(synthetic, monkeypatch, gigabytes, way):
+def test_the_size_of_the_data_set_decides_between_resident_and_streamed(synthetic, monkeypatch, gigabytes, way):
     monkeypatch.setattr(batches, "resident", lambda *_: "resident")
     monkeypatch.setattr(batches, "streamed", lambda *_: "streamed")
     assert batches.of_split(read(synthetic), "test", CPU, gigabytes) == way
 
 
-def test_streaming_reads_one_batch_ahead_and_no_further(synthetic):
+def test_streaming_prefetches_exactly_one_batch(synthetic):
     class Watched:
         """Stands for the memory map; remembers which rows were taken."""
 

@@ -4,12 +4,11 @@ import ast
 import importlib
 import json
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from project import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 sys.path.insert(0, str(PROJECT))  # the benchmarks are not installed with the package
 
 bench = importlib.import_module("benchmarks.__main__")
@@ -111,12 +110,12 @@ def test_rows_of_other_names_stay_and_keep_their_place(run):
     assert all(name in done.out for name in fakes)
 
 
-def test_names_measured_together_are_measured_once(monkeypatch):
+def test_benchmarks_with_a_common_measurement_run_once(monkeypatch):
     monkeypatch.setattr(bench, "BENCHMARKS", {"a": ("m", "f"), "b": ("m", "f"), "c": ("m", "g")})
     assert bench.groups(["b", "a"]) == {("m", "f"): ["a", "b"]}
 
 
-def test_unknown_name_is_one_line(run):
+def test_an_unknown_name_is_one_line(run):
     done = run("frist", first=[measured("first")])
     assert done.error == "error: unknown benchmark 'frist', did you mean 'first'?"
     assert done.records == []
@@ -130,14 +129,14 @@ def test_a_failing_benchmark_fails_the_command_and_the_others_are_written(run):
     assert names(done.records) == ["second"]
 
 
-def test_a_module_that_is_not_there_fails_alone(run, monkeypatch):
+def test_a_missing_module_fails_without_the_others(run, monkeypatch):
     monkeypatch.setattr(bench, "groups", lambda names: {("nowhere", "f"): ["lost"], ("made_up", "first"): ["first"]})
     done = run(first=[measured("first")])
     assert "lost" in done.error
     assert names(done.records) == ["first"]
 
 
-def test_scaling_rows_are_drawn_and_a_failure_to_do_so_is_named(run, monkeypatch):
+def test_scaling_rows_are_plotted_and_a_failed_plot_is_reported(run, monkeypatch):
     scaling = SimpleNamespace(plot=lambda records, path: path.write_text(f"{path.suffix} of {names(records)}"))
     monkeypatch.setitem(sys.modules, "benchmarks.scaling", scaling)
     rows = {"scaling_dim": [measured("scaling_dim")]}
@@ -159,7 +158,7 @@ def test_what_was_not_measured_shows_the_reason(run):
     assert "| first | images/s | not measured: no CUDA device | a peer |" in done.out
 
 
-def test_a_file_that_is_something_else_is_not_overwritten(run):
+def test_a_foreign_file_is_not_overwritten(run):
     done = run(first=[measured("first")])
     out = done.folder / "bench.json"
     out.write_text('{"mine": 1}')
@@ -168,7 +167,7 @@ def test_a_file_that_is_something_else_is_not_overwritten(run):
     assert out.read_text() == '{"mine": 1}'
 
 
-def test_machines_are_told_apart(run):
+def test_rows_of_different_machines_are_kept_apart(run):
     here, there = measured("first").record(), measured("second").record()
     there["machine"] = there["machine"] | {"cpu": "another"}
     below = bench.table([here, there]).split("\n\n")[1:]
@@ -176,7 +175,7 @@ def test_machines_are_told_apart(run):
     assert below[1].startswith("second: another, ")
 
 
-def test_missed_and_seconds_more():
+def test_a_missed_target_and_extra_seconds_are_marked():
     missed = Row("plan", "s", "<= 3 s more", "a peer", 5.0, 1.0, 0.2, False, 5, 0.0, {"seconds_more": 4.0})
     assert "| 0.20 | <= 3 s more: 4.0 s | **no** |" in bench.table([missed.record()])
 
@@ -185,7 +184,7 @@ def test_missed_and_seconds_more():
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_each_module_gives_the_rows_that_the_command_knows(module):
+def test_each_module_provides_the_rows_listed_by_the_command(module):
     listed = {name for name, (its_module, _) in bench.BENCHMARKS.items() if its_module == module}
     loaded = importlib.import_module(f"benchmarks.{module}")
     assert listed == set(loaded.NAMES)
@@ -203,7 +202,7 @@ def test_no_peer_is_imported_with_the_module(module):
         assert not peers & {name.partition(".")[0] for name in imported}
 
 
-def test_peer_without_a_network_is_a_reason(monkeypatch):
+def test_a_peer_that_cannot_be_installed_is_reported_as_not_measured(monkeypatch):
     peers = importlib.import_module("benchmarks.peers")
     augmentation = importlib.import_module("benchmarks.augmentation")
     said = "WARNING: retrying\nERROR: No matching distribution found for kornia==0.9.0"
@@ -214,7 +213,7 @@ def test_peer_without_a_network_is_a_reason(monkeypatch):
     assert given.not_measured.endswith("No matching distribution found for kornia==0.9.0")
 
 
-def test_preparing_without_the_archive_is_a_reason(monkeypatch):
+def test_preparing_without_the_archive_is_reported_as_not_measured(monkeypatch):
     preparing = importlib.import_module("benchmarks.preparing")
     monkeypatch.delenv(preparing.ARCHIVE, raising=False)
     assert preparing.ARCHIVE in preparing.images(rounds=1)[0].not_measured

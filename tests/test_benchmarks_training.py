@@ -19,7 +19,7 @@ CPU = Execution(device="cpu", precision="32", progress=False)
 
 
 @pytest.mark.parametrize("method", pretraining.METHODS)
-def test_loop_pil_views_and_ceiling_run_on_any_device(make_run, method):
+def test_the_training_benchmarks_run_on_any_device(make_run, method):
     rows = [pretraining.PIL_GPU, pretraining.CEILING_GPU]
     pil, ceiling = pretraining.beside_pil_and_ceiling(rows, make_run(method), CPU, 1, 1, 1, rounds=1)
     assert min(pil.ours, pil.peer, ceiling.peer) > 0
@@ -29,14 +29,14 @@ def test_loop_pil_views_and_ceiling_run_on_any_device(make_run, method):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU would be measured")
-def test_rows_of_a_gpu_that_is_not_there_say_so():
+def test_gpu_rows_without_a_gpu_are_reported_as_not_measured():
     rows = pretraining.gpu(1)
     assert {row.name for row in rows} < set(pretraining.NAMES)
     assert {row.not_measured for row in rows} == {"no CUDA device here"}
 
 
 @pytest.mark.parametrize("method", ["simclr", "cissl", "dissl"])
-def test_the_ceilings_step_is_that_of_the_real_loop(synthetic, make_run, tmp_path, monkeypatch, method):
+def test_the_ceiling_takes_the_step_of_the_real_loop(synthetic, make_run, tmp_path, monkeypatch, method):
     """The same gradients and the same parameters after the first step of training on the same views."""
     run = make_run(method, optim={"epochs": 1, "warmup_epochs": 0, "batch_size": 64})
     seen = spy_on_first_step(monkeypatch)
@@ -114,7 +114,7 @@ def test_probes_that_disagree_are_an_error(monkeypatch):
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
-def test_slope_of_a_power_is_its_exponent(power):
+def test_the_slope_of_a_power_law_is_its_exponent(power):
     sizes = np.array([64, 128, 1024])
     assert scaling.slope(sizes, 3 * sizes**power) == pytest.approx(power, abs=1e-12)
 
@@ -135,7 +135,7 @@ def test_costs_are_positive(synthetic, make_run):
     assert scaling.epoch(run, 128, 2, CPU) > 0
 
 
-def test_plot_draws_what_was_measured(tmp_path):
+def test_the_plot_shows_the_measured_rows(tmp_path):
     curve = {"sizes": [1, 10, 100], "figures": [1.0, 8.0, 90.0], "slope": 0.98, "unit": "s"}
     measured = Row(scaling.HEADS.name, "ratio", "", "", details=curve)
     missing = Row(scaling.DIM.name, "ratio", "", "", not_measured="no time")
@@ -147,7 +147,7 @@ def test_plot_draws_what_was_measured(tmp_path):
 
 
 @pytest.mark.slow
-def test_peaks_are_those_of_the_process_that_is_measured(make_run, tmp_path):
+def test_memory_peaks_belong_to_the_measured_process(make_run, tmp_path):
     ballast = np.ones(250_000_000)  # 2 GB here must not count there
     dissl = memory.of_dissl(make_run("dissl", optim={"epochs": 1, "warmup_epochs": 0}))
     features = memory.of_features(tmp_path, 400, 200, 16, 20)

@@ -4,13 +4,12 @@ import copy
 from pathlib import Path
 
 import pytest
+from project import PROJECT
 
 from issl import catalog
 from issl.config import merge, read_yaml
 from issl.errors import UserError
 from issl.spec import grid_id, run_id
-
-PROJECT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def row(plan, experiment, label):
     return next(row for row in plan.rows[experiment] if row.label == label)
 
 
-def test_the_paper_is_twenty_pretrainings_and_two_that_are_not_in_its_scripts(paper):
+def test_the_paper_has_20_pretrainings_and_two_of_our_own(paper):
     assert {name: len(rows) for name, rows in paper.rows.items()} == {
         "table1_contrastive": 5,
         "table1_distillation": 6,  # with DINO's official recipe
@@ -40,7 +39,7 @@ def test_the_paper_is_twenty_pretrainings_and_two_that_are_not_in_its_scripts(pa
     assert sum(run.optim.epochs for run in paper.runs.values()) == 13_700 + 2 * 300
 
 
-def test_the_shared_run_is_the_one_that_the_released_scripts_repeat(paper):
+def test_the_shared_run_is_the_one_the_released_scripts_repeat(paper):
     users = {run: set(paper.experiments_of(run)) for run in paper.runs}
     assert {run: found for run, found in users.items() if len(found) > 1} == {
         run_id(row(paper, "table1_contrastive", "+ epochs").run): {"table1_contrastive", "fig7c"},
@@ -93,19 +92,19 @@ def test_every_run_has_the_published_settings(paper, place):
     assert run.data.kind == "tinyimagenet"
 
 
-def test_no_row_is_forgotten(paper):
+def test_every_row_of_the_paper_is_planned(paper):
     own = {name: rows for name, rows in paper.rows.items() if name != "fig7b"}
     assert {(name, row.label) for name, rows in own.items() for row in rows} == set(EXPECTED)
 
 
-def test_every_run_stands_in_the_figure_of_all_runs_once_with_each_of_its_grids(paper):
+def test_figure_7b_shows_every_run_once_for_each_of_its_grids(paper):
     everywhere = {(run_id(r.run), grid_id(r.grid)) for name, rows in paper.rows.items() for r in rows}
     listed = [(run_id(r.run), grid_id(r.grid)) for r in paper.rows["fig7b"]]
     assert len(listed) == len(set(listed)) and set(listed) == everywhere
     assert paper.rows["fig7b"][0].label == "table1_contrastive: SimCLR"
 
 
-def test_probes_are_those_of_the_released_scripts(paper):
+def test_probes_equal_those_of_the_released_scripts(paper):
     for experiment in ("table1_contrastive", "table1_distillation", "fig7c"):
         for planned in paper.rows[experiment]:
             kind = "mlp" if "mlp" in planned.method else "linear"
@@ -121,7 +120,7 @@ def test_probes_are_those_of_the_released_scripts(paper):
     ]
 
 
-def test_a_row_resolves_as_defaults_method_patches_own_keys(raw):
+def test_a_row_resolves_as_defaults_method_patches_and_own_keys(raw):
     changed = copy.deepcopy(raw)
     changed["defaults"]["optim"]["clip_value"] = 1
     changed["methods"]["simclr"]["optim"] = {"clip_value": 2, "lr": 1}
@@ -135,7 +134,7 @@ def test_a_row_resolves_as_defaults_method_patches_own_keys(raw):
     assert (run.optim.clip_value, run.optim.lr, run.optim.online_lr, run.encoder.dim) == (2, 2, 3, 2048)
 
 
-def test_presets_have_folders_of_their_own_and_the_same_experiments(raw):
+def test_presets_have_their_own_folders_and_the_same_experiments(raw):
     found = catalog.plans(raw)
     assert list(found) == ["results", "results/small", "results/tiny", "results/imagenet"]
     names = [list(plan.rows) for plan in found.values()]
@@ -159,7 +158,7 @@ IMAGENET = {
 }
 
 
-def test_imagenet_has_the_configurations_of_the_released_weights_and_nothing_else_trains_on_it(raw, paper):
+def test_only_the_preset_imagenet_trains_on_imagenet_with_the_released_configurations(raw, paper):
     plan = catalog.plans(raw)["results/imagenet"]
     assert plan.rows == {} and {name: len(rows) for name, rows in plan.pretrained.items()} == {
         "imagenet_dissl": 7,
@@ -191,7 +190,7 @@ def test_imagenet_has_the_configurations_of_the_released_weights_and_nothing_els
             assert (optim.cosine, optim.clip_value, optim.drop_last) == ("whole_run", 0, True)
 
 
-def test_what_only_pretrains_has_a_record_for_each_run_and_no_comparison(raw):
+def test_a_pretraining_only_experiment_has_records_and_no_comparison(raw):
     plan = catalog.plans(raw)["results/imagenet"]
     *records, curves = plan.targets()
     assert curves == "results/imagenet/curves" and len(records) == len(plan.runs) == 10
@@ -204,14 +203,14 @@ def test_what_only_pretrains_has_a_record_for_each_run_and_no_comparison(raw):
     assert {f"runs/{first}/s1/{name}" for name in ("run.json", "checkpoints/")} < plan.made()
 
 
-def test_what_only_pretrains_shows_nothing(raw):
+def test_a_pretraining_only_experiment_has_no_figure_or_table(raw):
     changed = copy.deepcopy(raw)
     changed["presets"]["imagenet"]["experiments"]["imagenet_dissl"]["claims"] = {"x": {"better": "a", "than": "b"}}
     with pytest.raises(UserError, match="imagenet_dissl: only pretrains, for it has no probes, and so cannot have 'cl"):
         catalog.plans(changed)
 
 
-def test_scores_stand_in_the_order_of_the_rows(paper):
+def test_scores_follow_the_order_of_the_rows(paper):
     rows, scores = paper.rows_for("fig7c"), paper.scores("fig7c")
     assert len(rows) == len(scores) == 8
     assert all(row["run"] in score and row["grid"] in score for row, score in zip(rows, scores))
@@ -227,7 +226,7 @@ def test_targets_are_every_figure_and_table(paper):
     )
 
 
-def test_the_official_dino_differs_from_the_baseline_in_four_settings(paper):
+def test_the_official_dino_recipe_differs_in_four_settings(paper):
     baseline, official = (row(paper, "table1_distillation", name).run for name in ("DINO", "DINO (official recipe)"))
     assert official == baseline.model_copy(
         update={
@@ -243,7 +242,7 @@ def test_the_official_dino_differs_from_the_baseline_in_four_settings(paper):
     )
 
 
-def test_what_exists_alone_is_shown_when_asked_for(raw, tmp_path, monkeypatch):
+def test_existing_only_uses_results_on_disk(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = catalog.plans(raw | {"existing_only": True})["results"]
     first, *_ = catalog.plans(raw)["results"].scores("fig7c")
@@ -256,7 +255,7 @@ def test_what_exists_alone_is_shown_when_asked_for(raw, tmp_path, monkeypatch):
     assert plan.records("pretrain") == [str(Path(first).parent.parent / "run.json")]
 
 
-def test_what_the_rules_make_is_no_leftover_and_all_else_is(raw, tmp_path, monkeypatch):
+def test_leftovers_are_the_files_that_no_rule_makes(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = catalog.plans(raw)["results"]
     stray = ["results/runs/cissl-z512-e300-00000000/s1/run.json", "results/old.pdf"]
@@ -270,13 +269,13 @@ def test_what_the_rules_make_is_no_leftover_and_all_else_is(raw, tmp_path, monke
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "examples").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_example_is_a_plan(raw, path):
+def test_every_example_config_resolves(raw, path):
     example = read_yaml(path)
     found = catalog.plans(merge(raw, example))
     assert {f"results/{preset}" for preset in example["presets"]} <= found.keys()
 
 
-def test_the_place_of_the_data_is_told_apart_from_its_identity(paper):
+def test_the_path_of_the_data_is_not_part_of_its_identity(paper):
     (data,) = paper.data
     assert '"archive": "data/tiny-imagenet-200.zip"' in paper.place(data)
     assert "archive" not in paper.data[data].canonical()

@@ -32,18 +32,18 @@ BETTER = {"better": "A", "than": "B"}
     ("lead", "says"),
     [(0.6, "holds"), (0.5, "holds"), (0.49, "undecided"), (0.0, "undecided"), (-0.49, "undecided"), (-0.5, "fails")],
 )
-def test_with_one_seed_a_lead_must_exceed_the_noise_of_two_runs(lead, says):
+def test_with_one_seed_a_gap_must_exceed_the_noise_of_two_runs(lead, says):
     """One-sided 5 % of a normal with deviation 0.3: 1.645 x 0.3 = 0.4935 points."""
     assert verdict(BETTER, points(("A", "", 1, 45 + lead), ("B", "", 1, 45))) == says
 
 
-def test_on_few_test_images_a_lead_must_be_larger():
+def test_fewer_test_images_require_a_larger_gap():
     frame = points(("A", "", 1, 46), ("B", "", 1, 45))
     assert verdict(BETTER, frame) == "holds"
     assert verdict(BETTER, frame.assign(n_test=500)) == "undecided"  # 1.645 x 0.3 x sqrt(20) = 2.2 points
 
 
-def test_with_several_seeds_it_is_the_paired_t_test():
+def test_several_seeds_use_the_paired_t_test():
     a, b = np.array([46.0, 48.1, 50.3]), np.array([44.5, 46.7, 48.0])
     frame = points(*[("A", "", s, v) for s, v in enumerate(a)], *[("B", "", s, v) for s, v in enumerate(b)])
     (test,) = outcomes(Claim.model_validate(BETTER), frame, RULES)["published"].tests
@@ -55,21 +55,21 @@ def test_with_several_seeds_it_is_the_paired_t_test():
     assert unpaired.pvalue > 0.05, "only the pairing tells them apart"
 
 
-def test_seeds_that_agree_by_chance_do_not_make_a_test_sure():
+def test_seeds_that_agree_by_chance_do_not_make_a_claim_certain():
     frame = points(*[(line, "", seed, value) for seed in (1, 2) for line, value in (("A", 45.1), ("B", 45.0))])
     (test,) = outcomes(Claim.model_validate(BETTER), frame, RULES)["published"].tests
     assert test.error == pytest.approx(math.sqrt(2) * ONE_RUN / math.sqrt(2))
     assert test.verdict == "undecided"
 
 
-def test_only_seeds_that_both_lines_have_are_paired():
+def test_only_common_seeds_are_paired():
     frame = points(("A", "", 1, 50), ("A", "", 2, 50), ("B", "", 2, 40), ("B", "", 3, 90))
     (test,) = outcomes(Claim.model_validate(BETTER), frame, RULES)["published"].tests
     assert (test.n, test.value) == (1, pytest.approx(10))
     assert verdict(BETTER, points(("A", "", 1, 50), ("B", "", 2, 40))) == "undecided"
 
 
-def test_better_means_at_every_column():
+def test_better_means_better_in_every_column():
     low, high = points(("A", "200", 1, 8), ("B", "200", 1, 6)), points(("A", "1000", 1, 18), ("B", "1000", 1, 14))
     assert verdict(BETTER, pd.concat([low, high])) == "holds"
     assert verdict(BETTER, pd.concat([low, high.assign(published=0.1)])) == "undecided"
@@ -91,17 +91,17 @@ def curve(*values, line="A"):
         ((49.0, 48.0, 47.0, 46.0), "fails"),
     ],
 )
-def test_rising_is_from_first_to_last_without_a_fall_between(values, says):
+def test_rising_compares_the_ends_and_allows_no_fall_between(values, says):
     assert verdict({"rises": "A"}, curve(*values)) == says
 
 
-def test_columns_are_in_the_order_of_their_numbers():
+def test_columns_are_ordered_numerically():
     shuffled = curve(40.3, 47.0, 48.4, 48.8).sample(frac=1, random_state=0)
     (whole, *_) = outcomes(Claim(rises="A"), shuffled, RULES)["published"].tests
     assert (whole.what, whole.value) == ("128 to 8192", pytest.approx(8.5))
 
 
-def test_saturating_is_a_last_step_that_gains_less_than_the_first():
+def test_saturation_means_the_last_step_gains_less_than_the_first():
     assert verdict({"saturates": "A"}, curve(40.3, 47.0, 48.4, 48.8)) == "holds"  # 6.7 against 0.4
     assert verdict({"saturates": "A"}, curve(40, 42, 44, 46)) == "undecided"
     assert verdict({"saturates": "A"}, curve(40, 41, 43, 49)) == "fails"
@@ -113,14 +113,14 @@ def test_a_step_that_shares_a_point_with_the_other_counts_it_twice():
     assert contrasts(Claim(saturates="A"), ["1", "2"]) == []
 
 
-def test_narrowing_is_a_lead_that_shrinks():
+def test_narrowing_means_a_shrinking_gap():
     mlp, linear = curve(43.0, 47.7, 49.1, 49.0), curve(40.3, 47.0, 48.4, 48.8, line="B")
     outcome = outcomes(Claim(narrows="A", than="B"), pd.concat([mlp, linear]), RULES)["published"]
     assert outcome.verdict == "holds" and outcome.tests[0].value == pytest.approx(2.7 - 0.2)
     assert outcome.tests[0].error == pytest.approx(2 * ONE_RUN)  # four runs
 
 
-def test_what_is_left_of_a_lead_is_said():
+def test_the_remaining_gap_is_reported():
     claim = Claim.model_validate({"better": "DISSL", "than": "official", "instead_of": "DINO"})
     frame = points(("DISSL", "", 1, 45.1), ("DINO", "", 1, 43.3), ("official", "", 1, 44.2))
     assert outcomes(claim, frame, RULES)["published"].remark == (
@@ -130,7 +130,7 @@ def test_what_is_left_of_a_lead_is_said():
     assert outcomes(claim, behind, RULES)["published"].remark.endswith("there is no lead to lose")
 
 
-def test_both_accuracies_are_judged_apart():
+def test_both_accuracies_are_tested_separately():
     frame = points(("A", "", 1, 50), ("B", "", 1, 40)).assign(honest=[0.4, 0.5])
     assert verdict(BETTER, frame, "published") == "holds"
     assert verdict(BETTER, frame, "honest") == "fails"
@@ -146,7 +146,7 @@ def cloud(losses, accuracies, seeds=(1,)):
     return points(*runs).assign(log_loss=np.repeat(losses, len(seeds)))
 
 
-def test_falling_is_an_exact_rank_test_over_runs():
+def test_falling_uses_an_exact_rank_test_over_runs():
     """Of the 5! orders of five runs one is wholly reversed: p = 1 / 120."""
     (test,) = outcomes(Claim(falls="A"), cloud([1, 2, 3, 4, 5], [0.5, 0.4, 0.3, 0.2, 0.1]), RULES)["published"].tests
     assert (test.n, test.value, test.p) == (5, pytest.approx(1), pytest.approx(1 / 120))
@@ -155,12 +155,12 @@ def test_falling_is_an_exact_rank_test_over_runs():
     assert verdict({"falls": "A"}, cloud([1], [0.5])) == "undecided"
 
 
-def test_seeds_of_a_run_are_one_point_of_a_rank_test():
+def test_seeds_of_a_run_count_as_one_point_of_a_rank_test():
     (test,) = outcomes(Claim(falls="A"), cloud([1, 2, 3], [0.5, 0.4, 0.3], seeds=(1, 2, 3)), RULES)["published"].tests
     assert test.n == 3
 
 
-def test_contrasts_of_published_numbers_need_all_of_them():
+def test_a_published_contrast_needs_all_of_its_numbers():
     (contrast,) = contrasts(Claim(better="A", than="B"), [""])
     assert published_value(contrast, {("A", ""): 45.8, ("B", ""): 45.2}) == pytest.approx(0.6)
     assert published_value(contrast, {("A", ""): 45.8}) is None

@@ -48,7 +48,7 @@ def listed(plan):
     return {entry.path: (entry.bytes, entry.why) for entry in rubbish(plan)}
 
 
-def test_a_tree_that_the_config_asks_for_has_nothing_to_remove(plan):
+def test_a_tree_of_requested_results_has_nothing_to_remove(plan):
     folder = finished(plan, scores=False)
     put(plan, f"{folder}/features.npy")  # its probes are still to come
     put(plan, f"{folder}/.run.lock", age=10**6)
@@ -57,7 +57,7 @@ def test_a_tree_that_the_config_asks_for_has_nothing_to_remove(plan):
     assert listed(plan) == {}
 
 
-def test_runs_that_no_target_uses_are_listed_with_all_that_they_hold(plan):
+def test_unused_runs_are_listed_with_all_their_files(plan):
     put(plan, "runs/simclr-z64-e3-00000000/s1/encoder.safetensors", 3000)
     second = Path(plan.root, "runs/simclr-z64-e3-00000000/s1/.made/encoder.safetensors")
     second.parent.mkdir()
@@ -70,7 +70,7 @@ def test_runs_that_no_target_uses_are_listed_with_all_that_they_hold(plan):
     ]
 
 
-def test_what_a_finished_run_needs_no_more(plan):
+def test_checkpoints_and_features_of_a_finished_run_can_be_removed(plan):
     folder = finished(plan, scores=True)
     put(plan, f"{folder}/checkpoints/last.ckpt", 11)
     put(plan, f"{folder}/features.npy", 4)
@@ -80,12 +80,12 @@ def test_what_a_finished_run_needs_no_more(plan):
     }
 
 
-def test_checkpoints_of_a_run_that_goes_on_stay(plan):
+def test_checkpoints_of_an_unfinished_run_are_kept(plan):
     put(plan, f"{next(iter(plan.rows['fig7c'])).folder(1)}/checkpoints/last.ckpt")
     assert listed(plan) == {}
 
 
-def test_half_written_files_go_when_nobody_has_written_for_a_day(plan, tmp_path):
+def test_partial_files_are_removed_after_a_day_without_writes(plan, tmp_path):
     folder = finished(plan, scores=False)
     with pytest.raises(KeyboardInterrupt), whole(Path(plan.root, folder, "features.npy")) as temporary:
         name = temporary.name  # what `whole` writes to until it is complete
@@ -97,7 +97,7 @@ def test_half_written_files_go_when_nobody_has_written_for_a_day(plan, tmp_path)
     assert listed(plan) == {f"{folder}/{name}": (9, "left half-written by a job that was killed")}
 
 
-def test_nothing_goes_from_under_a_process_that_works_there(plan):
+def test_files_in_use_by_a_process_are_kept(plan):
     used = put(plan, "runs/simclr-z64-e3-00000000/s1/history.csv")
     (entry,) = rubbish(plan)
     with FileLock(used.with_name(".run.lock")):
@@ -107,7 +107,7 @@ def test_nothing_goes_from_under_a_process_that_works_there(plan):
     assert not used.exists() and Path(plan.root, "runs").exists()
 
 
-def test_the_command_is_dry_unless_told(plan):
+def test_the_command_deletes_only_on_request(plan):
     gone = put(plan, "runs/simclr-z64-e3-00000000/s1/encoder.safetensors", 2_000_000)
     stays = put(plan, f"{finished(plan, scores=False)}/history.csv")
     dry = CliRunner().invoke(issl, ["gc"])
@@ -121,7 +121,7 @@ def test_the_command_is_dry_unless_told(plan):
     assert CliRunner().invoke(issl, ["gc"]).output.strip() == "0.0 MB  can go: issl gc --delete"
 
 
-def test_results_of_another_preset_are_its_own(plan):
+def test_results_of_other_presets_are_kept(plan):
     put(plan, "fig7c.csv")
     put(plan, "runs/simclr-z64-e3-00000000/s1/history.csv")
     assert listed(load("config.yaml")["results"]) == {}

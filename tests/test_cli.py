@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from project import PROJECT
 
 from issl import cli
 from issl.config import Config
 from issl.spec import ProbeGrid, RunSpec, run_id
 
-PROJECT = Path(__file__).parent.parent
 CPU = json.dumps({"device": "cpu", "progress": False})
 SYNTHETIC = {"kind": "synthetic", "classes": 4, "train_per_class": 16, "test_per_class": 8, "image_size": 16}
 STAYS = re.compile(r"\.lock$|\.\d{8}-\d{6}-\d+\.log$")
@@ -135,7 +135,7 @@ def test_a_wrong_data_set_is_refused(refused, tmp_path, spec, says):
 
 
 @pytest.mark.parametrize("place", ['["data"]', "1", '{"archve": "a.zip"}', "{"])
-def test_a_wrong_place_of_a_data_set_is_refused(refused, tmp_path, place):
+def test_a_wrong_data_path_is_refused(refused, tmp_path, place):
     refused("prepare", "--spec", '{"kind": "tinyimagenet"}', "--place", place, "--out", tmp_path / "data")
 
 
@@ -157,7 +157,7 @@ def test_a_wrong_run_is_refused(refused, make_run, tmp_path, change, says):
 
 
 @pytest.mark.parametrize("spec", ["", "{", "[]", "1", "{}"])
-def test_a_run_that_is_no_run_is_refused(refused, tmp_path, spec):
+def test_a_malformed_run_is_refused(refused, tmp_path, spec):
     where = ("--data", tmp_path / "data", "--out", tmp_path / "run")
     refused("pretrain", "--spec", spec, "--seed", 1, *where, "--settings", CPU)
 
@@ -302,7 +302,7 @@ def test_features_of_another_data_set_are_refused(refused, synthetic, tmp_path):
     assert f"{features}: 95 rows, but {synthetic} has 96 images" in line
 
 
-def test_an_error_that_nobody_foresaw_keeps_its_traceback_in_the_log_too(call, tmp_path, monkeypatch):
+def test_an_unexpected_error_keeps_its_traceback_in_the_log(call, tmp_path, monkeypatch):
     from issl import data
 
     def broken(*_, **__):
@@ -329,7 +329,7 @@ def test_a_full_disk_is_one_line(refused, tmp_path, monkeypatch):
 # --- plan, show, schema ---
 
 
-def test_plan_answers_without_importing_what_only_the_stages_need():
+def test_plan_imports_none_of_the_heavy_libraries():
     answer = command("plan", options=("-X", "importtime"))
     assert answer.status == 0 and "results/runs/" in answer.out
     modules = {line.rpartition("|")[2].strip() for line in answer.err.splitlines() if line.startswith("import time:")}
@@ -362,7 +362,7 @@ def test_plan_refuses_an_unknown_experiment_with_the_nearest(call):
     assert "unknown experiment 'fig7', did you mean 'fig7" in answer.err
 
 
-def test_plan_names_a_config_that_is_not_there(call):
+def test_plan_names_a_missing_config(call):
     answer = call("plan", "--config", "nowhere.yaml")
     check_refusal(answer)
     assert answer.err == "error: nowhere.yaml: cannot be read: No such file or directory\n"
@@ -396,7 +396,7 @@ def test_schema_prints_the_schema_of_the_config(call):
     assert json.loads(out)["properties"].keys() == {*Config.model_fields, "presets"}
 
 
-def test_help_lists_every_command_and_is_no_error(call):
+def test_help_lists_every_command_and_succeeds(call):
     for arguments in ([], ["--help"]):
         answer = call(*arguments)
         text = answer.out + answer.err
@@ -408,7 +408,7 @@ def test_help_lists_every_command_and_is_no_error(call):
 # --- success is silent ---
 
 
-def test_the_commands_lead_from_nothing_to_scores_in_silence(call, make_run, tmp_path):
+def test_the_commands_lead_from_nothing_to_scores_silently(call, make_run, tmp_path):
     run, grid = make_run().canonical(), ProbeGrid.model_validate({"probes": [{"epochs": 2}]}).canonical()
     data = ("--data", tmp_path / "data", "--settings", CPU)
     log = {name: tmp_path / f"logs/deep/{name}.log" for name in ("prepare", "pretrain", "featurize", "probe")}

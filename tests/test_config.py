@@ -2,17 +2,15 @@
 
 import copy
 import json
-from pathlib import Path
 
 import pytest
 import yaml
+from project import PROJECT
 
 from issl import config
 from issl.catalog import plans
 from issl.config import merge, read_yaml
 from issl.errors import UserError
-
-PROJECT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -156,7 +154,7 @@ ROW = ("experiments", "table1_contrastive", "rows", "SimCLR")
         (("presets", "a/b"), {}, "presets.a/b: a preset needs a plain name"),
     ],
 )  # fmt: skip
-def test_a_mistake_gives_one_line_that_names_it(raw, path, value, says):
+def test_a_mistake_is_one_line_that_names_it(raw, path, value, says):
     put(raw, path, value)
     with pytest.raises(UserError) as caught:
         plans(raw)
@@ -164,14 +162,14 @@ def test_a_mistake_gives_one_line_that_names_it(raw, path, value, says):
     assert "\n" not in str(caught.value)
 
 
-def test_two_rows_with_one_name_are_refused(tmp_path):
+def test_two_rows_with_the_same_name_are_refused(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("a:\n  SimCLR: 1\n  CISSL: 2\n  SimCLR: 3\n")
     with pytest.raises(UserError, match=r"line 4: 'SimCLR' stands twice \(first in line 2\)"):
         read_yaml(file)
 
 
-def test_yaml_is_read_without_executing_it(tmp_path):
+def test_yaml_tags_are_not_executed(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("a: !!python/object/apply:os.system ['true']\n")
     with pytest.raises(UserError, match="not valid YAML"):
@@ -183,7 +181,7 @@ def test_a_missing_file_is_named():
         read_yaml("nowhere.yaml")
 
 
-def test_merge_lays_mappings_over_each_other_replaces_lists_and_removes_null():
+def test_merge_combines_mappings_replaces_lists_and_removes_nulls():
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 3}
     assert merge(base, {"a": {"c": [9]}, "d": None, "e": 4}) == {"a": {"b": 1, "c": [9]}, "e": 4}
     assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 3}
@@ -196,7 +194,7 @@ def test_a_preset_can_remove_an_experiment(raw):
     assert "fig7a" in found["results"].rows
 
 
-def test_the_schema_in_the_project_is_the_one_of_the_models():
+def test_the_committed_schema_equals_that_of_the_models():
     """Regenerate with: python -m issl schema > workflow/schemas/config.schema.json"""
     kept = json.loads((PROJECT / "workflow/schemas/config.schema.json").read_text())
     assert kept == config.json_schema()

@@ -41,7 +41,7 @@ def values(axes):
     return [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines]
 
 
-def test_every_column_stands_in_the_panel_of_its_unit():
+def test_every_column_is_drawn_in_the_panel_of_its_unit():
     shown = panels(DISSL)
     assert list(shown) == [
         "Loss (nats)",
@@ -61,7 +61,7 @@ def test_every_column_stands_in_the_panel_of_its_unit():
     assert values(shown["Learning rate"]) == [([0, 1, 2], [0.0, 0.002, 0.001])]
 
 
-def test_the_test_split_is_points_at_the_epochs_that_looked_at_it():
+def test_test_values_are_points_at_the_evaluated_epochs():
     loss = panels(DISSL)["Loss (nats)"]
     assert values(loss) == [([0, 1, 2], [3.0, 2.0, 1.0]), ([1, 2], [2.1, 1.1])]
     line, points = loss.lines
@@ -74,13 +74,13 @@ def test_accuracies_are_in_per_cent():
     assert train == pytest.approx([10, 20, 30]) and test == pytest.approx([15, 25])
 
 
-def test_a_term_and_its_test_value_share_a_colour_and_terms_do_not():
+def test_a_term_shares_its_colour_with_its_test_value_only():
     log_loss, h_m, test_h_m = panels(DISSL)["Terms of the method (nats)"].lines
     colors = [matplotlib.colors.to_hex(line.get_color()) for line in (log_loss, h_m, test_h_m)]
     assert colors[1] == colors[2] != colors[0]
 
 
-def test_a_ninth_term_repeats_a_colour_but_not_its_dash():
+def test_a_ninth_term_reuses_a_colour_with_another_dash():
     history = DISSL[["epoch", "loss"]].assign(**{f"term_{n}": DISSL["loss"] + n for n in range(9)})
     lines = panels(history)["Terms of the method (nats)"].lines
     looks = [(line.get_color(), line.get_linestyle(), line.is_dashed()) for line in lines]
@@ -88,17 +88,17 @@ def test_a_ninth_term_repeats_a_colour_but_not_its_dash():
     assert looks[0][0] == looks[8][0]
 
 
-def test_absent_columns_leave_their_panel_out():
+def test_panels_without_columns_are_left_out():
     shown = panels(DISSL[["epoch", "loss", "online_acc"]])
     assert list(shown) == ["Loss (nats)", "Online accuracy (%)"]
 
 
-def test_a_column_known_of_the_test_split_alone_is_shown():
+def test_a_column_of_the_test_split_only_is_drawn():
     history = DISSL[["epoch", "loss", "test_H_M"]]
     assert values(panels(history)["Terms of the method (nats)"]) == [([1, 2], [5.9, 6.0])]
 
 
-def test_lines_and_points_are_explained_only_where_there_are_points():
+def test_the_legend_explains_points_only_where_there_are_some():
     assert [text.get_text() for text in curves.draw(DISSL, "").legends[0].get_texts()] == ["training", "test split"]
     assert not curves.draw(DISSL[["epoch", "loss"]], "").legends
 
@@ -111,7 +111,7 @@ def test_few_epochs_have_markers_and_many_keep_every_value(epochs, marked):
     assert (line.get_marker() not in ("", "None")) == marked
 
 
-def test_epochs_have_whole_numbers_and_rates_start_at_zero():
+def test_epoch_ticks_are_integers_and_rates_start_at_zero():
     for epochs in (1, 2, 3):
         shown = panels(DISSL[:epochs])
         assert all(tick == int(tick) for axes in shown.values() for tick in axes.get_xticks())
@@ -119,7 +119,7 @@ def test_epochs_have_whole_numbers_and_rates_start_at_zero():
         assert bottom == 0 and top > DISSL["images_per_second"][:epochs].max()
 
 
-def test_the_svg_is_whole_self_contained_and_reproducible(tmp_path):
+def test_the_svg_is_complete_self_contained_and_reproducible(tmp_path):
     for name in ("a", "b"):
         curves.save(curves.draw(DISSL, "dissl <1> & $seed$"), tmp_path / f"{name}.svg")
     content = (tmp_path / "a.svg").read_bytes()
@@ -141,12 +141,12 @@ def test_the_svg_is_whole_self_contained_and_reproducible(tmp_path):
         (DISSL[:0], "no rows$"),
     ],
 )
-def test_a_history_that_lacks_what_curves_need_is_refused(history, missing):
+def test_a_history_without_the_required_columns_is_refused(history, missing):
     with pytest.raises(UserError, match=f"no training curves: the history has {missing}"):
         curves.draw(history, "a run")
 
 
-def test_the_history_of_a_real_run_is_drawn_whole(synthetic, make_run, tmp_path):
+def test_every_column_of_a_real_history_is_drawn(synthetic, make_run, tmp_path):
     from issl.config import Execution
     from issl.pretrain import pretrain
 

@@ -36,18 +36,18 @@ def machine(monkeypatch):
     ("asked", "gpu", "given"),
     [("cpu", False, CPU), ("cpu", True, CPU), ("auto", False, CPU), ("auto", True, GPU), ("gpu", True, GPU)],
 )
-def test_the_device_is_the_one_asked_for(machine, asked, gpu, given):
+def test_the_requested_device_is_used(machine, asked, gpu, given):
     machine(gpu)
     assert device.choose(Execution(device=asked)) == given
 
 
-def test_a_gpu_that_is_not_there_is_refused_with_a_way_out(machine):
+def test_a_missing_gpu_is_refused_with_a_remedy(machine):
     machine(gpu=False)
     with pytest.raises(UserError, match=r"no GPU here.*--profile slurm.*execution=\{device: cpu\}"):
         device.choose(Execution(device="gpu"))
 
 
-def test_unless_told_otherwise_a_job_wants_a_gpu(machine):
+def test_a_gpu_is_required_by_default(machine):
     machine(gpu=False)
     with pytest.raises(UserError, match="no GPU here"):
         device.choose(Execution())
@@ -56,7 +56,7 @@ def test_unless_told_otherwise_a_job_wants_a_gpu(machine):
 @pytest.mark.parametrize("where", [CPU, GPU])
 @pytest.mark.parametrize("asked", ["bf16", "fp16", "32"])
 @pytest.mark.parametrize("bf16", [True, False])
-def test_the_precision_is_the_one_asked_for_or_refused(machine, where, asked, bf16):
+def test_the_requested_precision_is_used_or_refused(machine, where, asked, bf16):
     machine(gpu=where == GPU, bf16=bf16)
     if (asked, where) == ("fp16", CPU):
         with pytest.raises(UserError, match=r"execution\.precision: fp16 needs a GPU"):
@@ -66,7 +66,7 @@ def test_the_precision_is_the_one_asked_for_or_refused(machine, where, asked, bf
 
 
 @pytest.mark.parametrize(("bf16", "given"), [(True, "bf16"), (False, "fp16")])
-def test_auto_on_a_gpu_is_bf16_where_it_is_native_and_else_fp16(machine, bf16, given):
+def test_auto_on_a_gpu_is_native_bf16_or_else_fp16(machine, bf16, given):
     machine(gpu=True, bf16=bf16)
     assert device.precision(Execution(), GPU) == given
 
@@ -75,13 +75,13 @@ def test_auto_on_the_cpu_is_never_fp16():
     assert device.precision(Execution(), CPU) in ("bf16", "32")
 
 
-def test_full_precision_is_no_autocast_at_all():
+def test_full_precision_uses_no_autocast():
     for where in (CPU, GPU):
         assert isinstance(device.autocast(where, "32"), contextlib.nullcontext)
 
 
 @pytest.mark.parametrize(("kind", "given"), [("bf16", torch.bfloat16), ("32", torch.float32)])
-def test_autocast_multiplies_in_the_precision_asked_for_and_keeps_the_weights(kind, given):
+def test_autocast_multiplies_in_the_requested_precision_and_keeps_the_weights(kind, given):
     layer = torch.nn.Linear(3, 2)
     with device.autocast(CPU, kind):
         assert layer(torch.ones(1, 3)).dtype == given
@@ -90,7 +90,7 @@ def test_autocast_multiplies_in_the_precision_asked_for_and_keeps_the_weights(ki
 
 
 @pytest.mark.parametrize(("kind", "given"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
-def test_autocast_on_a_gpu_has_the_type_asked_for(kind, given, monkeypatch):
+def test_autocast_on_a_gpu_has_the_requested_type(kind, given, monkeypatch):
     asked = []
     monkeypatch.setattr(torch, "autocast", lambda *arguments: asked.append(arguments))
     device.autocast(GPU, kind)
@@ -102,12 +102,12 @@ def test_every_precision_of_the_config_has_a_type():
     assert kinds == device.DTYPES.keys()
 
 
-def test_the_cpu_says_how_many_threads_it_uses():
+def test_the_cpu_reports_its_number_of_threads():
     assert device.describe(CPU) == f"CPU, {torch.get_num_threads()} threads"
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
-def test_peak_memory_on_the_cpu_is_what_the_system_counts_in_its_own_unit(monkeypatch, platform, unit):
+def test_peak_memory_on_the_cpu_is_in_the_systems_unit(monkeypatch, platform, unit):
     counted = SimpleNamespace(ru_maxrss=3_000_000_000 // unit)
     monkeypatch.setattr(resource, "getrusage", lambda whose: counted)
     monkeypatch.setattr(sys, "platform", platform)
@@ -115,12 +115,12 @@ def test_peak_memory_on_the_cpu_is_what_the_system_counts_in_its_own_unit(monkey
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak in a second way")
-def test_peak_memory_on_the_cpu_is_no_less_than_the_kernel_says_of_this_process():
+def test_peak_memory_on_the_cpu_is_at_least_the_kernels_value():
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
     kib = int(line.split()[1])
     assert device.peak_memory_gb(CPU) >= 0.99 * kib * 1024 / 1e9
 
 
-def test_peak_memory_on_a_gpu_is_what_torch_allocated(monkeypatch):
+def test_peak_memory_on_a_gpu_is_torchs_allocation(monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda where: 5_500_000_000 if where == GPU else 0)
     assert device.peak_memory_gb(GPU) == 5.5

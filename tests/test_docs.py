@@ -10,12 +10,12 @@ from typing import get_args
 
 import pytest
 import yaml
+from project import PROJECT
 
 from issl import catalog, spec
 from issl.cli import issl
 from issl.config import Execution, Hardware, Lines, Resources, Table
 
-PROJECT = Path(__file__).parent.parent
 PAGES = [
     *sorted((PROJECT / "docs").glob("*.md")),
     PROJECT / "notebooks/README.md",
@@ -72,12 +72,12 @@ def targets() -> set[str]:
     return made | {"all", "tiny", "small"}
 
 
-def test_there_are_pages():
+def test_the_main_pages_exist():
     assert {"fidelity.md", "architecture.md", "extending.md", "data.md"} <= {page.name for page in PAGES}
 
 
 @every_page
-def test_paths_exist(page):
+def test_every_path_in_the_docs_exists(page):
     for code in quoted(page):
         path = code.rstrip("/")
         if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", path) or code.startswith(MADE) or path in EXAMPLES:
@@ -87,7 +87,7 @@ def test_paths_exist(page):
 
 
 @every_page
-def test_config_keys_exist(page):
+def test_every_config_key_in_the_docs_exists(page):
     for code in quoted(page):
         key = re.match(r"([a-z]+)((?:\.[a-z_]+)+)(?::|$)", code)
         if not key or key[1] not in SECTIONS:
@@ -101,21 +101,21 @@ def test_config_keys_exist(page):
 
 
 @every_page
-def test_snakemake_targets_are_planned(page):
+def test_every_snakemake_target_in_the_docs_is_planned(page):
     for words in commands(page, "snakemake"):
         for word in words:
             if word.startswith("results/") and not EXAMPLE_TARGETS.fullmatch(word):
                 assert word in targets(), f"{page.name}: snakemake {' '.join(words)}"
 
 
-def test_snakemake_has_the_flags():
+def test_every_snakemake_flag_in_the_docs_exists():
     used = {word for page in PAGES for words in commands(page, "snakemake") for word in words if word[:2] == "--"}
     known = subprocess.run([sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True).stdout
     assert used and not {flag for flag in used if not re.search(rf"{flag.partition('=')[0]}\b", known)}
 
 
 @every_page
-def test_commands_of_the_package_exist(page):
+def test_every_command_in_the_docs_exists(page):
     for words in commands(page, "python -m issl"):
         name = words[0]
         if name == "--help":
@@ -126,31 +126,31 @@ def test_commands_of_the_package_exist(page):
 
 
 @every_page
-def test_links_lead_somewhere(page):
+def test_every_link_in_the_docs_has_a_target(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if not re.match(r"[a-z]+:|#", link):
             assert (page.parent / link.partition("#")[0]).exists(), f"{page.name}: {link}"
 
 
 @every_page
-def test_python_parses(page):
+def test_python_in_the_docs_parses(page):
     for code in blocks(page, "python"):
         ast.parse(code)
 
 
 @every_page
-def test_yaml_parses(page):
+def test_yaml_in_the_docs_parses(page):
     for code in blocks(page, "yaml"):
         assert yaml.safe_load(code)
 
 
-def test_make_targets_exist():
+def test_every_make_target_in_the_docs_exists():
     rules = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     used = {words[0] for page in PAGES for words in commands(page, "make") if words}
     assert used <= rules
 
 
-def test_citation():
+def test_the_citation_file_names_the_paper_and_its_authors():
     citation = yaml.safe_load((PROJECT / "CITATION.cff").read_text())
     assert citation["cff-version"] == "1.2.0"
     assert {"message", "title", "authors"} <= citation.keys()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from project import PROJECT
 
 from issl import doctor, site, slurm
 from issl.catalog import load
@@ -13,7 +14,6 @@ from issl.cli import issl
 from issl.config import merge, read_yaml
 from issl.errors import UserError
 
-PROJECT = Path(__file__).parent.parent
 SINFO = "gpu*|up|1-00:00:00|16|128000|gpu:a100:4(S:0-1)|ib,big\nshort|up|1:00:00|8+|32000+|(null)|(null)\n"
 SETTINGS = {"executor": "slurm", "slurm-status-command": "squeue"}
 
@@ -29,7 +29,7 @@ SETTINGS = {"executor": "slurm", "slurm-status-command": "squeue"}
         ("gpu:a100", {"a100": 1}),
     ],
 )
-def test_gpus_in_slurms_words(gres, expected):
+def test_gpus_are_parsed_from_slurms_gres(gres, expected):
     assert slurm.gpus(gres) == expected
 
 
@@ -75,7 +75,7 @@ def plan(tmp_path, monkeypatch):
     return build
 
 
-def test_what_sinfo_says(cluster):
+def test_nodes_are_parsed_from_sinfo(cluster):
     first, second = slurm.nodes()
     assert (first.partition, first.default, first.up, first.minutes) == ("gpu", True, True, 1440)
     assert (first.cores, first.mem_mb, first.gpus, first.features) == (16, 128000, {"a100": 4}, {"ib", "big"})
@@ -91,7 +91,7 @@ def wrong(plan, **given):
     return [finding.says for finding in doctor._rule(plan, "pretrain", given, slurm.nodes())]
 
 
-def test_a_cluster_that_has_everything(cluster, plan):
+def test_a_complete_cluster_passes_every_check(cluster, plan):
     seen = said(plan("results/tiny", {"slurm-status-command": "squeue"}))
     assert [(what, verdict) for what, verdict, _ in seen] == [
         (what, "ok") for what in ("disk", "results", "plugin", "states", "jobs")
@@ -121,17 +121,17 @@ def test_a_cluster_that_has_everything(cluster, plan):
         ),
     ],
 )
-def test_what_a_cluster_lacks_is_one_line(cluster, plan, given, hardware, complaint):
+def test_each_missing_resource_is_one_line(cluster, plan, given, hardware, complaint):
     (line,) = wrong(plan(pretrain=hardware), **given)
     assert complaint in line
 
 
-def test_what_fits_brings_no_complaint(cluster, plan):
+def test_requests_that_fit_are_accepted(cluster, plan):
     assert wrong(plan(), gpu_model="a100", constraint="ib|nvlink") == []  # alternatives are for Slurm to judge
     assert wrong(plan(pretrain={"gpus": 4, "threads": 4, "nodes": 2})) == []
 
 
-def test_a_partition_that_is_down_and_a_cluster_without_a_default(cluster, plan):
+def test_a_down_partition_and_a_missing_default_are_reported(cluster, plan):
     cluster(sinfo=(SINFO.replace("|up|1-", "|down|1-"), 0))
     assert wrong(plan()) == ["partition gpu takes no jobs at present (profiles/default/config.yaml: slurm_partition)"]
     cluster(sinfo=(SINFO.replace("*", ""), 0))
@@ -144,7 +144,7 @@ def states(plan, settings):
     return next(says for what, _, says in said(plan("results/tiny", settings)) if what == "states")
 
 
-def test_how_snakemake_learns_that_a_job_has_ended(cluster, plan):
+def test_the_status_command_of_snakemake_is_checked(cluster, plan):
     disabled = "sacct: Slurm accounting storage is disabled: say 'slurm-status-command: squeue' in profiles/default/"
     assert states(plan, {}).startswith(disabled)
     assert states(plan, {"slurm-status-command": "squeue"}) == "squeue tells how jobs ended"
@@ -154,7 +154,7 @@ def test_how_snakemake_learns_that_a_job_has_ended(cluster, plan):
     assert states(plan, {}) == "sacct tells how jobs ended"
 
 
-def test_no_slurm_at_all(cluster, plan):
+def test_a_machine_without_slurm_is_reported(cluster, plan):
     cluster(sinfo=("Unable to contact slurm controller (connect failure)", 1))
     assert said(plan("results/tiny"))[-1] == (
         "Slurm",
@@ -163,7 +163,7 @@ def test_no_slurm_at_all(cluster, plan):
     )
 
 
-def test_the_trial_job(cluster, plan, tmp_path):
+def test_the_trial_job_checks_the_shared_results(cluster, plan, tmp_path):
     tiny = plan("results/tiny", {"slurm-status-command": "squeue"})
     assert said(tiny, trial=True)[-1] == ("trial job", "missing", "no job ran within 180 s (no nodes today)")
     seen = {"host": "n7", "mark": True, "lock": "", "torch": "2", "cuda": []}
@@ -182,7 +182,7 @@ def test_the_trial_job(cluster, plan, tmp_path):
     assert not list(tmp_path.glob(".issl-doctor*"))
 
 
-def test_what_a_job_sees(tmp_path):
+def test_a_trial_job_sees_the_shared_file_and_the_lock(tmp_path):
     mark = tmp_path / "mark"
     assert not doctor.look(mark)["mark"]
     mark.write_text("")
@@ -190,7 +190,7 @@ def test_what_a_job_sees(tmp_path):
     assert seen["mark"] and seen["lock"] == "" and [path.name for path in tmp_path.iterdir()] == ["mark"]
 
 
-def test_a_results_folder_without_room_or_locks(plan, monkeypatch):
+def test_a_results_folder_without_space_or_locks_is_reported(plan, monkeypatch):
     tiny = plan("results/tiny")
     usage = doctor.shutil.disk_usage(".")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
@@ -205,7 +205,7 @@ def test_a_results_folder_without_room_or_locks(plan, monkeypatch):
     assert "must lie on a file system with locks" in results
 
 
-def test_room_grows_with_what_is_asked_for(plan):
+def test_the_required_space_grows_with_the_request(plan):
     few, many = plan(), plan(pretrain={"gpus": 1})
     assert doctor._needed(few) == doctor._needed(many)
     raw = read_yaml("config.yaml") | {"seeds": [1, 2, 3]}
@@ -214,7 +214,7 @@ def test_room_grows_with_what_is_asked_for(plan):
     assert doctor._needed(load("config.yaml")["results"]) - arrays == pytest.approx(3 * (doctor._needed(few) - arrays))
 
 
-def test_profiles_as_snakemake_reads_them(plan, tmp_path):
+def test_profiles_are_read_as_snakemake_reads_them(plan, tmp_path):
     plan("results", {"default-resources": ["slurm_partition=a100", "mem_mb=7"], "jobs": 3})
     settings = site.profile("slurm")
     assert (settings["executor"], settings["jobs"]) == ("slurm", 3)  # the site's file lies over the profile
@@ -226,7 +226,7 @@ def test_profiles_as_snakemake_reads_them(plan, tmp_path):
         site.profile("slrum")
 
 
-def test_the_command_ends_with_status_1_if_something_is_missing(cluster, plan):
+def test_the_command_exits_with_1_if_something_is_missing(cluster, plan):
     plan("results/tiny", {})
     done = CliRunner().invoke(issl, ["doctor", "--profile", "slurm", "--preset", "tiny", "--no-job"])
     assert done.exit_code == 1

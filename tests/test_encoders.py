@@ -27,7 +27,7 @@ def count(module: nn.Module) -> int:
         (expanding(8192), 18_003_008),
     ],
 )
-def test_parameter_counts_at_64_pixels(encoder, parameters):
+def test_encoders_have_the_published_parameter_counts_at_64_pixels(encoder, parameters):
     assert count(build(encoder, 64)) == parameters
 
 
@@ -39,7 +39,7 @@ def test_parameter_counts_at_64_pixels(encoder, parameters):
         (expanding(8192, arch="resnet50"), 31_128_640, 336),
     ],
 )
-def test_sizes_of_the_published_imagenet_encoders(encoder, parameters, tensors):
+def test_imagenet_encoders_have_the_published_sizes(encoder, parameters, tensors):
     model = build(encoder, 224)
     assert count(model) == parameters
     assert len(model.state_dict()) == tensors
@@ -49,7 +49,7 @@ def test_sizes_of_the_published_imagenet_encoders(encoder, parameters, tensors):
     ("encoder", "original"), [(Encoder(), resnet18), (Encoder(arch="resnet50", dim=2048), resnet50)]
 )
 @pytest.mark.parametrize("train", [True, False])
-def test_equals_torchvision_with_its_weights(encoder, original, train):
+def test_an_encoder_with_torchvisions_weights_equals_torchvision(encoder, original, train):
     torch.manual_seed(0)
     theirs = original(weights=None)
     theirs.fc = nn.Identity()
@@ -81,7 +81,7 @@ def test_torchvision_weights_fit_a_small_stem_except_conv1():
         (224, 112, [56, 56, 28, 14, 7]),
     ],
 )
-def test_map_sizes(size, stem, maps):
+def test_feature_maps_have_the_expected_sizes(size, stem, maps):
     model = build(Encoder(arch="resnet10", width=4, dim=32), size).eval()
     seen = {}
     for name in ("conv1", "maxpool", "layer1", "layer2", "layer3", "layer4"):
@@ -103,7 +103,7 @@ def test_map_sizes(size, stem, maps):
         (expanding(128, arch="resnet50", width=2, bottleneck=5), 128),
     ],
 )
-def test_representation_is_non_negative_and_has_the_dimension(encoder, dim):
+def test_the_representation_is_non_negative_and_has_its_dimension(encoder, dim):
     z = build(encoder, 32)(torch.randn(4, 3, 32, 32))
     assert z.shape == (4, dim)
     assert (z >= 0).all() and z.any()
@@ -124,7 +124,7 @@ def slow_head(head: ExpandingHead, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dim", [3, 6, 12, 24])
-def test_head_against_slow_reference(dim):
+def test_the_expanding_head_equals_a_slow_reference(dim):
     torch.manual_seed(0)
     head = ExpandingHead(6, 5, dim).double().eval()
     for bn in (head.bn1, head.bn2, head.bn3):
@@ -134,26 +134,26 @@ def test_head_against_slow_reference(dim):
     torch.testing.assert_close(head(x), slow_head(head, x))
 
 
-def test_residual_is_tiled_whole_not_interleaved():
+def test_the_residual_is_tiled_not_interleaved():
     head = ExpandingHead(2, 3, 6).eval()
     nn.init.zeros_(head.bn3.weight)  # leaves the residual alone
     x = torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1)
     assert head(x).flatten().tolist() == [1, 2, 1, 2, 1, 2]
 
 
-def test_small_head_has_no_residual():
+def test_a_reducing_head_has_no_residual():
     head = ExpandingHead(4, 3, 2).eval()
     nn.init.zeros_(head.bn3.weight)
     assert not head(torch.rand(1, 4, 2, 2)).any()
 
 
-def test_head_keeps_channels_last():
+def test_the_head_keeps_channels_last():
     x = torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last)
     head = ExpandingHead(8, 4, 32).to(memory_format=torch.channels_last)
     assert head(x).is_contiguous(memory_format=torch.channels_last)
 
 
-def test_impossible_dimension():
+def test_an_impossible_dimension_is_refused():
     with pytest.raises(ValueError, match="dim 13 must be a multiple of the 8 channels, or smaller than them"):
         ExpandingHead(8, 4, 13)
 
@@ -171,7 +171,7 @@ def is_normal(weight: torch.Tensor, std: float) -> None:
         assert weight.abs().max() > 3 * std  # nothing is truncated
 
 
-def test_initialisation():
+def test_weights_have_the_released_initialisation():
     torch.manual_seed(0)
     model = build(expanding(2048), 64)
     is_normal(model.conv1.weight, 1.137 / 27**0.5)  # fan in 3 * 3 * 3
@@ -188,7 +188,7 @@ def test_initialisation():
             assert (module.eps, module.momentum) == (1e-5, 0.1)
 
 
-def test_large_images_keep_torchvisions_stem_initialisation():
+def test_the_stem_for_large_images_keeps_torchvisions_initialisation():
     torch.manual_seed(0)
     is_normal(build(Encoder(), 224).conv1.weight, (2 / (49 * 64)) ** 0.5)
 
@@ -198,7 +198,7 @@ def test_head_conv1_scale_follows_its_outputs():
     is_normal(ExpandingHead(512, 128, 512).conv1.weight, 128**-0.5)
 
 
-def test_on_imagenet_convolutions_keep_torchs_initialisation_and_the_head_its_own():
+def test_imagenet_convolutions_keep_torchs_initialisation():
     """Kaiming's uniform distribution with a = sqrt(5): bounds of 1 / sqrt(fan-in)."""
     torch.manual_seed(0)
     network = build(expanding(8192, arch="resnet50", init="torch"), 224)

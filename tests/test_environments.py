@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import rattler
 import yaml
+from project import PROJECT
 
-PROJECT = Path(__file__).parent.parent
 ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
 
 # Where a package's import name, its name on PyPI and its name on conda-forge differ.
@@ -112,6 +112,7 @@ def needed(environment: str) -> set[str]:
     return commands | closure(STAGES[environment])
 
 
+@pytest.mark.slow
 def test_the_closure_finds_what_python_really_imports():
     """The reading of the sources agrees with an interpreter that starts the leanest and the richest stage."""
     for environment in ("prepare", "pretrain"):

@@ -90,7 +90,7 @@ def block(card, language):
     return re.search(rf"```{language}\n(.*?)```", card, re.DOTALL)[1]
 
 
-def test_the_card_says_what_it_is(finished, tmp_path):
+def test_the_card_describes_the_run(finished, tmp_path):
     folder, run = finished
     file, card = export(folder, tmp_path / "mine")
     text = card.read_text()
@@ -117,7 +117,7 @@ linear,0.3,1.0,64,3,32,0.50,0.45
 """
 
 
-def test_the_card_shows_both_choices_of_the_weight_decay_and_each_probe_once(changed, tmp_path):
+def test_the_card_shows_both_selections_and_each_probe_once(changed, tmp_path):
     (changed / "probes/a.csv").write_text(SCORES)
     (changed / "probes/b.csv").write_text(SCORES + "mlp,1e-06,0.5,32,5,32,0.25,\n")
     text = export(changed, tmp_path / "mine")[1].read_text()
@@ -130,7 +130,7 @@ def test_the_card_shows_both_choices_of_the_weight_decay_and_each_probe_once(cha
     assert "on 32 test images" in text
 
 
-def test_the_card_shows_what_a_probe_wrote(finished, tmp_path):
+def test_the_card_shows_the_scores_of_a_real_probe(finished, tmp_path):
     with (finished[0] / "probes/a.csv").open() as file:
         (scored,) = csv.DictReader(file)
     text = export(finished[0], tmp_path / "mine")[1].read_text()
@@ -138,7 +138,7 @@ def test_the_card_shows_what_a_probe_wrote(finished, tmp_path):
     assert ["linear", "64 (100 %)", "3", accuracy, accuracy, "1e-06"] in rows(text)
 
 
-def test_what_the_card_tells_to_do_works(finished, tmp_path, monkeypatch):
+def test_the_code_on_the_card_works(finished, tmp_path, monkeypatch):
     card = export(finished[0], tmp_path / "mine")[1].read_text()
     monkeypatch.chdir(tmp_path)
     names = {"image": IMAGE}
@@ -146,7 +146,7 @@ def test_what_the_card_tells_to_do_works(finished, tmp_path, monkeypatch):
     assert names["z"].shape == (1, 128)
 
 
-def test_a_run_without_probes_says_so(changed, tmp_path):
+def test_the_card_of_a_run_without_probes_says_so(changed, tmp_path):
     for path in (changed / "probes").iterdir():
         path.unlink()
     assert "No probe of this run has been scored." in export(changed, tmp_path / "mine")[1].read_text()
@@ -155,7 +155,7 @@ def test_a_run_without_probes_says_so(changed, tmp_path):
 # --- refusals: one line, and nothing is written ---
 
 
-def test_a_run_that_is_not_finished_is_refused(changed, tmp_path):
+def test_an_unfinished_run_is_refused(changed, tmp_path):
     (changed / "run.json").unlink()
     says = f"{changed}: not the folder of a finished run: it has no "
     assert refusal(changed, tmp_path / "mine") == f"{says}run.json"
@@ -206,7 +206,7 @@ def test_nothing_is_overwritten(finished, tmp_path, name):
     assert there.read_text() == "mine"
 
 
-def test_a_place_that_cannot_be_written_is_refused(finished, tmp_path):
+def test_a_read_only_destination_is_refused(finished, tmp_path):
     (tmp_path / "file").write_text("not a folder")
     assert f"{tmp_path / 'file'}" in refusal(finished[0], tmp_path / "file/mine")
 
@@ -221,7 +221,7 @@ def test_a_failure_while_writing_leaves_nothing(finished, tmp_path, monkeypatch)
     assert list((tmp_path / "mine").iterdir()) == []
 
 
-def test_the_command_says_what_it_wrote(finished, tmp_path):
+def test_the_command_prints_what_it_wrote(finished, tmp_path):
     out = tmp_path / "mine"
     done = CliRunner().invoke(cli.issl, ["export", str(finished[0]), "--out", str(out)])
     assert done.exit_code == 0, done.output

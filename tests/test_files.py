@@ -6,14 +6,12 @@ import signal
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from project import PROJECT
 
 from issl.errors import UserError, nearest
 from issl.files import whole, write_json, write_text
-
-PROJECT = Path(__file__).parent.parent
 
 
 class Killed(BaseException):
@@ -43,7 +41,7 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Killed])
-def test_after_an_error_nothing_is_left(tmp_path, error):
+def test_an_error_leaves_no_file(tmp_path, error):
     with pytest.raises(error), whole(tmp_path / "scores.csv") as temporary:
         temporary.write_text("a,")
         raise error
@@ -51,7 +49,7 @@ def test_after_an_error_nothing_is_left(tmp_path, error):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, Killed])
-def test_after_an_error_the_older_file_is_as_it_was(tmp_path, error):
+def test_an_error_leaves_the_older_file_unchanged(tmp_path, error):
     path = tmp_path / "scores.csv"
     path.write_text("old")
     with pytest.raises(error), whole(path) as temporary:
@@ -61,7 +59,7 @@ def test_after_an_error_the_older_file_is_as_it_was(tmp_path, error):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_older_file_is_replaced_and_not_written_into(tmp_path):
+def test_an_older_file_is_replaced_not_overwritten(tmp_path):
     """Whoever has the older file open, or mapped, keeps reading the older content."""
     path = tmp_path / "features.npy"
     path.write_text("old")
@@ -83,7 +81,7 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path):
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0o002])
-def test_permissions_are_those_of_any_new_file(tmp_path, umask, mask):
+def test_a_file_has_the_usual_permissions(tmp_path, umask, mask):
     umask(mask)
     (tmp_path / "ordinary").write_text("")
     write_text(tmp_path / "ours", "")
@@ -92,7 +90,7 @@ def test_permissions_are_those_of_any_new_file(tmp_path, umask, mask):
     assert os.umask(mask) == mask, "the umask of the process is not what it was"
 
 
-def test_folders_on_the_way_are_created(tmp_path):
+def test_parent_folders_are_created(tmp_path):
     write_text(tmp_path / "runs/a/s1/run.txt", "x")
     assert (tmp_path / "runs/a/s1/run.txt").read_text() == "x"
 
@@ -131,7 +129,7 @@ def test_a_process_killed_while_writing_leaves_no_torn_file(tmp_path, older):
 
 
 @pytest.mark.parametrize("write", [write_text, write_json])
-def test_a_place_that_cannot_be_written_is_one_line_that_names_it(tmp_path, write):
+def test_an_unwritable_path_is_one_line_that_names_it(tmp_path, write):
     (tmp_path / "file").write_text("not a folder")
     for place in (tmp_path / "file/x.json", tmp_path / "file/deeper/x.json"):
         with pytest.raises(UserError) as caught:
@@ -152,7 +150,7 @@ def test_json_is_readable_and_keeps_every_value(tmp_path):
     assert "Größe ± β" in text and text.startswith('{\n  "run"') and text.endswith("}\n")
 
 
-def test_what_is_no_json_writes_nothing(tmp_path):
+def test_an_object_that_is_not_json_writes_nothing(tmp_path):
     (tmp_path / "run.json").write_text("{}\n")
     with pytest.raises(TypeError):
         write_json(tmp_path / "run.json", {"fine": 1, "a path": tmp_path})
@@ -160,7 +158,7 @@ def test_what_is_no_json_writes_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "run.json"]
 
 
-def test_text_is_utf_8_whatever_the_locale_says(tmp_path):
+def test_text_is_utf_8_in_every_locale(tmp_path):
     """A cluster's nodes may be set to ASCII or Latin-1, and tables have a ± in them."""
     code = "import sys; from issl.files import write_text; write_text(sys.argv[1], '\\u03b2 \\xb1')"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
@@ -191,6 +189,6 @@ def test_the_nearest_name_is_suggested_or_else_all_are_listed(name, says):
     assert nearest(name, ["width", "dim", "epochs"]) == says
 
 
-def test_the_nearest_of_nothing_and_of_numbers():
+def test_suggestions_cope_with_no_names_and_with_numbers():
     assert nearest("a", []).startswith("allowed:")
     assert nearest(100, {10, 1000}) == "did you mean '1000'?"

@@ -49,7 +49,7 @@ PLAIN = "class A:\n    def f(self, x):\n        return x + 1\n"
     ],
     ids=["comments", "docstrings", "formatting", "version"],
 )
-def test_what_is_only_read_by_people_does_not_count(digest, same):
+def test_comments_docstrings_and_layout_do_not_count(digest, same):
     assert digest(same) == digest(PLAIN)
 
 
@@ -86,11 +86,11 @@ def test_a_string_that_is_used_counts(digest):
         ("def f():\n    return", "def f():\n    yield"),
     ],
 )
-def test_code_that_does_something_else_counts(digest, one, other):
+def test_code_that_behaves_differently_counts(digest, one, other):
     assert digest(one) != digest(other)
 
 
-def test_code_is_told_apart_as_finely_as_python_tells_it():
+def test_the_fingerprint_distinguishes_statements_as_ast_dump_does():
     """Every statement of this package: two have the same text here if, and only if, `ast.dump` says so."""
     statements = [
         node
@@ -151,12 +151,12 @@ def test_a_package_imports_relative_to_itself_and_a_module_relative_to_its_packa
     assert fp.modules("stage", folder).keys() == expected
 
 
-def test_imports_are_followed_through_other_modules_and_around_a_circle(package):
+def test_imports_are_followed_through_modules_and_cycles(package):
     folder = package(start="import issl.a", a="import issl.b", b="import issl.start", c="import issl.a")
     assert list(fp.modules("stage", folder)) == ["issl", "issl.a", "issl.b", "issl.start"]
 
 
-def test_what_a_package_imports_counts_for_those_who_import_its_modules(package):
+def test_imports_of_a_package_count_for_users_of_its_modules(package):
     folder = package(start="from issl.sub.x import f", sub={"__init__": "import issl.a", "x": ""}, a="")
     assert "issl.a" in fp.modules("stage", folder)
 
@@ -166,7 +166,7 @@ def test_a_module_that_is_not_reached_does_not_count(package):
     assert fp.modules("stage", package(start="import issl.a", a="", figures="x = 2")) == before
 
 
-def test_a_module_that_cannot_change_a_number_is_left_out_with_all_that_only_it_imports(package):
+def test_excluded_modules_and_their_own_imports_are_left_out(package):
     sources = {"start": "import issl.logs, issl.a", "logs": "import issl.b", "a": "import issl.errors", "errors": ""}
     assert list(fp.modules("stage", package(**sources, b=""))) == ["issl", "issl.a", "issl.start"]
 
@@ -177,7 +177,7 @@ def test_only_the_changed_module_gets_another_digest(package):
     assert {name for name in before if before[name] != after[name]} == {"issl.a"}
 
 
-def test_a_stage_that_starts_nowhere_is_an_error(package):
+def test_a_stage_without_a_module_is_an_error(package):
     with pytest.raises(KeyError, match=r"issl\.start"):
         fp.modules("stage", package(a=""))
 
@@ -185,7 +185,7 @@ def test_a_stage_that_starts_nowhere_is_an_error(package):
 # --- fingerprints ---
 
 
-def test_a_fingerprint_stands_for_names_and_digests_in_any_order():
+def test_a_fingerprint_covers_names_and_digests_in_any_order():
     one = fp.fingerprint({"issl.a": "00000000", "issl.b": "11111111"})
     assert len(one) == 8
     assert int(one, 16) >= 0
@@ -194,7 +194,7 @@ def test_a_fingerprint_stands_for_names_and_digests_in_any_order():
     assert fp.fingerprint({"issl.a": "00000000"}) != one
 
 
-def test_changed_names_modules_that_changed_came_or_went():
+def test_changed_lists_modified_added_and_removed_modules():
     now = fp.current("probe")
     assert fp.changed(now, "probe") == []
     then = {name: digest for name, digest in now["modules"].items() if name != "issl.draws"}
@@ -202,7 +202,7 @@ def test_changed_names_modules_that_changed_came_or_went():
     assert fp.changed({"modules": then}, "probe") == ["issl.draws", "issl.gone", "issl.probe"]
 
 
-def test_a_result_that_does_not_say_its_code_is_unknown():
+def test_a_result_without_a_code_record_is_unknown():
     assert fp.changed(None, "probe") is None
     assert fp.changed({}, "probe") is None
     assert fp.changed({"fingerprint": "00000000"}, "probe") is None
@@ -212,14 +212,14 @@ def test_a_result_that_does_not_say_its_code_is_unknown():
 
 
 @pytest.mark.parametrize("stage", fp.STAGES)
-def test_a_stage_holds_the_modules_that_python_finds(stage):
+def test_a_stage_has_the_modules_that_python_imports(stage):
     finder = ModuleFinder(path=[str(FOLDER.parent)], excludes=fp.SILENT)  # reads compiled code; no torch on this path
     for entry in fp.STAGES[stage]:
         finder.import_hook(entry)
     assert fp.modules(stage).keys() == {name for name in finder.modules if name.partition(".")[0] == "issl"}
 
 
-def test_stages_hold_what_a_person_expects():
+def test_stages_include_their_main_modules_and_exclude_others():
     stages = {stage: set(fp.modules(stage)) for stage in fp.STAGES}
     assert stages["prepare"] >= {"issl.data", "issl.data.arrays", "issl.data.cifar10", "issl.data.tinyimagenet"}
     assert stages["pretrain"] >= {
@@ -232,7 +232,7 @@ def test_stages_hold_what_a_person_expects():
         assert not found & {"issl.figures", "issl.tables", "issl.catalog", "issl.cli", *fp.SILENT}
 
 
-def test_every_module_that_is_left_out_exists():
+def test_every_excluded_module_exists():
     for name in fp.SILENT:
         assert FOLDER.parent.joinpath(*name.split(".")).with_suffix(".py").is_file()
 

@@ -171,13 +171,13 @@ LOSSES = {
 
 
 @pytest.mark.parametrize(("content", "by_hand", "literal"), LOSSES.values(), ids=LOSSES)
-def test_losses_with_their_heads(content, by_hand, literal):
+def test_losses_and_heads_equal_the_released_values(content, by_hand, literal):
     loss = filled(content)(torch.from_numpy(Z), torch.from_numpy(VIEWS), AT_EPOCH_20).loss.item()
     assert by_hand() == pytest.approx(literal, rel=1e-10)
     assert loss == pytest.approx(literal, rel=1e-8)
 
 
-def test_the_centre_that_dino_leaves():
+def test_dinos_centre_equals_the_released_value():
     objective = filled(spec.DINO(**SMALL_DINO))
     objective(torch.from_numpy(Z), torch.from_numpy(VIEWS), AT_EPOCH_20)
     literal = [0.64314389, 0.78718592, -0.12550799, -0.79510509, -0.28114486]
@@ -199,7 +199,7 @@ UNIFORM = {"simclr": 6.930495, "cissl": 6.931472, "dissl": -4.852030, "dino": 6.
 
 
 @every_default
-def test_uniform_outputs_at_the_published_sizes(content):
+def test_uniform_outputs_give_the_closed_form_at_published_sizes(content):
     rows = 1024 if content.name in ("simclr", "cissl") else 8
     z = torch.from_numpy(wave((rows, 512), 0)).float()
     loss = silent(content)(z, z.reshape(rows, 1, 2, 256), AT_EPOCH_20).loss.item()
@@ -232,7 +232,7 @@ def through(content: spec.ObjectiveSpec) -> Objective:
     ],
     ids=["simclr", "cissl", "dissl", "dino"],
 )
-def test_the_best_possible_losses(content, literal):
+def test_losses_reach_their_closed_form_minimum(content, literal):
     z = 1000 * torch.eye(4, dtype=torch.float64).repeat(2, 1)
     loss = through(content).eval()(z, z.reshape(8, 1, 2, 2), AT_EPOCH_20).loss.item()
     assert loss == pytest.approx(literal, abs=1e-10)
@@ -271,12 +271,12 @@ BOLTS = [
 
 
 @pytest.mark.parametrize(("keys", "table"), BOLTS, ids=["300 epochs", "1000 epochs", "distillation"])
-def test_learning_rates_are_those_of_lightning_bolts(keys, table):
+def test_learning_rates_equal_lightning_bolts(keys, table):
     assert {epoch: rates(epoch, **keys)[0] for epoch in table} == pytest.approx(table, rel=1e-8)
 
 
 @pytest.mark.parametrize(("epochs", "milestones"), [(300, [100, 200]), (1000, [333, 666])])
-def test_the_online_rate_is_torchs_multi_step_schedule(epochs, milestones):
+def test_the_online_rate_follows_torchs_multi_step_schedule(epochs, milestones):
     sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=3e-4)
     schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, milestones, gamma=0.1)
     for epoch in range(epochs):
@@ -308,7 +308,7 @@ def official_momentum(steps: int) -> list[float]:
     ],
     ids=["released", "official"],
 )
-def test_the_teacher_follows_with_the_momentum_of_each_step(schedule, by_hand, literal):
+def test_the_teacher_uses_the_momentum_of_each_step(schedule, by_hand, literal):
     """A teacher of weight 0 that follows a student of weight 1 is off by the product of the momenta."""
     expected = by_hand(20)
     assert [expected[i] for i in (0, 1, 5, 10, 19)] == pytest.approx(literal, abs=1e-11)
@@ -330,7 +330,7 @@ def test_the_teacher_follows_with_the_momentum_of_each_step(schedule, by_hand, l
         *((10_000, 512, 20, 272), (2000, 512, 4, 464), (1000, 512, 2, 488), (200, 512, 1, 200)),
     ],
 )
-def test_steps_of_an_epoch(images, batch_size, steps, last):
+def test_an_epoch_visits_every_image_once_in_the_released_steps(images, batch_size, steps, last):
     batches = epoch_order("order", 1, 0, images, batch_size)
     assert (len(batches), len(batches[-1])) == (steps, last)
     assert torch.equal(torch.cat(batches).sort().values, torch.arange(images))
@@ -359,7 +359,7 @@ STDS = {
 }
 
 
-def test_every_convolution_starts_at_its_scale():
+def test_every_convolution_starts_at_the_released_scale():
     torch.manual_seed(0)
     model = encoders.build(spec.Encoder(head="expand", dim=2048), 64)
     convolutions = {name: module.weight for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}

@@ -28,11 +28,11 @@ def kinds(module: nn.Sequential) -> list[str]:
         (lambda: PrototypeHead(512, 1000, 1024, 256, normalize_after=False), 1_045_480),  # DINO
     ],
 )
-def test_parameter_counts(head, parameters):
+def test_heads_have_the_closed_form_parameter_counts(head, parameters):
     assert count(head()) == parameters
 
 
-def test_layer_order():
+def test_layers_have_the_released_order():
     assert kinds(mlp(8, 4, [6, 5], norm_out=True)) == [
         *("Linear", "BatchNorm1d", "ReLU"),
         *("Linear", "BatchNorm1d", "ReLU"),
@@ -50,7 +50,7 @@ def test_only_the_last_linear_has_a_bias():
     assert biases == [False, False, False, True]
 
 
-def test_a_linear_head_with_bottleneck_is_linear_of_limited_rank():
+def test_a_linear_head_with_bottleneck_is_linear_of_low_rank():
     torch.manual_seed(0)
     head = linear(8, 6, bottleneck=2).double().eval()
     a, b, zero = torch.randn(8).double(), torch.randn(8).double(), torch.zeros(8).double()
@@ -62,7 +62,7 @@ def test_a_linear_head_with_bottleneck_is_linear_of_limited_rank():
     assert torch.linalg.matrix_rank(torch.stack([f(row) for row in torch.eye(8).double()])) == 2
 
 
-def test_initialisation():
+def test_heads_have_the_released_initialisation():
     torch.manual_seed(0)
     head = mlp(512, 1000, [1024], bottleneck=256, norm_out=True)
     for layer in head:
@@ -86,7 +86,7 @@ def test_init_resets_any_module_in_place():
 
 
 @pytest.mark.parametrize("normalize_after", [False, True])
-def test_prototype_head_against_formula(normalize_after):
+def test_the_prototype_head_equals_its_formula(normalize_after):
     torch.manual_seed(0)
     head = PrototypeHead(6, 5, 7, 4, normalize_after=normalize_after).double().eval()
     z = torch.randn(3, 6).double()
@@ -101,7 +101,7 @@ def test_prototype_head_against_formula(normalize_after):
     assert (head(z).abs().max() <= 1) or not normalize_after
 
 
-def test_prototypes_stay_unit_vectors_and_magnitudes_are_not_trained():
+def test_prototypes_stay_unit_vectors_without_trained_magnitudes():
     torch.manual_seed(0)
     head = PrototypeHead(6, 5, 7, 4, normalize_after=False)
     optimizer = torch.optim.Adam([p for p in head.parameters() if p.requires_grad], lr=0.1, weight_decay=0.1)
@@ -115,7 +115,7 @@ def test_prototypes_stay_unit_vectors_and_magnitudes_are_not_trained():
     torch.testing.assert_close(head.prototypes.weight.norm(dim=1), torch.ones(5))
 
 
-def test_initial_direction_is_the_usual_normal():
+def test_prototypes_start_from_the_usual_normal():
     torch.manual_seed(0)
     head = PrototypeHead(64, 1000, 64, 256, normalize_after=False)
     assert abs(head.direction.std().item() / 0.02 - 1) < 0.02

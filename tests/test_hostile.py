@@ -51,8 +51,9 @@ def test_yaml_cannot_run_code(tmp_path):
 NAMES = ["$(touch trace)", "a b; touch trace", "`touch trace`", "' && touch trace '", "../../trace", "{input}", "%s\\n"]
 
 
+@pytest.mark.slow
 def test_names_of_rows_and_paths_cannot_reach_a_shell(tmp_path):
-    """Everything that a config can say in free words, in a run from an image folder to a table."""
+    """All free text that a config can hold, in a run from an image folder to a table."""
     from PIL import Image
 
     images = tmp_path / "im $(touch trace) 'ages"
@@ -75,7 +76,7 @@ def test_names_of_rows_and_paths_cannot_reach_a_shell(tmp_path):
         "experiments": {
             "table2_mlp": {
                 "rows": dict.fromkeys(raw["experiments"]["table2_mlp"]["rows"])  # null removes those
-                | {name: {"method": "simclr", "optim": {"batch_size": 8 + n}} for n, name in enumerate(NAMES)},
+                | {name: {"method": "simclr"} for name in NAMES},  # one run under many names
                 "probes": [{"kind": "linear", "epochs": 1, "batch_size": 8, "weight_decay": [1e-6]}],
                 "table": {"caption": "$(touch trace) `touch trace`"},
                 "published": None,
@@ -89,7 +90,7 @@ def test_names_of_rows_and_paths_cannot_reach_a_shell(tmp_path):
     snakemake(tmp_path, "-c2", "results/tiny/table2_mlp.md", "results/tiny/table2_mlp.html")
     assert not [path for path in tmp_path.rglob("*") if path.name == "trace"]
     table = (tmp_path / "results/tiny/table2_mlp.md").read_text()
-    assert "touch trace" in table
+    assert table.count("touch trace") == 2 + sum("touch trace" in name for name in NAMES)  # the caption's and the rows'
     assert planned(tmp_path, "results/tiny/table2_mlp.md") == {}
 
 
@@ -109,7 +110,7 @@ def test_names_that_become_paths_are_refused(tmp_path, name):
         ({"presets": {"tiny": {"experiments": {"x</script>": {}}}}}, "presets.tiny.experiments: a key"),
     ],
 )
-def test_no_word_can_end_the_scripts_of_the_report(change, place):
+def test_no_text_can_close_the_scripts_of_the_report(change, place):
     with pytest.raises(UserError, match=f"config: {place}: '</script' cannot stand in a report"):
         presets(merge(read_yaml(PROJECT / "config.yaml"), change))
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from project import PROJECT
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
@@ -33,7 +34,6 @@ from issl.features import load_encoder
 from issl.pretrain import pretrain
 from issl.spec import ImageFolder, RunSpec
 
-PROJECT = Path(__file__).parent.parent
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 # name -> dimension, tensors, epochs, views: the table of the authors' README
 RELEASED = {
@@ -147,7 +147,7 @@ def files(folder):
 # --- released models ---
 
 
-def test_the_models_are_those_of_the_readme():
+def test_the_models_equal_those_of_the_readme():
     assert hub.MODELS.keys() == RELEASED.keys()
     for name, (dim, _, epochs, views) in RELEASED.items():
         model = hub.MODELS[name]
@@ -176,7 +176,7 @@ def test_each_is_downloaded_and_loaded_strictly(server, cache, skeletons, name):
 
 
 @pytest.mark.parametrize("dim", [2048, 8192])
-def test_forward_equals_torchvisions(server, dim):
+def test_the_forward_pass_equals_torchvisions(server, dim):
     """Files of full size, 90 and 119 MB."""
     model, name = theirs(dim), SMALL if dim == 2048 else LARGE
     file = server.folder / f"{name}.torch"
@@ -192,7 +192,7 @@ def test_forward_equals_torchvisions(server, dim):
     assert not torch.allclose(z[0], z[1], rtol=1e-2)
 
 
-def test_the_spelling_of_the_authors_hub_is_accepted(cache, skeletons):
+def test_the_authors_spelling_of_names_is_accepted(cache, skeletons):
     cache.mkdir(parents=True)
     spelt = {key.replace("resizer.", "avgpool.0."): tensor for key, tensor in skeletons[8192].items()}
     assert sum(key.startswith("avgpool.0.") for key in spelt) == 18
@@ -224,7 +224,7 @@ def test_new_weights_need_no_file(cache):
     ],
     ids=["missing", "surplus", "shape"],
 )
-def test_weights_that_do_not_fit_are_named(cache, skeletons, change, says):
+def test_weights_that_do_not_fit_are_refused_by_name(cache, skeletons, change, says):
     cache.mkdir(parents=True)
     state = dict(skeletons[2048])
     change(state)
@@ -233,7 +233,7 @@ def test_weights_that_do_not_fit_are_named(cache, skeletons, change, says):
     assert line.startswith(f"{cache / SMALL}.torch: ") and says in line
 
 
-def test_weights_of_the_other_dimension_are_named(cache, skeletons):
+def test_weights_of_the_other_dimension_are_refused_by_name(cache, skeletons):
     cache.mkdir(parents=True)
     torch.save(skeletons[2048], cache / f"{LARGE}.torch")
     torch.save(skeletons[8192], cache / f"{SMALL}.torch")
@@ -241,7 +241,7 @@ def test_weights_of_the_other_dimension_are_named(cache, skeletons):
     assert "18 surplus (resizer.conv1.weight, " in refusal(SMALL)
 
 
-def test_an_unknown_name_gets_the_nearest():
+def test_an_unknown_name_suggests_the_nearest():
     assert "did you mean 'dissl_resnet50_d8192_e400_m6'?" in refusal("dissl_resnet50_d8192_e400m6")
     assert "allowed: dissl_resnet50_d8192_e100_m2, " in refusal("resnet")
 
@@ -249,7 +249,7 @@ def test_an_unknown_name_gets_the_nearest():
 # --- downloading ---
 
 
-def test_without_network_the_line_says_what_to_put_where(cache, monkeypatch):
+def test_without_a_network_the_error_says_which_file_to_put_where(cache, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -260,7 +260,7 @@ def test_without_network_the_line_says_what_to_put_where(cache, monkeypatch):
     assert files(cache) == []
 
 
-def test_without_a_mirror_it_asks_the_release(cache, monkeypatch):
+def test_without_a_mirror_the_release_is_downloaded(cache, monkeypatch):
     asked = []
 
     def fetch(url, path, md5, progress):
@@ -272,13 +272,13 @@ def test_without_a_mirror_it_asks_the_release(cache, monkeypatch):
     assert asked == [(hub.MODELS[SMALL].url, cache / f"{SMALL}.torch", None, False)]
 
 
-def test_a_file_that_the_server_lacks_is_named(server, cache):
+def test_a_file_missing_from_the_server_is_named(server, cache):
     line = refusal(SMALL, progress=False)
     assert f"{server.url}/{SMALL}.torch: the server answers 404" in line and str(cache / f"{SMALL}.torch") in line
     assert files(cache) == []
 
 
-def test_a_file_that_is_there_is_taken_without_asking_and_without_writing(server, cache, skeletons):
+def test_a_cached_file_is_used_without_network_or_writes(server, cache, skeletons):
     cache.mkdir(parents=True)
     torch.save(skeletons[2048], cache / f"{SMALL}.torch")
     assert hub.load(SMALL).dim == 2048
@@ -286,7 +286,7 @@ def test_a_file_that_is_there_is_taken_without_asking_and_without_writing(server
     assert [path.name for path in cache.iterdir()] == [f"{SMALL}.torch"]  # no lock: the folder may be read-only
 
 
-def test_a_known_checksum_is_checked(server, cache, skeletons, monkeypatch):
+def test_a_known_checksum_is_verified(server, cache, skeletons, monkeypatch):
     file = server.folder / f"{SMALL}.torch"
     torch.save(skeletons[2048], file)
     model = hub.MODELS[SMALL]
@@ -302,7 +302,7 @@ def test_a_known_checksum_is_checked(server, cache, skeletons, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(300, 260), (224, 500), (32, 32)])
-def test_preprocessing_is_torchvisions(size):
+def test_preprocessing_equals_torchvisions(size):
     image = Image.fromarray(np.random.default_rng(0).integers(256, size=(*size, 3), dtype=np.uint8))
     usual = transforms.Compose(
         [
@@ -317,7 +317,7 @@ def test_preprocessing_is_torchvisions(size):
     torch.testing.assert_close(out, usual(image), rtol=0, atol=1e-6)
 
 
-def test_preprocessing_takes_images_of_every_kind():
+def test_preprocessing_accepts_images_of_every_mode():
     preprocess = hub.preprocessing(v2.Resize(40), v2.CenterCrop(32))
     image = Image.fromarray(np.random.default_rng(0).integers(256, size=(50, 60), dtype=np.uint8))
     expected = preprocess(image.convert("RGB"))
@@ -349,7 +349,7 @@ def own(tmp_path_factory, synthetic):
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_an_own_run_gives_the_features_that_its_probes_get(own, synthetic, kind):
+def test_an_own_run_gives_the_features_of_its_probes(own, synthetic, kind):
     folder, run = own
     encoder = hub.load(kind(folder))
     assert encoder.dim == 128 and not any(module.training for module in encoder.modules())
@@ -381,14 +381,14 @@ def test_an_own_run_prepares_images_as_its_data_set_does(own, tmp_path, size):
     assert (ours - prepared).abs().mean() * 0.226 * 255 < 2
 
 
-def test_new_weights_of_an_own_run(own):
+def test_an_own_run_can_be_loaded_with_new_weights(own):
     torch.manual_seed(0)
     new, old = hub.load(own[0], pretrained=False), hub.load(own[0])
     assert new.state_dict().keys() == old.state_dict().keys()
     assert not torch.equal(new.conv1.weight, old.conv1.weight)
 
 
-def test_a_folder_that_is_no_run_is_one_line(tmp_path):
+def test_a_folder_that_is_not_a_run_is_one_line(tmp_path):
     assert refusal(tmp_path) == f"{tmp_path}: not the folder of a finished run: it has no encoder.safetensors"
     assert "neither a released model nor a folder" in refusal(tmp_path / "nowhere")
 
@@ -405,7 +405,7 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path):
         ),
     ],
 )
-def test_weights_that_are_not_a_runs_are_one_line(tmp_path, notes, says):
+def test_weights_that_belong_to_no_run_are_one_line(tmp_path, notes, says):
     save_file({"bn1.running_mean": torch.zeros(64)}, tmp_path / "encoder.safetensors", metadata=notes)
     line = refusal(tmp_path)
     assert line.startswith(f"{tmp_path}/encoder.safetensors: ") and says in line
@@ -451,6 +451,7 @@ def test_hubconf_offers_the_models_and_nothing_else():
         assert getattr(hubconf, name).__doc__ == f"DISSL, {dim} dimensions, {epochs} epochs, views {crops} px."
 
 
+@pytest.mark.slow
 def test_torch_hub_loads_from_a_local_clone(server, skeletons, tmp_path):
     torch.save(skeletons[8192], server.folder / f"{LARGE}.torch")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

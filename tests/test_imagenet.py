@@ -64,7 +64,7 @@ def test_every_method_learns_from_photographs(photographs, listed, tmp_path, met
     assert load_file(tmp_path / "encoder.safetensors")["conv1.weight"].shape == (8, 3, 3, 3)
 
 
-@pytest.mark.parametrize("step", [(0, 2), (1, 0), (2, 3)])
+@pytest.mark.parametrize("step", [(0, 2), *(pytest.param(s, marks=pytest.mark.slow) for s in ((1, 0), (2, 3)))])
 def test_a_killed_run_continues_to_bit_identical_weights(photographs, listed, tmp_path, monkeypatch, step):
     run = run_on(photographs)
     pretrain.pretrain(run, 1, listed, tmp_path / "whole", CPU)
@@ -98,6 +98,7 @@ def trained(run, data, out, *crew):
     return history(out), load_file(out / "encoder.safetensors"), json.loads((out / "run.json").read_text())
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(photographs, listed, tmp_path):
     run = run_on(photographs)
     rows, weights, about = trained(run, listed, tmp_path / "one")
@@ -111,6 +112,7 @@ def test_two_processes_train_as_one(photographs, listed, tmp_path):
         assert (value - both_weights[name]).abs().max() <= 1e-3 * value.abs().max().clamp(min=1e-3), name
 
 
+@pytest.mark.slow
 def test_a_stopped_crew_continues_to_the_same_end_and_leaves_no_process(photographs, listed, tmp_path):
     """The signal goes to the whole group, as Slurm and terminals send it: the processes that decode must not mind."""
     run = run_on(photographs, epochs=12)

@@ -43,7 +43,7 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 @pytest.mark.parametrize("still", [None, 0, 1, 2])
-def test_steps_are_those_of_the_formula(name, still):
+def test_steps_equal_the_formula(name, still):
     """Zeros take their first gradient as it is; a gradient of zero moves by momentum alone, and decays nothing."""
     p = PARAMETERS[name]
     gradients = [np.array(random.standard_normal(p.shape) * 10.0**k) for k in (-3, 0, 2)]
@@ -52,11 +52,11 @@ def test_steps_are_those_of_the_formula(name, still):
     np.testing.assert_allclose(ours(p, gradients), larc(p, gradients), rtol=1e-12, atol=1e-15)
 
 
-def test_zeros_move_by_the_raw_gradient_first():
+def test_zero_weights_move_by_the_raw_gradient_first():
     np.testing.assert_allclose(ours(np.zeros(3), [np.array([1.0, -2.0, 3.0])]), [-0.3, 0.6, -0.9])
 
 
-def test_a_group_without_trust_is_torchs_sgd():
+def test_a_group_without_trust_ratio_equals_torchs_sgd():
     p, gradients = random.standard_normal(5), [random.standard_normal(5) for _ in range(4)]
     parameter = nn.Parameter(torch.from_numpy(p.copy()))
     sgd = torch.optim.SGD([parameter], RATE, momentum=MOMENTUM, weight_decay=DECAY)
@@ -66,7 +66,7 @@ def test_a_group_without_trust_is_torchs_sgd():
     np.testing.assert_allclose(ours(p, gradients, trust=None), parameter.detach().numpy(), rtol=1e-12)
 
 
-def test_a_closure_is_called_with_gradients_and_the_state_comes_back():
+def test_closures_get_gradients_and_the_state_is_restored():
     def trained(steps: int, state=None):
         torch.manual_seed(0)
         layer = nn.Linear(3, 2)

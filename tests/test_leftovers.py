@@ -36,31 +36,31 @@ def unreadable(monkeypatch):
     return forbid
 
 
-def test_what_rules_make_is_not_left_over(results):
+def test_outputs_of_rules_are_not_leftovers(results):
     made = ["fig.csv", "runs/a/s1/encoder.safetensors", "runs/a/s1/probes/p.csv"]
     assert leftovers(results(*made), made, []) == []
 
 
-def test_files_beside_made_ones_are_named_one_by_one(results):
+def test_leftover_files_beside_outputs_are_listed_one_by_one(results):
     root = results("fig.csv", "old.csv", "runs/a/run.json", "runs/a/old.json")
     assert leftovers(root, {"fig.csv", "runs/a/run.json"}, []) == ["old.csv", "runs/a/old.json"]
 
 
-def test_a_folder_without_a_made_file_is_one_entry_and_the_highest_one(results):
+def test_a_folder_without_outputs_is_one_entry_at_the_highest_level(results):
     root = results("runs/a/s1/run.json", "runs/a/s2/run.json", "runs/a/s2/probes/p.csv", "runs/b/s1/run.json", "x/y/z")
     assert leftovers(root, {"runs/a/s1/run.json"}, []) == ["runs/a/s2/", "runs/b/", "x/"]
 
 
-def test_a_folder_whose_name_only_begins_like_a_made_one_is_left_over(results):
+def test_a_folder_with_an_outputs_name_as_prefix_is_a_leftover(results):
     root = results("runs/a/run.json", "runs/ab/run.json", "run/a.json")
     assert leftovers(root, {"runs/a/run.json"}, []) == ["run/", "runs/ab/"]
 
 
-def test_a_folder_in_which_a_job_is_about_to_write_is_not_named_as_a_whole(results):
+def test_a_folder_with_pending_outputs_is_not_listed_as_a_whole(results):
     assert leftovers(results("runs/a/old.csv"), {"runs/a/run.json"}, []) == ["runs/a/old.csv"]
 
 
-def test_all_below_a_folder_that_is_spoken_for_is_kept(results):
+def test_everything_below_a_declared_folder_is_kept(results):
     root = results("runs/a/checkpoints/last.ckpt", "runs/a/checkpoints/deep/er/state", "runs/b/checkpoints/last.ckpt")
     assert leftovers(root, {"runs/a/checkpoints/"}, []) == ["runs/b/"]
 
@@ -70,7 +70,7 @@ def test_folders_of_other_presets_are_kept(results):
     assert leftovers(root, [], {"tiny", "small"}) == ["tinier/"]
 
 
-def test_a_folder_that_holds_another_preset_is_not_named(results):
+def test_a_folder_that_contains_another_preset_is_not_listed(results):
     root = results("presets/tiny/fig.csv", "presets/old/fig.csv")
     assert leftovers(root, [], {"presets/tiny"}) == ["presets/old/"]
 
@@ -81,7 +81,7 @@ def test_hidden_files_and_empty_folders_do_not_count(results):
     assert leftovers(root, [], []) == []
 
 
-def test_a_missing_root_has_nothing(tmp_path):
+def test_a_missing_root_has_no_leftovers(tmp_path):
     assert leftovers(tmp_path / "none", {"fig.csv"}, []) == []
 
 
@@ -105,23 +105,23 @@ def test_links_below_the_root_are_not_followed(results, tmp_path_factory):
     assert leftovers(root, {"fig.csv", "runs/run.json"}, []) == ["broken", "circle", "old"]
 
 
-def test_a_file_where_rules_need_a_folder_is_left_over(results):
+def test_a_file_in_place_of_a_folder_is_a_leftover(results):
     assert leftovers(results("runs"), {"runs/a/run.json"}, []) == ["runs"]
 
 
-def test_an_unreadable_folder_is_named(results, unreadable):
+def test_an_unreadable_folder_is_listed(results, unreadable):
     root = results("a/locked/x", "a/made", "b/locked/x", "mine/locked/x")
     unreadable("locked")
     assert leftovers(root, {"a/made", "a/locked/made", "mine/locked/"}, []) == ["a/locked/", "b/"]
 
 
-def test_an_unreadable_root_is_named(results, unreadable):
+def test_an_unreadable_root_is_listed(results, unreadable):
     root = results("x")
     unreadable(root.name)
     assert leftovers(root, [], []) == ["./"]
 
 
-def test_each_folder_of_made_files_is_read_once_and_others_no_further_than_needed(results, monkeypatch):
+def test_folders_are_read_once_and_no_deeper_than_needed(results, monkeypatch):
     """That is what keeps 100 000 files quick."""
     made = [f"runs/r{i}/s1/run.json" for i in range(20)]
     root = results(*made, *(f"old/r{i}/s{j}/run.json" for i in range(20) for j in range(5)), "tiny/a/b/c")
@@ -133,7 +133,7 @@ def test_each_folder_of_made_files_is_read_once_and_others_no_further_than_neede
     assert len(set(read)) == len(read)
 
 
-def test_the_size_of_a_folder_is_that_of_all_its_files(results):
+def test_the_size_of_a_folder_includes_all_its_files(results):
     root = results("old/a", "old/deep/er/b", "old/.hidden")
     (root / "old/a").write_bytes(b"x" * 1000)
     assert size(root, "old/") == 1000 + 1 + 1
@@ -141,7 +141,7 @@ def test_the_size_of_a_folder_is_that_of_all_its_files(results):
     assert size(root, "./") == 1002
 
 
-def test_the_size_of_a_link_is_not_that_of_what_it_points_to(results, tmp_path_factory):
+def test_the_size_of_a_link_excludes_its_target(results, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "big").write_bytes(b"x" * 100_000)
     root = results("old/a")
@@ -152,5 +152,5 @@ def test_the_size_of_a_link_is_not_that_of_what_it_points_to(results, tmp_path_f
         assert size(root, entry) < 10_000
 
 
-def test_what_is_gone_has_no_size(tmp_path):
+def test_a_missing_path_has_size_zero(tmp_path):
     assert size(tmp_path, "gone") == size(tmp_path, "gone/") == 0

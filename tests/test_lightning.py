@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 from issl import lightning
@@ -17,11 +19,13 @@ import scipy.signal, matplotlib.pyplot, torchvision  # for others they are there
 """
 
 
-def test_a_job_that_trains_loads_neither_scipy_nor_matplotlib():
+@pytest.mark.slow
+def test_training_imports_neither_scipy_nor_matplotlib():
     subprocess.run([sys.executable, "-c", CODE], check=True)
 
 
-def test_lightning_that_came_first_is_taken_as_it_is():
+@pytest.mark.slow
+def test_a_lightning_imported_earlier_is_used_unchanged():
     code = (
         "import pytorch_lightning; from issl.lightning import pl; assert pl is pytorch_lightning; import scipy.signal"
     )

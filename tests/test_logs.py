@@ -26,13 +26,13 @@ def texts(folder):
 
 
 @pytest.mark.parametrize("kind", [Path, str])
-def test_one_that_succeeds_leaves_one_log(tmp_path, kind):
+def test_a_successful_job_leaves_one_log(tmp_path, kind):
     with to_file(kind(tmp_path / "run.log")):
         log.info("trained")
     assert texts(tmp_path) == ["trained"]
 
 
-def test_one_that_failed_stays_beside_the_next(tmp_path):
+def test_the_log_of_a_failed_attempt_stays_beside_the_next(tmp_path):
     name = tmp_path / "run.log"
     with pytest.raises(SystemExit), to_file(name):
         raise UserError("no memory")
@@ -42,7 +42,7 @@ def test_one_that_failed_stays_beside_the_next(tmp_path):
     assert texts(tmp_path) == ["error: no memory", "trained"]
 
 
-def test_one_that_succeeds_after_another_was_started_keeps_its_log(tmp_path):
+def test_a_job_overtaken_by_another_attempt_keeps_its_log(tmp_path):
     name = tmp_path / "run.log"
     with to_file(name):
         log.info("trained")
@@ -51,7 +51,7 @@ def test_one_that_succeeds_after_another_was_started_keeps_its_log(tmp_path):
     assert texts(tmp_path) == ["trained", "made meanwhile by another process"]
 
 
-def test_one_that_succeeds_does_not_miss_a_log_that_someone_removed(tmp_path):
+def test_a_successful_job_tolerates_a_removed_log(tmp_path):
     with to_file(tmp_path / "run.log"):
         log.info("trained")
         [second] = set(tmp_path.glob("*.log")) - {tmp_path / "run.log"}

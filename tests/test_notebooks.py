@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from nbclient import NotebookClient
+from project import PROJECT
 from torch import nn
 from torchvision import transforms
 
@@ -19,7 +20,6 @@ from issl import spec
 from issl.objectives import OBJECTIVES
 from issl.objectives.base import Clock
 
-PROJECT = Path(__file__).parent.parent
 FOLDER = PROJECT / "notebooks"
 MINIMAL = ["minimal_cissl", "minimal_dissl"]
 NAMES = [*MINIMAL, "torchhub"]
@@ -54,7 +54,7 @@ def execute(content: nbformat.NotebookNode, folder: Path, **expressions: str):
 # --- as files ---
 
 
-def test_these_are_the_notebooks():
+def test_the_three_notebooks_exist():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == {path.stem for path in FOLDER.glob("*.py")} == set(NAMES)
 
 
@@ -82,7 +82,7 @@ def test_a_minimal_notebook_has_less_than_150_lines(name):
 
 
 @every_notebook
-def test_a_notebook_imports_no_more_than_it_says(name):
+def test_a_notebook_imports_only_the_packages_it_names(name):
     nodes = list(ast.walk(ast.parse(script(name))))
     modules = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
@@ -106,7 +106,7 @@ def loss_function(name: str):
     return space[f"{name.removeprefix('minimal_')}_loss"]
 
 
-def test_the_losses_and_their_gradients_are_those_of_the_package():
+def test_losses_and_gradients_equal_those_of_the_package():
     objectives = {
         "cissl": spec.CISSL(name="cissl", hidden=24, out=8),
         "dissl": spec.DISSL(name="dissl", hidden=24, bottleneck=8, classes=20),
@@ -131,7 +131,7 @@ def test_the_losses_and_their_gradients_are_those_of_the_package():
 
 @pytest.mark.slow
 @every_minimal
-def test_a_minimal_notebook_learns_what_its_untrained_encoder_does_not_know(name, tmp_path):
+def test_a_minimal_notebook_beats_its_untrained_encoder(name, tmp_path):
     accuracy = execute(notebook(name), tmp_path, it="accuracy")["it"]
     untrained = execute(notebook(name, "EPOCHS = 0"), tmp_path, it="accuracy")["it"]
     assert 1 / 8 < untrained < accuracy - 0.15
@@ -140,7 +140,7 @@ def test_a_minimal_notebook_learns_what_its_untrained_encoder_does_not_know(name
 
 
 @pytest.mark.slow
-def test_the_torch_hub_notebook_goes_through_all_its_steps():
+def test_the_torch_hub_notebook_runs_to_its_end():
     """Its accuracy is that of new weights, so only what it has made is looked at."""
     made = execute(
         notebook("torchhub"),
@@ -184,7 +184,7 @@ def authors(name: str, *changes: str) -> nbformat.NotebookNode:
 
 @pytest.mark.slow
 @every_minimal
-def test_a_minimal_notebook_has_the_setting_of_the_authors_and_evaluates_on_the_test_split(name, tmp_path):
+def test_a_minimal_notebook_has_the_authors_setting_and_uses_the_test_split(name, tmp_path):
     write_stl10(tmp_path / "data", 10, unlabeled=32, train=100, test=50)
     made = execute(
         authors(name, "AUTHORS = SIZE, DIM, EPOCHS, BATCH", "EPOCHS, BATCH, WORKERS = 1, 16, 1"),
@@ -207,7 +207,7 @@ def test_a_minimal_notebook_has_the_setting_of_the_authors_and_evaluates_on_the_
 
 
 @pytest.mark.slow
-def test_the_torch_hub_notebook_represents_images_as_torchvision_does_with_the_released_file(tmp_path, monkeypatch):
+def test_the_torch_hub_notebook_represents_images_as_torchvision(tmp_path, monkeypatch):
     for part in ("hubconf.py", "issl"):
         (tmp_path / part).symlink_to(PROJECT / part)
     folder = tmp_path / "notebooks"

@@ -15,7 +15,7 @@ def rate(optim, epoch, step=0, steps=196):
     return learning_rates(optim, Clock(epoch, optim.epochs, epoch * steps + step, steps))[0]
 
 
-def test_the_released_schedule_value_by_value():
+def test_the_schedule_equals_the_released_one_value_by_value():
     """300 epochs at batch 512: 0 in epoch 0, full in epochs 9 and 10, 1.2e-7 in the last one."""
     optim = Optim()
     assert rate(optim, 0) == 0
@@ -26,7 +26,7 @@ def test_the_released_schedule_value_by_value():
     assert rate(optim, 5, step=0) == rate(optim, 5, step=195)
 
 
-def test_it_is_a_closed_form_of_the_recursive_schedule_of_lightning_bolts():
+def test_the_schedule_is_the_closed_form_of_lightning_bolts():
     """The recursion that the released code steps once an epoch (LinearWarmupCosineAnnealingLR), written out."""
     import math
 
@@ -44,7 +44,7 @@ def test_it_is_a_closed_form_of_the_recursive_schedule_of_lightning_bolts():
         assert by_epoch(epoch, epochs, warmup) == pytest.approx(value, abs=1e-9)
 
 
-def test_the_smooth_schedule_learns_from_the_first_step_and_agrees_at_the_corners():
+def test_the_smooth_schedule_starts_above_zero_and_agrees_at_the_corners():
     optim = Optim(lr_interval="step")
     assert 0 < rate(optim, 0) < rate(optim, 0, step=1) < rate(optim, 5)
     assert rate(optim, 10) == pytest.approx(4e-3)
@@ -52,13 +52,13 @@ def test_the_smooth_schedule_learns_from_the_first_step_and_agrees_at_the_corner
     assert rate(optim, 299, step=195) < 1e-6
 
 
-def test_no_warm_up_starts_at_the_top():
+def test_without_warm_up_the_schedule_starts_at_its_peak():
     assert rate(Optim(warmup_epochs=0), 0) == pytest.approx(4e-3)
     assert rate(Optim(warmup_epochs=0, lr_interval="step"), 0) == pytest.approx(4e-3)
 
 
 @pytest.mark.parametrize(("batch_size", "peak"), [(256, 2e-3), (512, 4e-3), (1024, 8e-3)])
-def test_the_rate_scales_with_the_batch(batch_size, peak):
+def test_the_learning_rate_scales_with_the_batch_size(batch_size, peak):
     assert rate(Optim(batch_size=batch_size), 10) == pytest.approx(peak)
 
 
@@ -67,7 +67,7 @@ def test_the_online_evaluation_has_milestones_and_no_scaling(epoch, expected):
     assert learning_rates(Optim(), Clock(epoch, 300, epoch, 1))[1] == pytest.approx(expected)
 
 
-def test_one_optimiser_equals_the_two_of_the_released_code():
+def test_one_optimizer_equals_the_two_of_the_released_code():
     """Adam with L2 added to the gradient on one group, plain Adam on the other, as written in the Adam paper."""
     torch.manual_seed(0)
     ssl, online = nn.Linear(3, 2), nn.Linear(2, 2)
@@ -91,7 +91,7 @@ def test_one_optimiser_equals_the_two_of_the_released_code():
             torch.testing.assert_close(p.detach(), e)
 
 
-def test_frozen_parameters_are_left_alone():
+def test_frozen_parameters_are_not_optimised():
     layer = nn.Linear(2, 2)
     layer.bias.requires_grad_(False)
     assert adam(Optim(), layer.parameters(), [], fused=False).param_groups[0]["params"] == [layer.weight]
@@ -113,7 +113,7 @@ def imagenet(epochs: int) -> Optim:
 
 
 @pytest.mark.parametrize(("epochs", "handover"), [(100, 2.9266), (400, 2.9954), (800, 2.9988)])
-def test_the_cosine_on_imagenet_does_not_start_after_the_warm_up(epochs, handover):
+def test_the_imagenet_cosine_spans_the_whole_run(epochs, handover):
     """500 steps an epoch: 1 281 167 images in whole batches of 2560."""
     optim, last = imagenet(epochs), 500 * epochs - 1
 

@@ -82,14 +82,14 @@ def test_a_page_loads_nothing_and_runs_nothing():
         '`"><script>alert(1)</script>`',
     ],
 )
-def test_markup_in_names_is_shown_and_not_obeyed(source):
+def test_markup_in_names_is_shown_literally(source):
     page = Page(pages.html(source, "</title><script>alert(1)</script>"))
     assert not {"script", "img"} & {tag for tag, _ in page.tags}
     assert not any(link.startswith(("javascript", "data")) for link in page.links)
     assert "alert(1)" in "".join(page.texts)
 
 
-def test_numbers_stand_to_the_right():
+def test_numbers_are_right_aligned():
     page = Page(pages.html("| row | accuracy |\n|---|---:|\n| A | 43.5 ± 1.5 |\n", "t"))
     assert [(text, attrs.get("style")) for attrs, text in page.cells] == [
         ("row", None),
@@ -100,34 +100,34 @@ def test_numbers_stand_to_the_right():
 
 
 @pytest.mark.parametrize("word", pages.VERDICTS)
-def test_a_verdict_alone_in_a_cell_gets_its_look(word):
+def test_a_cell_with_only_a_verdict_is_styled(word):
     look = pages.VERDICTS[word]
     assert cell(word) == cell(f"**{word}**") == {"class": f"verdict {look}"}
     assert f"td.{look} {{" in pages.STYLE
 
 
 @pytest.mark.parametrize("content", ["agrees with it", "Agrees", "holds, fails", "not", "12.0", ""])
-def test_a_verdict_within_other_words_is_plain(content):
+def test_a_verdict_within_other_words_is_not_styled(content):
     assert cell(content) == {}
 
 
-def test_a_link_to_elsewhere_leaves_the_frame_and_an_anchor_does_not():
+def test_external_links_leave_the_frame_and_anchors_do_not():
     page = Page(pages.html("[out](https://arxiv.org) and [down](#below)", "t"))
     out, down = (attrs for tag, attrs in page.tags if tag == "a")
     assert out == {"href": "https://arxiv.org", "target": "_blank", "rel": "noopener"}
     assert down == {"href": "#below"}
 
 
-def test_a_verdict_outside_a_table_is_plain():
+def test_a_verdict_outside_a_table_is_not_styled():
     assert "class=" not in pages.html("agrees\n\n- holds\n", "t")
 
 
 @pytest.mark.parametrize("verdict", [claims.Verdict, published.Verdict])
-def test_every_word_that_judges_a_result_has_a_look(verdict):
+def test_every_verdict_has_a_style(verdict):
     assert set(get_args(verdict)) <= set(pages.VERDICTS)
 
 
-def test_a_name_may_hold_what_parts_cells():
+def test_a_name_may_contain_a_cell_separator():
     page = Page(pages.html("| row | accuracy |\n|---|---:|\n| A\\|B | 45.2 |\n", "t"))
     assert [content for _, content in page.cells][-2:] == ["A|B", "45.2"]
 
@@ -139,7 +139,7 @@ def _luminance(color):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_every_colour_of_text_can_be_read_by_day_by_night_and_on_paper():
+def test_text_colours_have_contrast_in_light_dark_and_print():
     palettes = [dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in pages.STYLE.split(":root {")[1:]]
     assert len(palettes) == 3
     for colors in palettes:

@@ -58,7 +58,7 @@ def assert_same_picture(ours, theirs):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("resize", "size"), [(32, 28), (256, 224), (37, 32)])
-def test_the_central_square_is_torchvisions(shape, resize, size):
+def test_the_central_square_equals_torchvisions(shape, resize, size):
     photo = image(*shape)
     expected = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(size)])(Image.fromarray(photo))
     ours = photos.central_square(photo, resize, size)
@@ -68,7 +68,7 @@ def test_the_central_square_is_torchvisions(shape, resize, size):
 
 @pytest.mark.parametrize("box", [(3, 5, 40, 60), (0, 0, 60, 80), (10, 20, 9, 12), (59, 79, 1, 1)])
 @pytest.mark.parametrize("size", [16, 96])
-def test_a_crop_is_torchvisions(box, size):
+def test_a_crop_equals_torchvisions(box, size):
     photo = image(60, 80)
     expected = tv.resized_crop(Image.fromarray(photo), *box, [size, size], transforms.InterpolationMode.BILINEAR)
     assert_same_picture(photos.crop(photo, box, size), expected)
@@ -93,7 +93,7 @@ def wanted(*rows, epoch=0):
     return photos.Wanted(rows, "augment", 1, epoch)
 
 
-def test_views_are_torchvisions_crops_with_what_was_drawn_for_their_image(listed):
+def test_views_are_torchvisions_crops_with_the_draws_of_their_image(listed):
     ((large, small),) = photos.crops(listed, SPEC, [wanted(4, 50)], workers=0)
     assert (large.images.shape, small.images.shape) == ((2, 2, 3, 32, 32), (3, 2, 3, 16, 16))
     assert (len(large.draws), len(small.draws)) == (4, 6)
@@ -113,7 +113,7 @@ def test_views_are_torchvisions_crops_with_what_was_drawn_for_their_image(listed
                 assert_same_picture(view.permute(1, 2, 0), expected)
 
 
-def test_views_depend_on_seed_epoch_and_row_alone(listed):
+def test_views_depend_on_seed_epoch_and_row_only(listed):
     together = next(photos.crops(listed, SPEC, [wanted(3, 9, 17, 60)], 0))
     apart = list(photos.crops(listed, SPEC, [wanted(60), wanted(9, 3)], workers=2))
     for group in (0, 1):
@@ -160,14 +160,14 @@ def test_a_corrupt_photograph_is_named_in_one_line(listed, place, tmp_path, work
     assert str(error.value).startswith(f"{file}: not an image that can be decoded (of no known format): replace")
 
 
-def test_photographs_that_have_moved_are_said_to_be(place, tmp_path):
+def test_moved_photographs_are_reported(place, tmp_path):
     spec = ImageNet(kind="imagenet", path=str(place))
     arrays = data.prepare(spec, tmp_path / "list", progress=False)
     with pytest.raises(UserError, match="the images are not there: set `path`"):
         photos.of(arrays, spec.model_copy(update={"path": str(tmp_path)}))
 
 
-def test_decoding_leaves_the_global_generator_alone(listed):
+def test_decoding_does_not_touch_the_global_generator(listed):
     torch.manual_seed(3)
     before = torch.get_rng_state()
     list(photos.central_squares(listed, range(3), workers=1))
@@ -175,7 +175,7 @@ def test_decoding_leaves_the_global_generator_alone(listed):
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_process_that_ends_in_the_middle_takes_its_workers_with_it(place, tmp_path):
+def test_a_dying_process_ends_its_workers(place, tmp_path):
     """They are deaf to SIGTERM, by which multiprocessing would ask them to end."""
     code = f"""
 import multiprocessing

@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import shutil
+import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -62,11 +64,25 @@ def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, o
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.fixture(scope="module")
+def undisturbed(synthetic, make_run, tmp_path_factory):
+    """Trains a method of four epochs without interruption, once for all tests: the run and its folder."""
+
+    @cache
+    def train(objective):
+        run, out = make_run(objective, optim={"epochs": 4, "batch_size": 16}), tmp_path_factory.mktemp(objective)
+        pretrain.pretrain(run, 1, synthetic, out, CPU)
+        return run, out
+
+    return train
+
+
 @pytest.mark.parametrize("objective", ["simclr", "dino"])
 @pytest.mark.parametrize("step", [(0, 1), (1, 0), (2, 2), (3, 3)])
-def test_a_killed_run_continues_to_bit_identical_weights(synthetic, make_run, tmp_path, monkeypatch, objective, step):
-    run = make_run(objective, optim={"epochs": 4, "batch_size": 16})
-    pretrain.pretrain(run, 1, synthetic, tmp_path / "whole", CPU)
+def test_a_killed_run_continues_to_bit_identical_weights(
+    synthetic, undisturbed, tmp_path, monkeypatch, objective, step
+):
+    run, whole_run = undisturbed(objective)
 
     class Killed(BaseException):
         """Stands for the end of the process: nothing may handle it."""
@@ -85,19 +101,18 @@ def test_a_killed_run_continues_to_bit_identical_weights(synthetic, make_run, tm
     assert not (tmp_path / "broken/encoder.safetensors").exists()
 
     pretrain.pretrain(run, 1, synthetic, tmp_path / "broken", CPU)
-    whole, resumed = (load_file(tmp_path / name / "encoder.safetensors") for name in ("whole", "broken"))
+    folders = (whole_run, tmp_path / "broken")
+    whole, resumed = (load_file(folder / "encoder.safetensors") for folder in folders)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     timing = {"seconds", "images_per_second"}
-    strip = [
-        [{k: v for k, v in r.items() if k not in timing} for r in history(tmp_path / n)] for n in ("whole", "broken")
-    ]
+    strip = [[{k: v for k, v in row.items() if k not in timing} for row in history(folder)] for folder in folders]
     assert strip[0] == strip[1]
     about = json.loads((tmp_path / "broken/run.json").read_text())
     assert about["code_of_attempts"] == [about["code"]["fingerprint"]] * 2
 
 
-def test_what_is_evaluated_does_not_change_the_training(synthetic, make_run, tmp_path):
+def test_the_evaluated_network_does_not_change_the_training(synthetic, make_run, tmp_path):
     kept = {}
     for name in ("student", "teacher"):
         pretrain.pretrain(make_run("dino", objective={"evaluate": name}), 1, synthetic, tmp_path / name, CPU)
@@ -108,7 +123,7 @@ def test_what_is_evaluated_does_not_change_the_training(synthetic, make_run, tmp
     assert not torch.equal(kept["student"]["conv1.weight"], kept["teacher"]["conv1.weight"])
 
 
-def test_a_torn_checkpoint_falls_back_to_the_one_before(synthetic, make_run, tmp_path, monkeypatch, caplog):
+def test_a_torn_checkpoint_falls_back_to_the_previous_one(synthetic, make_run, tmp_path, monkeypatch, caplog):
     run = make_run(optim={"epochs": 4})
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "remove", lambda folder: None)
@@ -129,7 +144,7 @@ def test_a_checkpoint_of_another_run_is_refused(synthetic, make_run, tmp_path, m
         pretrain.pretrain(make_run(optim={"epochs": 3}), 1, synthetic, tmp_path, CPU)
 
 
-def test_seeds_differ_and_repeat(synthetic, make_run, tmp_path):
+def test_runs_repeat_by_seed_and_differ_between_seeds(synthetic, make_run, tmp_path):
     weights = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         pretrain.pretrain(make_run(optim={"epochs": 2}), seed, synthetic, tmp_path / name, CPU)
@@ -193,7 +208,7 @@ def test_a_streamed_data_set_gives_bit_identical_weights(synthetic, make_run, tm
 
 
 @pytest.mark.parametrize("method", ["simclr", "dissl"])
-def test_the_loop_equals_a_plain_one(synthetic, make_run, tmp_path, method):
+def test_the_training_loop_equals_a_plain_one(synthetic, make_run, tmp_path, method):
     """No Lightning, no channels_last, no fused optimiser, views made one by one: the same training, to rounding."""
     run = make_run(method, optim={"lr_interval": "step"})
     pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
@@ -276,7 +291,7 @@ def test_features_are_the_clean_images_in_eval_mode(synthetic, make_run, tmp_pat
 # --- what goes wrong ---
 
 
-def test_no_gpu_is_said_before_anything_is_read(make_run, tmp_path):
+def test_a_missing_gpu_is_reported_before_anything_is_read(make_run, tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     with pytest.raises(UserError, match=r"no GPU here.*--profile slurm.*device: cpu"):
@@ -293,9 +308,7 @@ def test_a_batch_larger_than_the_data_is_refused(synthetic, make_run, tmp_path):
         pretrain.pretrain(make_run(optim={"batch_size": 65}), 1, synthetic, tmp_path, CPU)
 
 
-def test_a_diverging_run_stops_names_step_and_term_and_keeps_its_checkpoints(
-    synthetic, make_run, tmp_path, monkeypatch
-):
+def test_a_diverging_run_names_step_and_term_and_keeps_its_checkpoints(synthetic, make_run, tmp_path, monkeypatch):
     original = pretrain.Pretraining.training_step
 
     def poisoned(module, batch, batch_idx):
@@ -312,7 +325,7 @@ def test_a_diverging_run_stops_names_step_and_term_and_keeps_its_checkpoints(
     assert all(value.isfinite().all() for value in saved["state_dict"].values())
 
 
-def test_history_names_the_first_bad_term_by_step():
+def test_the_history_names_the_first_non_finite_term_by_step():
     kept = History()
     kept.start_epoch(step=100)
     kept.add({"loss": torch.tensor(1.0), "H_M": torch.tensor(2.0)})
@@ -321,7 +334,7 @@ def test_history_names_the_first_bad_term_by_step():
         kept.end_epoch(0, 0.1, 64)
 
 
-def test_history_averages_an_epoch_and_tells_the_time_left():
+def test_the_history_averages_an_epoch_and_estimates_the_time_left():
     kept = History()
     kept.start_epoch(step=0)
     for value in (1.0, 2.0, 6.0):
@@ -348,15 +361,9 @@ def test_wandb_offline_has_one_run_with_a_stable_id_and_no_key(synthetic, make_r
     shutil.rmtree(tmp_path / "wandb")
 
 
-def test_disabled_tracking_does_not_even_import_wandb(synthetic, make_run, tmp_path):
-    import subprocess
-    import sys
-
-    code = (
-        "import sys; from pathlib import Path; from issl.pretrain import pretrain; from issl.config import Execution;"
-        "from issl.spec import RunSpec; run, data, out = sys.argv[1:];"
-        "pretrain(RunSpec.model_validate_json(run), 1, Path(data), Path(out), Execution(device='cpu', progress=False));"
-        "assert 'wandb' not in sys.modules"
-    )
-    spec = make_run(optim={"epochs": 2}).canonical()
-    subprocess.run([sys.executable, "-c", code, spec, str(synthetic), str(tmp_path)], check=True)
+def test_disabled_tracking_does_not_even_import_wandb(synthetic, make_run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # an import of it raises ImportError
+    pretrain.pretrain(make_run(optim={"epochs": 2}), 1, synthetic, tmp_path / "out", CPU)
+    with pytest.raises(ImportError):
+        online = CPU.model_copy(update={"wandb": Wandb(mode="offline")})
+        pretrain.pretrain(make_run(optim={"epochs": 2}), 1, synthetic, tmp_path / "tracked", online)

@@ -73,7 +73,7 @@ def plain_probe(spec, seed, train, test, classes):
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_heads_side_by_side_equal_heads_alone(blobs, kind):
+def test_heads_trained_together_equal_heads_trained_alone(blobs, kind):
     train, test = blobs
     group = [
         ProbeSpec(kind=kind, weight_decay=decay, epochs=10, batch_size=64, hidden=16) for decay in (1e-1, 1e-2, 0.0)
@@ -84,7 +84,7 @@ def test_heads_side_by_side_equal_heads_alone(blobs, kind):
     assert len(set(together)) > 1, "the weight decays must differ in effect, or the test shows nothing"
 
 
-def test_a_linear_probe_reaches_what_logistic_regression_reaches(blobs):
+def test_a_linear_probe_reaches_the_accuracy_of_logistic_regression(blobs):
     (z, labels), (z_test, labels_test) = blobs
     ours = fit_and_score([ProbeSpec(weight_decay=1e-4)], 1, *blobs, 4, "32")[0]
     reference = LogisticRegression(max_iter=1000).fit(z.numpy(), labels).score(z_test.numpy(), labels_test)
@@ -100,7 +100,7 @@ def test_bf16_probes_are_close_to_float32(blobs):
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_numbered_rows_count_as_their_copies_do(blobs, kind):
+def test_training_on_row_numbers_equals_training_on_copies(blobs, kind):
     """129 rows are two batches of 64 and one of a single row, which an MLP's batch norm leaves out."""
     (z, labels), (z_test, labels_test) = blobs
     draws = np.random.default_rng(1)
@@ -110,7 +110,7 @@ def test_numbered_rows_count_as_their_copies_do(blobs, kind):
     assert fit_and_score(group, 3, *blobs, 4, "32", fit_on, score_on) == fit_and_score(group, 3, *copies, 4, "32")
 
 
-def test_a_diverging_probe_stops(blobs):
+def test_a_diverging_probe_stops_with_an_error(blobs):
     (z, labels), test = blobs
     with pytest.raises(UserError, match="linear probe on 200 labels diverged"):
         fit_and_score([ProbeSpec(lr=1e30, epochs=3)], 1, (z, labels), test, 4, "32")
@@ -127,17 +127,17 @@ def test_few_shot_subsets_of_tinyimagenet_are_balanced(fraction, each):
     assert len(set(rows)) == 200 * each
 
 
-def test_a_subset_is_the_draw_of_the_released_code():
+def test_a_subset_equals_the_draw_of_the_released_code():
     labels = np.repeat(np.arange(10), 50)
     _, expected = train_test_split(np.arange(500), test_size=0.1, stratify=labels, random_state=1)
     assert (stratified(labels, 0.1, seed=1) == expected).all()
 
 
-def test_the_draw_is_pinned():
+def test_the_subset_draw_is_pinned():
     assert stratified(np.repeat(np.arange(3), 4), 0.5, seed=1).tolist() == [7, 9, 8, 0, 5, 1]
 
 
-def test_the_held_out_part_is_stratified_and_apart():
+def test_the_held_out_part_is_stratified_and_disjoint():
     labels = np.repeat(np.arange(10), 50)
     subset = stratified(labels, 0.4, seed=1)
     kept, left = hold_out(labels, subset, 0.1, seed=1)
@@ -150,7 +150,7 @@ def test_a_subset_that_leaves_out_a_class_is_refused():
         stratified(np.repeat(np.arange(10), 10), 0.002, seed=1)
 
 
-def test_one_label_a_class_cannot_be_held_out_from():
+def test_one_label_a_class_leaves_nothing_to_hold_out():
     labels = np.repeat(np.arange(10), 10)
     with pytest.raises(UserError, match="holdout"):
         hold_out(labels, stratified(labels, 0.1, seed=1), 0.1, seed=1)
@@ -182,7 +182,7 @@ def prepared(tmp_path, blobs):
     return tmp_path
 
 
-def test_scores_have_a_row_for_each_probe_and_a_held_out_accuracy_where_there_is_a_choice(prepared):
+def test_scores_have_a_row_for_each_probe_and_a_held_out_accuracy(prepared):
     grid = ProbeGrid(
         probes=(
             *(ProbeSpec(weight_decay=decay, epochs=5) for decay in (1e-4, 1e-1)),

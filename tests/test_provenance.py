@@ -35,7 +35,7 @@ def repository(tmp_path, monkeypatch):
     return folder, git
 
 
-def test_a_clean_checkout_is_its_commit(repository):
+def test_a_clean_checkout_is_recorded_as_its_commit(repository):
     folder, git = repository
     assert git_state(folder / "package") == {"commit": git("rev-parse", "HEAD"), "dirty": False}
 
@@ -71,7 +71,7 @@ def test_outside_a_checkout_there_is_no_commit(tmp_path, monkeypatch):
     assert git_state(tmp_path / "unpacked") is None
 
 
-def test_a_repository_without_a_commit_has_none(tmp_path):
+def test_a_repository_without_commits_has_none(tmp_path):
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     assert git_state(tmp_path) is None
 
@@ -82,7 +82,7 @@ def test_without_git_there_is_no_commit(repository, monkeypatch, tmp_path):
     assert git_state(folder) is None
 
 
-def test_it_says_versions_host_and_time():
+def test_provenance_records_versions_host_and_time():
     before = datetime.now(UTC).replace(microsecond=0)
     about = provenance.describe("pretrain")
     assert about["versions"]["python"] == platform.python_version()
@@ -94,7 +94,7 @@ def test_it_says_versions_host_and_time():
     assert json.loads(json.dumps(about)) == about
 
 
-def test_the_version_of_this_project_is_known_where_it_is_not_installed(monkeypatch):
+def test_the_project_version_is_known_without_installation(monkeypatch):
     """A rule's conda environment finds it through PYTHONPATH, and may lack other packages of the list."""
 
     def nothing_installed(name):
@@ -106,6 +106,6 @@ def test_the_version_of_this_project_is_known_where_it_is_not_installed(monkeypa
     assert versions["torchvision"] is None
 
 
-def test_the_version_is_said_once():
+def test_the_version_is_defined_once():
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     assert project["version"] == issl.__version__

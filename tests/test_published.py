@@ -20,16 +20,16 @@ def verdicts(found, comparable=True):
     return [number.verdict for number in numbers("table", PAPER, found, RULES, comparable)]
 
 
-def test_every_published_number_has_a_verdict_also_without_a_result():
+def test_every_published_number_has_a_verdict_even_without_a_result():
     assert verdicts({}) == ["not run"] * 3
     assert verdicts({("A", ""): ours(45.3), ("B", "0.02"): ours(20.0)}) == ["agrees", "not run", "differs"]
 
 
-def test_other_settings_than_the_papers_are_not_comparable():
+def test_other_settings_are_not_comparable():
     assert verdicts({("A", ""): ours(45.2)}, comparable=False) == ["not comparable", "not run", "not run"]
 
 
-def test_one_run_each_may_differ_by_twice_the_authors_own_repeat_and_the_last_digit():
+def test_single_runs_agree_within_twice_the_authors_repeat_and_rounding():
     """Each run deviates by 0.3 / sqrt(2); the difference of two by 0.3; two standard errors are 0.6."""
     assert tolerance(ours(45.2), 0.05, RULES) == pytest.approx(0.65)
     assert verdicts({("A", ""): ours(45.85)})[0] == "agrees"
@@ -37,14 +37,14 @@ def test_one_run_each_may_differ_by_twice_the_authors_own_repeat_and_the_last_di
     assert verdicts({("A", ""): ours(44.54)})[0] == "differs"
 
 
-def test_more_seeds_make_the_mean_surer_but_not_the_published_number():
+def test_more_seeds_narrow_our_mean_but_not_the_published_number():
     one_run = 0.3 / math.sqrt(2)
     assert tolerance(ours(45, sem=0.0, seeds=4), 0.1, RULES) == pytest.approx(
         2 * math.hypot(one_run / 2, one_run) + 0.1
     )
 
 
-def test_the_spread_of_the_seeds_counts_where_it_is_larger():
+def test_the_spread_over_seeds_counts_where_it_is_larger():
     assert tolerance(ours(45, sem=1.0, seeds=3), 0.1, RULES) == pytest.approx(
         2 * math.hypot(1, 0.3 / math.sqrt(2)) + 0.1
     )

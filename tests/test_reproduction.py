@@ -120,7 +120,7 @@ def test_every_claim_has_its_verdict_on_both_accuracies(report):
     assert first["honest_choice"]["verdict"] == "holds"
 
 
-def test_the_page_shows_verdicts_and_what_they_rest_on(report):
+def test_the_page_shows_verdicts_and_their_evidence(report):
     text = page(report)
     assert "| table1 | B is better than A | holds | holds |" in text
     assert "| table1 | B is better than A | difference | +2.0 | +5.8 ± 0.3, n = 1, p < 0.001 | +5.8 ± 0.3," in text
@@ -130,7 +130,7 @@ def test_the_page_shows_verdicts_and_what_they_rest_on(report):
     assert "| table1 | C is better than A | difference | +5.0 | – | – |" in text
 
 
-def test_what_is_left_of_a_lead_has_its_place():
+def test_the_remaining_gap_is_shown():
     claims = {"B beats A": {"better": "B", "than": "A", "instead_of": "C"}}
     experiments = {"table1": EXPERIMENTS["table1"] | {"claims": claims}}
     shared = {"preset": "paper", "comparable": True, "comparison": {}}
@@ -140,7 +140,7 @@ def test_what_is_left_of_a_lead_has_its_place():
     assert "- B beats A: the lead is +11.0 points over C and +5.8 over A: 53% of it is left." in text
 
 
-def test_other_presets_test_their_claims_but_compare_no_number():
+def test_other_presets_test_claims_and_compare_no_numbers():
     report = compare(asked("tiny"), RESULTS, made(), [])
     assert set(verdicts(report, "numbers", "line").values()) == {"not comparable", "not run"}
     assert verdicts(report, "claims", "claim")["B is better than A",] == "holds"
@@ -154,14 +154,14 @@ def test_an_experiment_without_results_is_not_run():
     assert "## Runs" not in page(report)
 
 
-def test_what_has_no_published_number_is_said(report):
+def test_results_without_published_numbers_are_listed(report):
     assert report["without_numbers"] == {"cloud": "figure 7b; not available here"}
     assert report["not_run"] == {"elsewhere": "no weights here"}
     assert "- cloud: figure 7b; not available here." in page(report)
     assert "Not run: no weights here." in page(report)
 
 
-def test_results_that_contradict_themselves_are_refused():
+def test_contradictory_results_are_refused():
     twice = pd.concat([RESULTS["table1"], RESULTS["table1"].assign(run="other")])
     with pytest.raises(UserError, match="several results share one place"):
         compare(asked(), {"table1": twice}, [], [])
@@ -173,7 +173,7 @@ def test_the_data_are_plain_json(report, tmp_path):
     assert json.loads(text, parse_constant=pytest.fail)["preset"] == "paper"
 
 
-def test_a_run_says_what_made_it_and_who_uses_it(report):
+def test_a_run_lists_its_provenance_and_its_experiments(report):
     (run,) = report["runs"]
     assert run["experiments"] == ["table1", "curve"] and run["spec"] == {"optim": {"epochs": 3}}
     line = next(line for line in page(report).splitlines() if line.startswith("| A512"))
@@ -210,13 +210,13 @@ def test_a_result_without_a_record_of_its_code_is_flagged():
     assert "- probe: not on record (1): `probes/x.json`" in page(report)
 
 
-def test_leftovers_are_listed_and_a_long_list_is_cut():
+def test_leftovers_are_listed_and_long_lists_truncated():
     report = compare(asked(), RESULTS, made(), [f"runs/old{i}/" for i in range(25)])
     assert len(report["leftovers"]) == 25
     assert "`runs/old19/` and 5 more" in page(report) and "old20" not in page(report)
 
 
-def test_the_page_shows_both_accuracies_and_the_gap(report):
+def test_the_page_shows_both_accuracies_and_their_difference(report):
     """Row A: the decay that is best on test, 45.2, is also the best on held-out train; for B make it the other."""
     text = page(report)
     assert "| A | 45.0 | 45.2 | 45.2 | 0.0 | 1 | +0.2 | 0.65 | agrees |" in text

@@ -31,13 +31,13 @@ RESULTS = scores(
 )
 
 
-def test_published_takes_the_best_on_test_and_honest_the_best_on_held_out_train():
+def test_settings_are_selected_on_test_and_on_held_out_labels():
     picked = chosen(RESULTS).set_index(["row", "seed"])
     assert picked["published"].tolist() == [0.45, 0.42, 0.60, 0.62]
     assert picked["honest"].tolist() == [0.40, 0.41, 0.60, 0.62]
 
 
-def test_honest_is_never_above_published():
+def test_held_out_selection_never_exceeds_test_selection():
     draws = np.random.default_rng(0)
     rows = [("A", seed, decay, *draws.random(2)) for seed in range(50) for decay in (1e-4, 1e-5, 1e-6)]
     picked = chosen(scores(*rows))
@@ -45,18 +45,18 @@ def test_honest_is_never_above_published():
     assert (picked["honest"] < picked["published"]).any()
 
 
-def test_where_there_is_no_choice_both_are_the_same_number():
+def test_without_a_choice_both_selections_agree():
     picked = chosen(scores(("A", 1, 1e-6, 0.3, None)))
     assert picked["published"].item() == picked["honest"].item() == 0.3
 
 
-def test_a_figure_can_keep_one_weight_decay():
+def test_a_figure_can_fix_the_weight_decay():
     assert chosen(RESULTS, weight_decay=1e-5)["published"].tolist() == [0.45, 0.41, 0.50, 0.50]
     with pytest.raises(UserError, match=r"no probe with weight decay 1\.0"):
         chosen(RESULTS, weight_decay=1.0)
 
 
-def test_a_missing_held_out_accuracy_is_not_passed_over():
+def test_a_missing_held_out_accuracy_is_an_error():
     with pytest.raises(UserError, match="row 'A': held-out accuracy is missing"):
         chosen(scores(("A", 1, 1e-4, 0.4, None), ("A", 1, 1e-5, 0.5, 0.1)))
 
@@ -68,12 +68,12 @@ def test_mean_and_standard_error_over_seeds():
     assert summary["seeds"].tolist() == [2, 2]
 
 
-def test_results_that_differ_in_more_than_the_seed_are_not_averaged():
+def test_only_results_that_differ_in_seed_are_averaged():
     with pytest.raises(UserError, match="several results share one place"):
         over_seeds(chosen(RESULTS), ["dim"])
 
 
-def test_aggregate_joins_what_is_known_of_a_run_with_its_scores(tmp_path, history):
+def test_aggregate_joins_the_settings_of_a_run_with_its_scores(tmp_path, history):
     path = tmp_path / "scores.csv"
     path.write_text(
         "probe,weight_decay,fraction,n_labels,probe_epochs,test_acc,holdout_acc\nlinear,1e-06,1.0,9,1,0.5,\n"
@@ -89,7 +89,7 @@ def history(tmp_path):
     return path
 
 
-def test_the_log_loss_of_a_run_is_that_of_its_last_epoch(tmp_path, history):
+def test_the_log_loss_comes_from_the_last_epoch(tmp_path, history):
     path = tmp_path / "scores.csv"
     path.write_text("probe,test_acc\nlinear,0.5\nmlp,0.6\n")
     assert aggregate([{"row": "A"}], [path], [history])["log_loss"].tolist() == [1.5, 1.5]
@@ -97,7 +97,7 @@ def test_the_log_loss_of_a_run_is_that_of_its_last_epoch(tmp_path, history):
     assert aggregate([{"row": "A"}], [path], [history])["log_loss"].isna().all()
 
 
-def test_nothing_to_aggregate_is_said():
+def test_nothing_to_aggregate_is_one_line():
     with pytest.raises(UserError, match="no result of this experiment is there yet"):
         aggregate([], [], [])
 
@@ -116,7 +116,7 @@ TABLE = Table(caption="A 100 % table.")
 PUBLISHED = Published(source="a paper", precision=0.05, values={"A": 45.2})
 
 
-def test_markdown_table():
+def test_a_markdown_table_has_published_and_reproduced_columns():
     text = tables.markdown(tables.grid(RESULTS, TABLE, PUBLISHED), TABLE.caption)
     assert "**A 100 % table.**" in text
     assert "| A | 45.2 | 43.5 ± 1.5 | 40.5 ± 0.5 | 3.0 | 2 |" in text
@@ -124,7 +124,7 @@ def test_markdown_table():
 
 
 @pytest.mark.parametrize("published", [None, Published(source="not available")])
-def test_without_published_numbers_there_is_no_such_column(published):
+def test_a_table_without_published_numbers_lacks_the_column(published):
     grid = tables.grid(RESULTS, TABLE, published)
     text = tables.markdown(grid)
     assert "published" not in text and "| A | 43.5 ± 1.5 | 40.5 ± 0.5 | 3.0 | 2 |" in text
@@ -135,7 +135,7 @@ def test_a_single_seed_has_no_error():
     assert tables.grid(RESULTS[RESULTS["seed"] == 1], TABLE, None).rows[0] == ("A", "45.0", "40.0", "5.0", "1")
 
 
-def test_a_table_can_have_columns_for_parts_of_the_labels():
+def test_a_table_can_have_columns_for_fractions_of_labels():
     few = RESULTS[RESULTS["row"] == "A"].assign(fraction=0.02, test_acc=0.1)
     published = Published(source="a paper", precision=0.05, values={"A": {0.02: 9.9}})
     grid = tables.grid(pd.concat([RESULTS, few]), Table(caption="", columns="fraction"), published)
@@ -156,7 +156,7 @@ def test_a_table_can_have_columns_for_parts_of_the_labels():
     assert grid.rows[1][6:] == ("–",) * 5
 
 
-def test_latex_escapes_what_latex_reads():
+def test_latex_special_characters_are_escaped():
     grid = tables.Grid(("",) * 5, [("50 % & _x_", "–", "1.0 ± 0.1", "1.0", "1")])
     text = tables.latex(grid, "A 100 % table.")
     assert r"50 \% \& \_x\_ & -- & 1.0 $\pm$ 0.1 & 1.0 & 1 \\" in text
@@ -179,7 +179,7 @@ def curve():
     return scores(*rows).assign(dim=np.tile(np.repeat([128, 512, 2048, 8192], 2), 2))
 
 
-def test_a_figure_shows_a_line_a_hue_in_order_with_error_bars(curve):
+def test_a_figure_has_a_line_for_each_hue_with_error_bars(curve):
     axes = figures.draw(curve, LINES).axes[0]
     assert axes.get_legend_handles_labels()[1] == ["CISSL", "CISSL MLP"]
     line, _, bars = axes.containers[0]
@@ -202,7 +202,7 @@ def test_lines_differ_in_colour_dash_and_marker(curve):
     assert all(len({look[i] for look in looks}) == 2 for i in range(3))
 
 
-def test_the_other_choice_is_a_faint_line_where_it_differs(curve):
+def test_the_other_selection_is_a_faint_line_where_it_differs(curve):
     axes = figures.draw(curve, LINES).axes[0]
     assert not [line for line in axes.lines if line.get_alpha()] and len(axes.get_legend().get_texts()) == 2
     worse = curve.assign(weight_decay=1e-4, test_acc=curve["test_acc"] - 0.1, holdout_acc=0.9)
@@ -216,7 +216,7 @@ def test_the_other_choice_is_a_faint_line_where_it_differs(curve):
 SCATTER = Scatter(kind="scatter", x="log_loss", hue="method", xlabel="log loss")
 
 
-def test_a_scatter_has_a_point_a_run_and_seed_with_the_probes_of_the_methods_own_family():
+def test_a_scatter_has_a_point_for_each_run_and_seed_of_the_probe_family():
     other = RESULTS.assign(probe="mlp", test_acc=0.9)
     few = RESULTS.assign(fraction=0.1, test_acc=0.9)
     again = RESULTS.assign(grid="later", row="another experiment", test_acc=0.9)
@@ -227,7 +227,7 @@ def test_a_scatter_has_a_point_a_run_and_seed_with_the_probes_of_the_methods_own
     assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 2
 
 
-def test_a_scatter_names_the_run_that_has_no_log_loss():
+def test_a_scatter_names_a_run_without_log_loss():
     lacking = RESULTS.assign(log_loss=[1.0] * 4 + [None] * 4)
     with pytest.raises(UserError, match=r"run B: its history\.csv has no test_log_loss"):
         figures.draw(lacking, SCATTER)
@@ -242,7 +242,7 @@ def test_saved_figures_are_vector_and_raster_and_reproducible(curve, tmp_path):
     assert b"/Subtype /Image" not in (tmp_path / "a.pdf").read_bytes()
 
 
-def test_the_palettes_stay_apart_without_colour():
+def test_palettes_are_distinguishable_in_greyscale():
     """Lightness alone tells the lines of the sequential palette apart; the categorical one adds dashes and markers."""
 
     def luminance(color):

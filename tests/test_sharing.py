@@ -31,14 +31,14 @@ def start(folder, began="0"):
     return subprocess.Popen([sys.executable, "-c", MAKE, folder], env={**os.environ, sharing.BEGAN: began})
 
 
-def test_of_several_processes_one_makes_it(tmp_path):
+def test_one_of_several_processes_makes_an_output(tmp_path):
     jobs = [start(tmp_path) for _ in range(4)]
     assert [job.wait(30) for job in jobs] == [0] * 4
     assert (tmp_path / "count").read_text() == "x"
     assert (tmp_path / "result").read_text() == "made"
 
 
-def test_the_lock_of_a_killed_process_is_free(tmp_path):
+def test_the_lock_of_a_killed_process_is_released(tmp_path):
     first = start(tmp_path)
     while not (tmp_path / "count").exists():
         time.sleep(0.02)
@@ -62,7 +62,7 @@ def make_in(folder, monkeypatch, began):
     return bool(made)
 
 
-def test_what_snakemake_removed_is_linked_again_if_it_is_newer_than_the_workflow(tmp_path, monkeypatch):
+def test_removed_outputs_newer_than_the_workflow_are_restored(tmp_path, monkeypatch):
     began = time.time() - 1
     assert make_in(tmp_path, monkeypatch, began)
     (tmp_path / "result").unlink()  # what Snakemake does before it starts a job
@@ -73,7 +73,7 @@ def test_what_snakemake_removed_is_linked_again_if_it_is_newer_than_the_workflow
     assert not sharing.bring_back([tmp_path / "result"])  # outside a workflow everything is made
 
 
-def test_a_result_that_lacks_a_file_is_made_anew(tmp_path, monkeypatch):
+def test_a_result_with_a_missing_file_is_remade(tmp_path, monkeypatch):
     monkeypatch.setenv(sharing.BEGAN, "0")
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("1")
@@ -82,7 +82,7 @@ def test_a_result_that_lacks_a_file_is_made_anew(tmp_path, monkeypatch):
     assert not sharing.bring_back([one, two])
 
 
-def test_a_second_name_costs_no_room_and_follows_a_new_result(tmp_path):
+def test_a_second_name_takes_no_space_and_follows_a_new_result(tmp_path):
     output = tmp_path / "result"
     for text in ("old", "new", "new"):
         output.unlink(missing_ok=True)
@@ -106,7 +106,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, error):
         pass
 
 
-def test_others_of_the_group_can_use_the_lock(tmp_path):
+def test_other_group_members_can_take_the_lock(tmp_path):
     mask = os.umask(0o002)
     try:
         with sharing.alone(tmp_path / ".lock"):
@@ -132,7 +132,7 @@ def no_slurm(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
 
-def test_no_two_jobs_have_a_card_in_common(tmp_path):
+def test_no_two_jobs_share_a_gpu(tmp_path):
     process = multiprocessing.get_context("spawn").Process
     wanted, names = [1, 2, 1, 1, 2, 1], ["0", "3", "GPU-8f6d"]
     jobs = [process(target=hold, args=(n, names, tmp_path, tmp_path / "log")) for n in wanted]
@@ -155,7 +155,7 @@ def test_no_two_jobs_have_a_card_in_common(tmp_path):
     assert used <= set(names) and together >= 2 and not busy
 
 
-def test_a_dead_job_frees_its_card(tmp_path):
+def test_a_dead_job_releases_its_gpu(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from issl.cards import claimed\n"
         "with claimed(1, ['0'], Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
@@ -168,7 +168,7 @@ def test_a_dead_job_frees_its_card(tmp_path):
         assert mine == ["0"]
 
 
-def test_only_visible_cards_are_given_and_the_variable_comes_back(tmp_path, monkeypatch):
+def test_only_visible_gpus_are_reserved_and_the_variable_is_restored(tmp_path, monkeypatch):
     monkeypatch.setenv(cards.VISIBLE, "2, 5")
     with cards.claimed(1, locks=tmp_path) as first, cards.claimed(1, ["2", "5"], tmp_path) as second:
         assert (first, second) == (["2"], ["5"])
@@ -176,7 +176,7 @@ def test_only_visible_cards_are_given_and_the_variable_comes_back(tmp_path, monk
     assert os.environ[cards.VISIBLE] == "2, 5"
 
 
-def test_slurm_and_the_cpu_choose_themselves(tmp_path, monkeypatch):
+def test_nothing_is_reserved_under_slurm_or_on_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setenv(cards.VISIBLE, "")
     with cards.claimed(1, locks=tmp_path / "unused") as mine:
         assert mine == []
@@ -189,7 +189,7 @@ def test_slurm_and_the_cpu_choose_themselves(tmp_path, monkeypatch):
     assert not (tmp_path / "unused").exists()
 
 
-def test_more_cards_than_there_are_is_an_error(tmp_path):
+def test_requesting_too_many_gpus_is_an_error(tmp_path):
     with (
         pytest.raises(UserError, match=r"asks for 3 GPUs, and 2 can be seen \(0, 1\)"),
         cards.claimed(3, ["0", "1"], tmp_path),

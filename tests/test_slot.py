@@ -22,7 +22,7 @@ SELDOM = Execution(device="cpu", precision="32", progress=False, checkpoint_minu
     ("text", "seconds"),
     [("1-02:03:04", 93784), ("2:03:04", 7384), ("59:01", 3541), ("0:07\n", 7), ("UNLIMITED", None), ("INVALID", None)],
 )
-def test_slurms_durations(text, seconds):
+def test_slurms_durations_are_parsed(text, seconds):
     assert duration(text) == seconds
 
 
@@ -48,7 +48,7 @@ def slurm(tmp_path, monkeypatch):
     return answers
 
 
-def test_outside_slurm_there_is_no_slot(monkeypatch):
+def test_outside_slurm_there_is_no_time_limit(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert slot.seconds_left() is None
     assert slot.requeue() == "not a Slurm job"
@@ -68,7 +68,7 @@ def same_weights(*folders):
     return all(torch.equal(first[key], other[key]) for other in others for key in first)
 
 
-def test_a_run_longer_than_its_slot_saves_itself_requeues_and_ends_the_same(synthetic, make_run, tmp_path, slurm):
+def test_a_run_longer_than_its_allocation_requeues_to_the_same_result(synthetic, make_run, tmp_path, slurm):
     run = make_run(optim={"epochs": 4, "batch_size": 16})
     calls = slurm(squeue=("UNLIMITED", 0), scontrol=("", 0))
     pretrain.pretrain(run, 1, synthetic, tmp_path / "whole", SELDOM)
@@ -90,7 +90,7 @@ def test_a_run_longer_than_its_slot_saves_itself_requeues_and_ends_the_same(synt
     pd.testing.assert_frame_equal(whole.drop(columns=timing), cut.drop(columns=timing), check_exact=True)
 
 
-def test_a_refused_requeue_is_said_and_counts_as_failure(synthetic, make_run, tmp_path, slurm, caplog):
+def test_a_refused_requeue_is_reported_as_a_failure(synthetic, make_run, tmp_path, slurm, caplog):
     caplog.set_level(logging.INFO)
     slurm(squeue=("0:00", 0), scontrol=("Job requeue is disabled", 1))
     with pytest.raises(slot.Stopped):
@@ -98,13 +98,13 @@ def test_a_refused_requeue_is_said_and_counts_as_failure(synthetic, make_run, tm
     assert "no new slot for this job (Job requeue is disabled)" in caplog.text
 
 
-def test_a_slot_without_a_step_is_not_asked_for_again():
+def test_an_allocation_without_a_step_is_not_requeued():
     with pytest.raises(UserError, match=r"no step was made in this slot.*hardware\.pretrain\.minutes"):
         pretrain.ask_for_another_slot(steps=0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_saves_and_stops_without_asking_for_a_slot(synthetic, make_run, tmp_path, monkeypatch, slurm, number):
+def test_a_signal_saves_and_stops_without_a_requeue(synthetic, make_run, tmp_path, monkeypatch, slurm, number):
     calls = slurm(squeue=("1:00:00", 0), scontrol=("", 0))
     run = make_run(optim={"epochs": 4})
     pretrain.pretrain(run, 1, synthetic, tmp_path / "whole", SELDOM)
@@ -154,7 +154,7 @@ def test_a_full_disk_does_not_end_a_training(synthetic, make_run, tmp_path, monk
     assert (tmp_path / "encoder.safetensors").exists()
 
 
-def test_a_stop_that_cannot_save_says_so(synthetic, make_run, tmp_path, monkeypatch, slurm):
+def test_a_stop_that_cannot_save_is_reported(synthetic, make_run, tmp_path, monkeypatch, slurm):
     slurm(squeue=("0:00", 0), scontrol=("", 0))
     (tmp_path / "checkpoints").write_text("a file where the folder should be")
     monkeypatch.setattr(checkpoints, "newest", lambda *_: None)

@@ -54,7 +54,7 @@ def same(a, b):
     return torch.equal(a.labels, b.labels) and all(torch.equal(x, y) for x, y in zip(a.views, b.views, strict=True))
 
 
-def test_an_epoch_is_whole_batches_of_all_images(run, arrays):
+def test_an_epoch_has_whole_batches_of_all_images(run, arrays):
     steps = list(source(run, arrays).steps(0, 0))
     assert len(steps) == 3 * 2  # 22 images in batches of 8
     for views, labels in steps:
@@ -78,7 +78,7 @@ def test_a_view_is_the_crop_of_its_image_recoloured(run, arrays):
 
 
 @pytest.mark.parametrize(("chunk", "workers"), [(3, 0), (5, 2)])
-def test_neither_chunks_nor_processes_nor_the_first_step_change_what_is_seen(run, arrays, monkeypatch, chunk, workers):
+def test_chunks_processes_and_the_first_step_do_not_change_the_views(run, arrays, monkeypatch, chunk, workers):
     whole = list(source(run, arrays).steps(0, 0))
     pairs = list(source(run, arrays).pairs(1))
     monkeypatch.setattr(photos, "CHUNK", chunk)
@@ -87,7 +87,7 @@ def test_neither_chunks_nor_processes_nor_the_first_step_change_what_is_seen(run
     assert all(map(same, pairs, source(run, arrays, workers).pairs(1)))
 
 
-def test_ranks_see_parts_of_the_batch_of_one(run, arrays, monkeypatch):
+def test_ranks_share_the_batch_of_one_process(run, arrays, monkeypatch):
     whole = next(source(run, arrays).steps(0, 0))
     (pair, *_) = source(run, arrays).pairs(0)
     monkeypatch.setattr(ranks, "world_size", lambda: 2)
@@ -102,7 +102,7 @@ def test_ranks_see_parts_of_the_batch_of_one(run, arrays, monkeypatch):
         torch.testing.assert_close(clean_and_augmented.unflatten(0, (2, 4)), pair.views[0].unflatten(0, (2, 8))[:, own])
 
 
-def test_test_images_are_seen_clean_beside_a_large_view(run, arrays):
+def test_test_images_are_clean_beside_a_large_view(run, arrays):
     pairs = list(source(run, arrays).pairs(2))
     assert [len(labels) for _, labels in pairs] == [8, 2]
     assert torch.cat([labels for _, labels in pairs]).tolist() == [0] * 5 + [1] * 5
@@ -122,7 +122,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(run, arrays, monkeypatch):
         next(source(run, arrays).steps(0, 0))
 
 
-def test_the_last_batch_is_left_out_only_when_asked_for():
+def test_the_last_batch_is_dropped_only_on_request():
     kept, dropped = (epoch_order("order", 1, 0, 22, 8, drop_last) for drop_last in (False, True))
     assert [len(rows) for rows in kept] == [8, 8, 6] and [len(rows) for rows in dropped] == [8, 8]
     assert all(map(torch.equal, kept, dropped))

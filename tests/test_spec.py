@@ -30,7 +30,7 @@ def run(**changes) -> RunSpec:
     return RunSpec(**{"data": DATA, "objective": SimCLR(name="simclr"), **changes})
 
 
-def test_defaults_are_those_of_the_released_code_and_frozen():
+def test_defaults_equal_the_released_code_and_are_frozen():
     """An id leaves defaults out: editing one here would silently give old results new settings."""
     assert Augment().model_dump() == {
         "strength": 1.0,
@@ -164,7 +164,7 @@ def test_defaults_are_those_of_the_released_code_and_frozen():
     }
 
 
-def test_the_id_is_readable_and_ends_in_a_hash_of_what_is_not_default():
+def test_the_id_is_readable_and_ends_in_a_hash_of_non_defaults():
     long = run(objective=CISSL(name="cissl", predictor="mlp"), optim=Optim(epochs=1000))
     assert json.loads(long.canonical()) == {
         "data": {"kind": "synthetic"},
@@ -174,17 +174,17 @@ def test_the_id_is_readable_and_ends_in_a_hash_of_what_is_not_default():
     assert spec.run_id(long) == f"cissl_mlp-z512-e1000-{spec.short_hash(long.canonical())}"
 
 
-def test_saying_a_default_does_not_change_the_id():
+def test_stating_a_default_does_not_change_the_id():
     assert spec.run_id(run()) == spec.run_id(run(optim=Optim(epochs=300), augment=Augment(strength=1)))
 
 
 @pytest.mark.parametrize("said", [300, "300", 300.0])
-def test_spellings_of_a_number_are_one_value(said):
+def test_spellings_of_a_number_give_one_id(said):
     changed = RunSpec.model_validate({"data": DATA, "objective": {"name": "simclr"}, "optim": {"epochs": said}})
     assert spec.run_id(changed) == spec.run_id(run())
 
 
-def test_yaml_1_1_reads_2e_3_as_text_and_the_value_is_the_same():
+def test_numbers_that_yaml_1_1_reads_as_text_are_numbers():
     assert Optim(lr="2e-3") == Optim(lr=0.002)
 
 
@@ -202,13 +202,13 @@ def test_every_section_is_part_of_the_identity(changes):
     assert spec.run_id(run(**changes)) != spec.run_id(run())
 
 
-def test_where_a_data_set_lies_is_not_what_it_is():
+def test_the_path_of_a_data_set_is_not_part_of_its_identity():
     here, there = (spec.TinyImageNet(kind="tinyimagenet", archive=path) for path in ("a.zip", "b.zip"))
     assert spec.data_id(here) == spec.data_id(there)
     assert spec.data_id(here).startswith("tinyimagenet-")
 
 
-def test_a_value_comes_back_from_its_canonical_json():
+def test_canonical_json_round_trips():
     changed = run(optim=Optim(epochs=20, lr=1e-3), encoder=Encoder(head="expand", dim=2048))
     assert RunSpec.model_validate_json(changed.canonical()) == changed
 
@@ -257,12 +257,12 @@ LARGE, SMALL = Crops(number=2, size=224, min_area=0.14), Crops(number=4, size=96
         ),
     ],
 )
-def test_views_that_do_not_fit_are_refused(changes, says):
+def test_views_that_do_not_fit_the_image_are_refused(changes, says):
     with pytest.raises(ValidationError, match=says):
         run(**changes)
 
 
-def test_smaller_dimensions_than_the_trunk_are_possible():
+def test_dimensions_below_the_trunks_are_allowed():
     assert Encoder(dim=128, head="expand").dim == 128
 
 

@@ -39,7 +39,7 @@ def refusal(action, *arguments):
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "before torch 1.6"])
-def test_a_state_dict_comes_back(path, new):
+def test_a_state_dict_round_trips(path, new):
     state = network().state_dict()  # an OrderedDict with attributes, as training code saves it
     assert isinstance(state, OrderedDict) and state._metadata
     read = weights.read_torch(saved(state, path, _use_new_zipfile_serialization=new))
@@ -47,7 +47,7 @@ def test_a_state_dict_comes_back(path, new):
     assert all(torch.equal(read[key], state[key]) for key in state)
 
 
-def test_safetensors_come_back_with_their_notes(tmp_path):
+def test_safetensors_round_trip_with_their_metadata(tmp_path):
     state = network().state_dict()
     save_file(state, tmp_path / "a.safetensors", metadata={"spec": "{}"})
     tensors, notes = weights.read_safetensors(tmp_path / "a.safetensors")
@@ -58,7 +58,7 @@ def test_safetensors_come_back_with_their_notes(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["torch", "torch before 1.6", "pickle"])
-def test_a_hostile_file_is_refused_and_nothing_in_it_runs(tmp_path, path, how):
+def test_a_hostile_file_is_refused_without_running_code(tmp_path, path, how):
     trace = tmp_path / "trace"
     content = {"conv1.weight": torch.zeros(3), "bn1.weight": Harm(trace)}
     if how == "pickle":
@@ -85,11 +85,11 @@ def test_a_hostile_file_is_refused_and_nothing_in_it_runs(tmp_path, path, how):
     ],
     ids=["nested", "list inside", "number as name", "list", "tensor", "nothing"],
 )
-def test_what_is_no_flat_state_dict_is_refused(path, content):
+def test_an_object_that_is_not_a_flat_state_dict_is_refused(path, content):
     assert refusal(weights.read_torch, saved(content, path)).startswith(f"{path}: not a flat state dict")
 
 
-def test_damaged_files_are_one_line_wherever_the_damage_is(path):
+def test_a_damaged_file_is_one_line_for_any_damage(path):
     draws = torch.Generator().manual_seed(0)
     refused = 0
     for new in (True, False):
@@ -108,7 +108,7 @@ def test_damaged_files_are_one_line_wherever_the_damage_is(path):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"version https://git-lfs.github.com/spec/v1\n"])
-def test_what_is_no_file_of_weights_is_named(tmp_path, content):
+def test_a_file_that_holds_no_weights_is_named(tmp_path, content):
     for name, read in (("a.torch", weights.read_torch), ("a.safetensors", weights.read_safetensors)):
         (tmp_path / name).write_bytes(content)
         assert refusal(read, tmp_path / name).startswith(f"{tmp_path / name}: ")
@@ -145,7 +145,7 @@ def without(*keys):
         ),
     ],
 )
-def test_what_does_not_fit_is_counted_and_named_and_nothing_is_loaded(path, tensors, says):
+def test_a_mismatch_is_counted_and_named_and_nothing_is_loaded(path, tensors, says):
     ours = network()
     before = {key: tensor.clone() for key, tensor in ours.state_dict().items()}
     line = refusal(weights.fill, ours, tensors, path)

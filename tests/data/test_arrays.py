@@ -34,7 +34,7 @@ def files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_arrays_read_back_as_written(tmp_path):
     arrays.write(tmp_path / "deep" / "folder", content(), SPEC)
     found = data.read(tmp_path / "deep" / "folder")
     assert found.images.dtype == np.uint8
@@ -50,7 +50,7 @@ def test_what_is_written_is_read(tmp_path):
         found.split("tests")
 
 
-def test_meta_tells_the_spec_and_the_fingerprints(tmp_path):
+def test_meta_records_the_spec_and_the_checksums(tmp_path):
     arrays.write(tmp_path, content(), SPEC)
     meta = json.loads((tmp_path / "meta.json").read_text())
     assert meta == {
@@ -76,14 +76,14 @@ def test_writing_again_gives_the_same_bytes(tmp_path):
     assert files(tmp_path) == FILES
 
 
-def test_an_error_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
+def test_an_error_while_writing_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "CHUNK", 2)
     with pytest.raises(UserError, match="damaged"):
         arrays.write(tmp_path, content(fail_at=5), SPEC)
     assert files(tmp_path) == []
 
 
-def test_an_error_keeps_what_stood_there_before(tmp_path, monkeypatch):
+def test_an_error_keeps_the_previous_arrays(tmp_path, monkeypatch):
     arrays.write(tmp_path, content(), SPEC)
     monkeypatch.setattr(arrays, "CHUNK", 2)
     with pytest.raises(UserError, match="damaged"):
@@ -92,7 +92,7 @@ def test_an_error_keeps_what_stood_there_before(tmp_path, monkeypatch):
     assert len(data.read(tmp_path).images) == 10
 
 
-def test_a_kill_between_the_renames_is_noticed_and_mended(tmp_path, monkeypatch):
+def test_a_kill_between_the_renames_is_detected_and_repaired(tmp_path, monkeypatch):
     arrays.write(tmp_path, content(), SPEC)
     with pytest.raises(KeyboardInterrupt), arrays._all_or_nothing(tmp_path) as part:
         for path in part.values():
@@ -114,7 +114,7 @@ def test_leftovers_of_a_killed_process_are_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize("missing", FILES)
-def test_names_the_missing_file(tmp_path, missing):
+def test_an_error_names_the_missing_file(tmp_path, missing):
     arrays.write(tmp_path, content(), SPEC)
     (tmp_path / missing).unlink()
     with pytest.raises(UserError, match=f"{missing} is missing: prepare it first"):
@@ -123,7 +123,7 @@ def test_names_the_missing_file(tmp_path, missing):
         data.read(tmp_path / "nowhere")
 
 
-def test_notices_files_that_do_not_belong_together(tmp_path):
+def test_files_of_different_data_sets_are_refused(tmp_path):
     arrays.write(tmp_path / "a", content(), SPEC)
     arrays.write(tmp_path / "b", content(n_train=7), SPEC)
     meta = json.loads((tmp_path / "a/meta.json").read_text())
@@ -152,7 +152,7 @@ def test_notices_files_that_do_not_belong_together(tmp_path):
     assert meta["splits"] == {"train": 6, "test": 4}
 
 
-def test_a_full_disk_or_unwritable_folder_is_said_beforehand(tmp_path, monkeypatch):
+def test_a_full_disk_or_read_only_folder_is_reported_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot be written"):
         arrays.write(tmp_path / "file" / "below", content(), SPEC)
@@ -162,7 +162,7 @@ def test_a_full_disk_or_unwritable_folder_is_said_beforehand(tmp_path, monkeypat
         arrays.write(tmp_path / "out", content(), SPEC)
 
 
-def test_memory_stays_bounded(tmp_path):
+def test_preparing_uses_bounded_memory(tmp_path):
     """The private memory of the process grows by a few chunks, not by the data set (300 MB)."""
     code = f"""
 import numpy as np
@@ -203,7 +203,7 @@ def test_every_kind_of_spec_has_a_reader():
     assert kinds == set(data.READERS)
 
 
-def test_arrays_are_frozen(tmp_path):
+def test_loaded_arrays_are_read_only(tmp_path):
     arrays.write(tmp_path, content(), SPEC)
     with pytest.raises(dataclasses.FrozenInstanceError):
         data.read(tmp_path).labels = None

@@ -36,7 +36,7 @@ def batches(tmp_path, monkeypatch):
     return contents
 
 
-def test_rows_and_labels_are_those_of_the_batches(tmp_path, batches):
+def test_images_and_labels_equal_those_of_the_batch_files(tmp_path, batches):
     spec = Cifar10(kind="cifar10", path=str(tmp_path / "cifar"))
     arrays = data.prepare(spec, tmp_path / "out", threads=2, progress=False)
     assert arrays.classes == NAMES
@@ -46,7 +46,7 @@ def test_rows_and_labels_are_those_of_the_batches(tmp_path, batches):
     assert arrays.labels.tolist() == [label for content in batches.values() for label in content["labels"]]
 
 
-def test_missing_or_damaged_files_are_not_taken(tmp_path, batches):
+def test_missing_and_damaged_files_are_refused(tmp_path, batches):
     with pytest.raises(UserError, match=r"nowhere: CIFAR-10 is not there or damaged.*`download: true`"):
         data.prepare(Cifar10(kind="cifar10", path=str(tmp_path / "nowhere")), tmp_path / "out", progress=False)
     (tmp_path / "cifar" / CIFAR10.base_folder / "test_batch").write_bytes(b"x")

@@ -74,22 +74,22 @@ def fetch(server, tmp_path):
     return run
 
 
-def test_downloads(fetch, server):
+def test_a_file_is_downloaded_and_verified(fetch, server):
     fetch()
     assert server.asked == [None]
 
 
-def test_downloads_without_length_and_checksum(fetch, server):
+def test_a_file_without_length_or_checksum_is_downloaded(fetch, server):
     server.length = False
     fetch(md5=None)
 
 
-def test_creates_the_folder(server, tmp_path):
+def test_a_download_creates_its_folder(server, tmp_path):
     download.fetch(server.url, tmp_path / "new" / "folder" / "x.zip", MD5.upper(), progress=False)
     assert (tmp_path / "new/folder/x.zip").read_bytes() == CONTENT
 
 
-def test_continues_where_it_broke_off(fetch, server):
+def test_a_download_resumes_where_it_broke_off(fetch, server):
     server.cut = HALF
     with pytest.raises(UserError, match=f"broke off .*{HALF} of {len(CONTENT)} bytes.*call again to continue"):
         fetch()
@@ -100,26 +100,26 @@ def test_continues_where_it_broke_off(fetch, server):
     assert server.asked == [None, f"bytes={HALF}-"]
 
 
-def test_starts_anew_where_the_server_knows_no_ranges(fetch, server):
+def test_a_download_restarts_where_the_server_has_no_ranges(fetch, server):
     server.ranges = False
     fetch.part.write_bytes(CONTENT[:HALF])
     fetch()
     assert server.asked == [f"bytes={HALF}-"]
 
 
-def test_a_complete_part_is_taken_as_it_is(fetch, server):
+def test_a_complete_partial_file_is_used_as_it_is(fetch, server):
     fetch.part.write_bytes(CONTENT)
     fetch()
     assert server.asked == [f"bytes={len(CONTENT)}-"]
 
 
-def test_a_part_that_is_too_long_is_fetched_anew(fetch, server):
+def test_a_partial_file_that_is_too_long_is_fetched_again(fetch, server):
     fetch.part.write_bytes(CONTENT + b"more")
     fetch()
     assert server.asked == [f"bytes={len(CONTENT) + 4}-", None]
 
 
-def test_a_range_that_was_not_asked_for_is_refused(fetch, server):
+def test_a_range_that_was_not_requested_is_refused(fetch, server):
     server.shift = 1
     fetch.part.write_bytes(CONTENT[:HALF])
     with pytest.raises(UserError, match="Content-Range"):
@@ -133,7 +133,7 @@ def test_a_wrong_checksum_leaves_nothing(fetch, server):
     assert [p for p in fetch.path.parent.iterdir() if p.suffix != ".lock"] == []
 
 
-def test_a_part_of_another_file_is_noticed_and_not_kept(fetch, server):
+def test_a_partial_file_of_another_version_is_discarded(fetch, server):
     fetch.part.write_bytes(b"x" * HALF)
     with pytest.raises(UserError, match="call again"):
         fetch()
@@ -141,7 +141,7 @@ def test_a_part_of_another_file_is_noticed_and_not_kept(fetch, server):
     fetch()
 
 
-def test_says_what_is_wrong_and_what_to_do(fetch, server):
+def test_a_failed_download_names_the_cause_and_the_remedy(fetch, server):
     base = server.url.removesuffix("/file.zip")
     unused = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     unused.server_close()

@@ -50,7 +50,7 @@ def agrees(root, arrays, split, *parts):
     )
 
 
-def test_food101(tmp_path):
+def test_food101_reads_the_official_splits(tmp_path):
     listed = {
         "train": {"pie": ["pie/1", "pie/2"], "apple": ["apple/7"]},
         "test": {"apple": ["apple/8"], "pie": ["pie/3"]},
@@ -70,7 +70,7 @@ def test_food101(tmp_path):
     assert arrays.meta["source"] == {"torchvision": "food101"}
 
 
-def test_aircraft_trains_on_its_train_part_alone(tmp_path):
+def test_aircraft_trains_on_its_train_split_only(tmp_path):
     folder = tmp_path / "fgvc-aircraft-2013b/data"
     write(folder / "variants.txt", ["707-320", "A 300"])
     for split, lines in {"train": ["01 A 300", "02 707-320"], "val": ["03 A 300"], "test": ["04 707-320"]}.items():
@@ -82,7 +82,7 @@ def test_aircraft_trains_on_its_train_part_alone(tmp_path):
     assert all(agrees(tmp_path, arrays, split, datasets.FGVCAircraft(tmp_path, split)) for split in ("train", "test"))
 
 
-def test_dtd_takes_the_first_partition_without_val(tmp_path):
+def test_dtd_uses_the_first_partition_without_val(tmp_path):
     folder = tmp_path / "dtd/dtd"
     parts = {
         "train1": ["dotted/a.jpg", "woven/b.jpg"],
@@ -110,7 +110,7 @@ def test_pets_train_on_trainval(tmp_path):
     assert agrees(tmp_path, arrays, "test", datasets.OxfordIIITPet(tmp_path, "test"))
 
 
-def test_cars(tmp_path):
+def test_cars_read_the_official_splits(tmp_path):
     folder = tmp_path / "stanford_cars"
     (folder / "devkit").mkdir(parents=True)
     kinds = [("fname", object), ("class", np.int32)]
@@ -149,7 +149,7 @@ def caltech(tmp_path):
     return tmp_path
 
 
-def test_caltech101_trains_on_thirty_images_of_each_class_the_background_too(caltech):
+def test_caltech101_trains_on_30_images_a_class_background_included(caltech):
     arrays = prepare(caltech, "caltech101")
     assert arrays.classes == ["BACKGROUND_Google", "Faces", "accordion"]
     train, test = (rows(caltech, arrays, split) for split in ("train", "test"))
@@ -190,12 +190,12 @@ NAMES = ("cifar100", "food101", "cars", "aircraft", "dtd", "pets", "caltech101",
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_data_set_that_is_not_there_is_one_line(tmp_path, name):
+def test_a_missing_data_set_is_one_line(tmp_path, name):
     with pytest.raises(UserError, match=f"{name} is not there or damaged .*: set `download: true`, or put it there"):
         prepare(tmp_path, name)
 
 
-def test_the_place_is_not_part_of_what_it_is():
+def test_the_path_is_not_part_of_the_identity():
     here, there = (Downstream(kind="torchvision", name="dtd", path=path) for path in ("a", "b"))
     assert data_id(here) == data_id(there) != data_id(Downstream(kind="torchvision", name="pets"))
     assert data_id(here).startswith("dtd-")

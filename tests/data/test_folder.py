@@ -41,7 +41,7 @@ def test_classes_and_files_are_in_alphabetical_order(root, threads, monkeypatch)
     assert np.array_equal(arrays.images, np.stack([np.asarray(Image.open(file)) for file in files]))
 
 
-def test_other_shapes_are_resized_and_cropped_around_the_centre(root):
+def test_other_shapes_are_resized_and_centre_cropped(root):
     wide = np.zeros((20, 60, 3), np.uint8)
     wide[:, 20:40] = (200, 100, 50)  # the middle square
     save(root / "train" / "ant" / "0.png", wide)
@@ -54,7 +54,7 @@ def test_other_shapes_are_resized_and_cropped_around_the_centre(root):
     assert (images[2] == 90).all()
 
 
-def test_test_comes_before_val(root):
+def test_a_test_folder_takes_precedence_over_val(root):
     for name in ("ant", "cat"):
         save(root / "test" / name / "only.png", np.zeros((16, 16, 3), np.uint8))
     assert prepare(root).meta["splits"]["test"] == 2
@@ -66,7 +66,7 @@ def refused(root, words):
     assert not [path for path in (root.parent / "out").glob("*") if path.suffix != ".lock"]
 
 
-def test_names_what_is_wrong(root):
+def test_an_error_names_the_faulty_file_or_folder(root):
     (root / "val" / "ant" / "notes.txt").write_text("x")
     refused(root, r"notes\.txt: not an image")
     (root / "val" / "ant" / "notes.txt").unlink()

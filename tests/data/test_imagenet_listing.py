@@ -34,7 +34,7 @@ def names(arrays, split):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_files_are_listed_in_alphabetical_order_and_not_decoded(root, threads):
+def test_files_are_listed_alphabetically_without_decoding(root, threads):
     (root / "train/n02/n02_1.JPEG").write_bytes(b"not an image")  # nobody looks
     arrays = prepare(root, threads)
     assert names(arrays, "train") == [f"train/n0{c}/n0{c}_{k}.JPEG" for c in (1, 2, 3) for k in range(3)]
@@ -52,7 +52,7 @@ def test_caps_keep_the_first_classes_and_images(root):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_corrupt_images_are_skipped_and_counted_when_asked_for(root, threads, caplog):
+def test_corrupt_images_are_skipped_and_counted_on_request(root, threads, caplog):
     (root / "train/n02/n02_1.JPEG").write_bytes(b"not an image")
     whole = (root / "val/n03/n03_0.JPEG").read_bytes()
     (root / "val/n03/n03_0.JPEG").write_bytes(whole[: len(whole) // 2])
@@ -65,7 +65,7 @@ def test_corrupt_images_are_skipped_and_counted_when_asked_for(root, threads, ca
     assert "2 images cannot be decoded and are left out: train/n02/n02_1.JPEG, val/n03/n03_0.JPEG" in caplog.text
 
 
-def test_the_policy_is_part_of_the_identity_and_the_place_is_not():
+def test_the_policy_is_part_of_the_identity_and_the_path_is_not():
     ids = {data_id(ImageNet(kind="imagenet", **keys)) for keys in ({}, {"path": "elsewhere"}, {"corrupt": "skip"})}
     assert len(ids) == 2
 
@@ -76,7 +76,7 @@ def refused(root, words, **keys):
     assert not [path for path in (root.parent / "out").glob("*") if path.suffix != ".lock"]
 
 
-def test_names_what_is_wrong(root):
+def test_an_error_names_the_faulty_file_or_folder(root):
     refused(root, "holds 3 classes, but `classes` asks for the first 5", classes=5)
     (root / "val/n04").mkdir()
     refused(root, "train: lacks class 'n04'")

@@ -27,7 +27,7 @@ SAVED = {
 
 
 @pytest.mark.parametrize("name", SAVED)
-def test_every_format_is_decoded_as_pillow_does(tmp_path, name):
+def test_every_format_decodes_as_in_pillow(tmp_path, name):
     image, options = SAVED[name]
     if "exif" in options:
         options["exif"][0x0112] = 6  # a camera held upright: torchvision's loader leaves the pixels as they are
@@ -42,7 +42,7 @@ def sound() -> bytes:
     return target.getvalue()
 
 
-def test_bytes_after_the_end_do_no_harm(tmp_path):
+def test_trailing_bytes_are_ignored(tmp_path):
     (tmp_path / "a.JPEG").write_bytes(sound() + b"\x00\x01rest")
     assert np.array_equal(decode(tmp_path / "a.JPEG"), np.asarray(Image.open(io.BytesIO(sound()))))
 

@@ -17,7 +17,7 @@ def lay_out(*arguments):
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
 
 
-def test_every_image_lies_in_the_folder_of_its_class(tmp_path, members):  # noqa: F811
+def test_every_image_is_in_the_folder_of_its_class(tmp_path, members):  # noqa: F811
     folder = tmp_path / "mini"
     done = lay_out(write_zip(tmp_path / "tiny.zip", members), folder)
     assert done.returncode == 0 and done.stdout == f"{folder}: 3 classes, 42 images\n"
@@ -34,7 +34,7 @@ def test_every_image_lies_in_the_folder_of_its_class(tmp_path, members):  # noqa
     assert listed.splits == {"train": 36, "test": 6} and listed.classes == ["n01", "n02", "n03"]
 
 
-def test_only_the_first_classes_on_request_and_nothing_is_overwritten(tmp_path, members):  # noqa: F811
+def test_classes_can_be_limited_and_nothing_is_overwritten(tmp_path, members):  # noqa: F811
     archive, folder = write_zip(tmp_path / "tiny.zip", members), tmp_path / "mini"
     assert lay_out(archive, folder, "--classes", 2).returncode == 0
     assert sorted(path.name for path in (folder / "train").iterdir()) == ["n01", "n02"]

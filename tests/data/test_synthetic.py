@@ -19,7 +19,7 @@ def sample():
     return drawn(train_per_class=100, test_per_class=50)
 
 
-def test_the_same_seed_draws_the_same_however_many_work(tmp_path, monkeypatch):
+def test_a_seed_gives_the_same_images_with_any_number_of_workers(tmp_path, monkeypatch):
     spec = Synthetic(kind="synthetic", train_per_class=5, test_per_class=3)
     one = data.prepare(spec, tmp_path / "one", threads=1, progress=False)
     monkeypatch.setattr("issl.data.arrays.CHUNK", 7)
@@ -30,7 +30,7 @@ def test_the_same_seed_draws_the_same_however_many_work(tmp_path, monkeypatch):
     assert one.labels.tolist() == np.repeat([*range(10), *range(10)], [5] * 10 + [3] * 10).tolist()
 
 
-def test_seeds_splits_classes_and_images_differ():
+def test_images_differ_between_seeds_splits_and_classes():
     images, _, n_train = drawn(train_per_class=4, test_per_class=4)
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
     other, _, _ = drawn(train_per_class=4, test_per_class=4, seed=1)
@@ -38,7 +38,7 @@ def test_seeds_splits_classes_and_images_differ():
     assert not np.array_equal(images[:n_train], images[n_train:])
 
 
-def test_more_images_begin_with_the_same_ones():
+def test_a_larger_data_set_begins_with_the_smaller_one():
     few, labels_of_few, _ = drawn(train_per_class=3, test_per_class=2)
     many, labels_of_many, _ = drawn(train_per_class=6, test_per_class=2)
     assert np.array_equal(few[:30][labels_of_few[:30] == 4], many[:60][labels_of_many[:60] == 4][:3])
@@ -46,20 +46,20 @@ def test_more_images_begin_with_the_same_ones():
 
 
 @pytest.mark.parametrize("settings", [{"classes": 2, "image_size": 8}, {"classes": 64, "image_size": 20}])
-def test_other_sizes_and_numbers_of_classes(settings):
+def test_sizes_and_numbers_of_classes_can_be_chosen(settings):
     images, labels, _ = drawn(train_per_class=2, test_per_class=1, **settings)
     assert images.shape == (3 * settings["classes"], settings["image_size"], settings["image_size"], 3)
     assert np.unique(labels).tolist() == list(range(settings["classes"]))
 
 
-def test_every_class_is_another_pair_of_shape_and_texture():
+def test_every_class_is_a_distinct_pair_of_shape_and_texture():
     for classes in range(2, 65):
         side = int(np.ceil(np.sqrt(classes)))
         pairs = {(label % side, (label // side + label) % side) for label in range(classes)}
         assert len(pairs) == classes
 
 
-def test_pixels_and_colours_do_not_tell_the_class(sample):
+def test_pixels_and_colours_do_not_reveal_the_class(sample):
     images, labels, n_train = sample
     train, test = slice(None, n_train), slice(n_train, None)
     pixels = images.reshape(len(images), -1) / 255 - 0.5
@@ -72,7 +72,7 @@ def test_pixels_and_colours_do_not_tell_the_class(sample):
     assert forest.score(colours[test], labels[test]) < 0.3
 
 
-def test_shape_and_texture_do_tell_the_class(sample):
+def test_shape_and_texture_reveal_the_class(sample):
     """How the edges' energy spreads over directions, in grey: it knows kinds of texture, but no colour or place."""
     images, labels, n_train = sample
     grey = images.mean(-1)

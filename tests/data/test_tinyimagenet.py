@@ -110,7 +110,7 @@ def test_greyscale_becomes_rgb(prepare):
     [{"quality": 30}, {"subsampling": "4:4:4"}, {"subsampling": "4:2:2"}, {"progressive": True}, {"keep_rgb": True}],
     ids=str,
 )
-def test_every_kind_of_jpeg_is_decoded_as_pillow_does(prepare, members, how):
+def test_every_kind_of_jpeg_decodes_as_in_pillow(prepare, members, how):
     names = [train_name("n01", k) for k in (0, 1, 10)]
     for name, mode in zip(names, ("L", "RGB", "CMYK")):
         buffer = io.BytesIO()
@@ -119,13 +119,13 @@ def test_every_kind_of_jpeg_is_decoded_as_pillow_does(prepare, members, how):
     assert np.array_equal(prepare().images[:3], np.stack([pil(members[name]) for name in names]))
 
 
-def test_what_pillow_forgives_is_forgiven(prepare, members):
+def test_damage_that_pillow_tolerates_is_tolerated(prepare, members):
     name = train_name("n01", 1)
     members[name] = members[name][:-2] + bytes(100) + members[name][-2:]  # zeros before the end: a warning of libjpeg
     assert np.array_equal(prepare().images[1], pil(members[name]))
 
 
-def test_processes_give_the_same_arrays_as_one(prepare, monkeypatch):
+def test_several_processes_give_the_arrays_of_one(prepare, monkeypatch):
     alone = prepare()
     monkeypatch.setattr("issl.data.arrays.CHUNK", 5)
     together = prepare(threads=2)
@@ -133,7 +133,7 @@ def test_processes_give_the_same_arrays_as_one(prepare, monkeypatch):
     assert np.array_equal(together.images, alone.images)
 
 
-def test_caps_keep_those_of_lowest_number(prepare):
+def test_caps_keep_the_lowest_numbered_images(prepare):
     everything = np.array(prepare().images)  # 0, 1, 10, 11, 2, ... of n01, then of n02
     capped = prepare(classes=2, train_per_class=3, test_per_class=1)
     assert capped.classes == ["n01", "n02"]
@@ -141,7 +141,7 @@ def test_caps_keep_those_of_lowest_number(prepare):
     assert np.array_equal(capped.images, everything[[0, 1, 4, 12, 13, 16, 36, 38]])
 
 
-def test_says_where_it_comes_from(prepare, tmp_path):
+def test_meta_records_the_source_archive(prepare, tmp_path):
     arrays = prepare()
     md5 = hashlib.md5((tmp_path / "tiny.zip").read_bytes()).hexdigest()
     assert arrays.meta["source"] == {"archive": "tiny.zip", "md5": md5}
@@ -156,7 +156,7 @@ def test_counts_must_be_those_of_the_spec(prepare, tmp_path, members):
     refused(prepare, tmp_path, "found 11 in n02", "1 of 3 classes")
 
 
-def test_partial_takes_what_is_there(prepare, members):
+def test_partial_accepts_missing_images(prepare, members):
     del members[train_name("n02", 7)]
     arrays = prepare(partial=True, classes=200, train_per_class=500, test_per_class=50)
     assert arrays.meta["splits"] == {"train": 35, "test": 6}
@@ -164,7 +164,7 @@ def test_partial_takes_what_is_there(prepare, members):
     assert np.array_equal(arrays.images[21], pil(members[train_name("n02", 8)]))
 
 
-def test_partial_needs_an_image_of_every_class_and_split(prepare, tmp_path, members):
+def test_partial_requires_an_image_of_every_class_and_split(prepare, tmp_path, members):
     val = {name: content for name, content in members.items() if "val_1." not in name and "val_4." not in name}
     refused(prepare, tmp_path, "class n01 has no val image", changed=val, partial=True)
     train = {name: content for name, content in members.items() if "n02_" not in name}
@@ -172,7 +172,7 @@ def test_partial_needs_an_image_of_every_class_and_split(prepare, tmp_path, memb
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_names_the_damaged_member(prepare, tmp_path, members, threads, monkeypatch):
+def test_an_error_names_the_damaged_member(prepare, tmp_path, members, threads, monkeypatch):
     monkeypatch.setattr("issl.data.arrays.CHUNK", 5)
     name = train_name("n02", 7)
     cut = members | {name: members[name][:300]}
@@ -180,14 +180,14 @@ def test_names_the_damaged_member(prepare, tmp_path, members, threads, monkeypat
     refused(prepare, tmp_path, name, "not a JPEG", changed=members | {name: b"<html>"}, threads=threads)
 
 
-def test_names_the_member_of_wrong_size(prepare, tmp_path, members):
+def test_an_error_names_the_member_of_the_wrong_size(prepare, tmp_path, members):
     name = train_name("n02", 7)
     for height, width in ((64, 65), (32, 128)):  # the latter has as many pixels as is right
         content = jpeg(np.zeros((height, width, 3), np.uint8))
         refused(prepare, tmp_path, name, f"{width} x {height}", changed=members | {name: content})
 
 
-def test_names_the_member_whose_bytes_changed(tmp_path, members):
+def test_an_error_names_the_member_whose_bytes_changed(tmp_path, members):
     archive = tmp_path / "tiny.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         for name, content in members.items():
@@ -201,15 +201,15 @@ def test_names_the_member_whose_bytes_changed(tmp_path, members):
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "C:/evil", "a\\..\\..\\evil", "\\evil"])
-def test_refuses_members_outside_the_folder(prepare, tmp_path, members, name):
+def test_members_outside_the_folder_are_refused(prepare, tmp_path, members, name):
     refused(prepare, tmp_path, f"member '{name}'", "do not use", changed=members | {name: b"x"})
 
 
-def test_dots_inside_a_name_are_no_escape(prepare, members):
+def test_dots_inside_a_name_are_allowed(prepare, members):
     assert prepare(changed=members | {f"{ROOT}notes..txt": b"x"}).n_classes == 3
 
 
-def test_refuses_symbolic_links_and_doubles(tmp_path, members):
+def test_symbolic_links_and_duplicates_are_refused(tmp_path, members):
     link = zipfile.ZipInfo(f"{ROOT}train/link")
     link.create_system = 3
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
@@ -226,7 +226,7 @@ def test_refuses_symbolic_links_and_doubles(tmp_path, members):
         data.prepare(spec_of(archive), tmp_path / "out", progress=False)
 
 
-def test_refuses_what_is_not_the_archive(prepare, tmp_path, members):
+def test_a_file_that_is_not_the_archive_is_refused(prepare, tmp_path, members):
     archive = tmp_path / "tiny.zip"
     refused(prepare, tmp_path, "its md5 is", "not 0123", "`md5`", md5="0123")
 
@@ -241,7 +241,7 @@ def test_refuses_what_is_not_the_archive(prepare, tmp_path, members):
     refused(prepare_as_it_is, tmp_path, "cannot be read")
 
 
-def test_refuses_another_layout(prepare, tmp_path, members):
+def test_another_layout_is_refused(prepare, tmp_path, members):
     without = {name: content for name, content in members.items() if not name.endswith("wnids.txt")}
     refused(prepare, tmp_path, "not TinyImageNet", "0 files called wnids.txt", changed=without)
     without = {name: content for name, content in members.items() if "annotations" not in name}
@@ -252,7 +252,7 @@ def test_refuses_another_layout(prepare, tmp_path, members):
     refused(prepare, tmp_path, unlisted, "no line", changed=members | {unlisted: b""})
 
 
-def test_an_absent_archive_is_downloaded_if_there_is_a_url(tmp_path, members, monkeypatch):
+def test_a_missing_archive_is_downloaded_from_its_url(tmp_path, members, monkeypatch):
     calls = []
 
     def fetch(url, path, md5, progress):
@@ -267,7 +267,7 @@ def test_an_absent_archive_is_downloaded_if_there_is_a_url(tmp_path, members, mo
 
 
 @pytest.mark.skipif("ISSL_TINYIMAGENET_ZIP" not in os.environ, reason="ISSL_TINYIMAGENET_ZIP names no archive")
-def test_the_real_archive(tmp_path):
+def test_the_real_archive_has_the_documented_counts(tmp_path):
     archive = os.environ["ISSL_TINYIMAGENET_ZIP"]
     spec = TinyImageNet(kind="tinyimagenet", partial=True, archive=archive)
     arrays = data.prepare(spec, tmp_path / "out", threads=2, progress=False)

@@ -26,7 +26,7 @@ def quickly(path, monkeypatch):
     return reader
 
 
-def test_reads_what_zipfile_wrote(tmp_path, monkeypatch):
+def test_archives_written_by_zipfile_are_read(tmp_path, monkeypatch):
     members = infos(write(tmp_path / "x.zip"))
     reader = quickly(tmp_path / "x.zip", monkeypatch)
     for name in reversed(MEMBERS):
@@ -44,7 +44,7 @@ def test_local_headers_may_be_longer_than_the_directory_says(tmp_path, monkeypat
     assert [reader.read(members[name]) for name in MEMBERS] == list(MEMBERS.values())
 
 
-def test_something_may_stand_before_the_archive(tmp_path, monkeypatch):
+def test_bytes_before_the_archive_are_skipped(tmp_path, monkeypatch):
     path = write(tmp_path / "x.zip")
     path.write_bytes(b"#!/bin/sh\n" * 30 + path.read_bytes())
     members = infos(path)
@@ -52,7 +52,7 @@ def test_something_may_stand_before_the_archive(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_other_methods_are_left_to_zipfile(tmp_path, method):
+def test_other_compression_methods_are_left_to_zipfile(tmp_path, method):
     members = infos(write(tmp_path / "x.zip", method))
     reader = zipped.Reader(tmp_path / "x.zip")
     assert [reader.read(members[name]) for name in MEMBERS] == list(MEMBERS.values())
@@ -68,7 +68,7 @@ def raises_as_zipfile_does(path, member):
     return str(ours.value)
 
 
-def test_every_damage_is_noticed(tmp_path):
+def test_every_kind_of_damage_is_detected(tmp_path):
     path = write(tmp_path / "x.zip")
     members, whole = infos(path), path.read_bytes()
     member = members["b/long"]
@@ -95,7 +95,7 @@ def test_an_encrypted_member_is_refused(tmp_path):
     assert "encrypted" in raises_as_zipfile_does(path, infos(path)["b/long"])
 
 
-def test_what_is_longer_than_it_says_is_not_unpacked_whole(tmp_path, monkeypatch):
+def test_a_member_longer_than_declared_is_not_unpacked_whole(tmp_path, monkeypatch):
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb", bytes(10_000_000))
@@ -111,7 +111,7 @@ def test_what_is_longer_than_it_says_is_not_unpacked_whole(tmp_path, monkeypatch
     assert lengths == [11]
 
 
-def test_an_archive_that_was_cut_meanwhile(tmp_path):
+def test_an_archive_truncated_after_opening_is_detected(tmp_path):
     path = write(tmp_path / "x.zip")
     members = infos(path)
     reader = zipped.Reader(path)

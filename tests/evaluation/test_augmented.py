@@ -76,7 +76,7 @@ def textbook(name, encoding, listed, fit_on, score_on):
 
 
 @pytest.mark.parametrize("weights", ["plain", "expanded"])
-def test_every_head_equals_a_textbook_head_alone(models, listed, encoding, tmp_path, weights):
+def test_every_head_equals_a_textbook_head_trained_alone(models, listed, encoding, tmp_path, weights):
     rows = evaluate(encoding(weights), listed, tmp_path / "part")
     names = ["batch norm, linear", "linear"] + ([augmented.POOLED] if weights == "plain" else [])
     assert [row["setting"] for row in rows] == names
@@ -89,7 +89,7 @@ def test_every_head_equals_a_textbook_head_alone(models, listed, encoding, tmp_p
     assert max(row["test_top1"] for row in rows) > 0.6, "three colours are easy to tell"
 
 
-def test_the_rate_is_torchs_multi_step_schedule():
+def test_the_learning_rate_follows_torchs_multi_step_schedule():
     protocol = Augmented(kind="augmented")
     sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.04)
     schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, [8, 16, 24], gamma=0.1)
@@ -98,7 +98,7 @@ def test_the_rate_is_torchs_multi_step_schedule():
         sgd.step(), schedule.step()
 
 
-def test_a_killed_training_continues_and_ends_the_same(models, listed, encoding, tmp_path, monkeypatch):
+def test_a_killed_training_resumes_to_the_same_result(models, listed, encoding, tmp_path, monkeypatch):
     at_once = evaluate(encoding(), listed, tmp_path / "at_once")
     save = augmented._State.save
 
@@ -118,7 +118,7 @@ def test_a_killed_training_continues_and_ends_the_same(models, listed, encoding,
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_save_of_something_else_is_refused(models, listed, encoding, tmp_path):
+def test_a_checkpoint_of_another_training_is_refused(models, listed, encoding, tmp_path):
     evaluate(encoding(), listed, tmp_path / "part")
     with pytest.raises(UserError, match=r"state\.pt: not a save of this evaluation \('about'\); delete it"):
         evaluate(encoding(), listed, tmp_path / "part", seed=1)
@@ -127,7 +127,7 @@ def test_a_save_of_something_else_is_refused(models, listed, encoding, tmp_path)
         evaluate(encoding(), listed, tmp_path / "part")
 
 
-def test_the_score_file_is_written_and_the_save_removed(models, listed, encoding, tmp_path):
+def test_scores_are_written_and_the_checkpoint_is_removed(models, listed, encoding, tmp_path):
     out = tmp_path / "s0/augmented.csv"
     probe(PROTOCOL, 0, encoding(), None, listed[0], out, 1, Execution(device="cpu", precision="32"))
     assert sorted(path.name for path in out.parent.iterdir() if path.name[0] != ".") == [
@@ -140,7 +140,7 @@ def test_the_score_file_is_written_and_the_save_removed(models, listed, encoding
 # --- crops ---
 
 
-def test_crops_are_torchvisions_and_mirrored_half_of_the_time(listed, encoding):
+def test_crops_equal_torchvisions_and_half_are_mirrored(listed, encoding):
     files = images.of_files(read(listed[0]), encoding())
     mirrored = 0
     for row in range(40):

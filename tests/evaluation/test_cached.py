@@ -77,7 +77,7 @@ def grid(*probes):
     return Cached(kind="cached", probes=probes, holdout=0.2)
 
 
-def test_every_probe_of_a_grid_equals_a_textbook_probe_alone(blobs):
+def test_every_probe_of_a_grid_equals_a_textbook_probe_trained_alone(blobs):
     z, labels = blobs
     rows = cached.evaluate(grid(*GRID), 3, z.__getitem__, labels, TRAIN, TEST, CPU, "32")
     kept, left = hold_out(labels[TRAIN], np.arange(210), 0.2, 3)
@@ -92,12 +92,12 @@ def test_every_probe_of_a_grid_equals_a_textbook_probe_alone(blobs):
     assert len({row["test_top1"] for row in rows}) > 4, "settings must differ in effect, or this shows nothing"
 
 
-def test_only_probes_that_see_the_same_batches_are_trained_together():
+def test_only_probes_with_the_same_batches_are_trained_together():
     groups = cached.side_by_side(GRID)
     assert sorted(len(group) for group in groups) == [1, 1, 1, 4]
 
 
-def test_a_grid_reaches_what_logistic_regression_reaches(blobs):
+def test_a_grid_reaches_the_accuracy_of_logistic_regression(blobs):
     z, labels = blobs
     probe = CachedProbe(batch_size=64, epochs=60, lr=0.02)
     [row] = cached.evaluate(grid(probe), 0, z.__getitem__, labels, TRAIN, TEST, CPU, "32")
@@ -106,13 +106,13 @@ def test_a_grid_reaches_what_logistic_regression_reaches(blobs):
     assert reference > 0.6
 
 
-def test_the_start_is_torchs_truncated_normal():
+def test_weights_start_from_torchs_truncated_normal():
     heads = cached.Heads(GRID[:2], 4096, 50, generator("cached probe", 0))
     assert torch.equal(heads.weight[0], heads.weight[1]) and not heads.bias.any()
     assert heads.weight.std().item() == pytest.approx(0.02, rel=0.01)
 
 
-def test_a_diverging_probe_stops(blobs):
+def test_a_diverging_probe_stops_with_an_error(blobs):
     z, labels = blobs
     probe = CachedProbe(**SMALL, lr=1e30)
     with pytest.raises(UserError, match=r"diverged in epoch \d: lower the rate of one of: sgd, lr 1e\+30"):

@@ -36,7 +36,7 @@ def scaled(z, fitted_on):
 
 
 @pytest.mark.parametrize("protocol", [Logistic(kind="logistic"), SVM(kind="svm")], ids=lambda protocol: protocol.kind)
-def test_both_classifiers_are_those_of_a_plain_loop(blobs, protocol):
+def test_both_classifiers_equal_a_plain_loop(blobs, protocol):
     z, labels = blobs
     fixed, tuned = classifiers.evaluate(protocol, 0, z, labels, TRAIN, TEST, jobs=1)
 
@@ -61,7 +61,7 @@ def test_both_classifiers_are_those_of_a_plain_loop(blobs, protocol):
     assert len(set(found)) > 2, "values of C must differ in effect, or this shows nothing"
 
 
-def test_values_of_c_are_tried_side_by_side_with_the_same_result(blobs):
+def test_values_of_c_tried_in_parallel_give_the_same_result(blobs):
     z, labels = blobs
     protocol = SVM(kind="svm", draws=4)
     assert classifiers.evaluate(protocol, 0, z, labels, TRAIN, TEST, jobs=2) == classifiers.evaluate(
@@ -69,13 +69,13 @@ def test_values_of_c_are_tried_side_by_side_with_the_same_result(blobs):
     )
 
 
-def test_two_classes_have_scores_too(blobs):
+def test_two_classes_are_scored(blobs):
     z, labels = blobs
     rows = classifiers.evaluate(Logistic(kind="logistic", draws=2), 0, z, labels // 3, TRAIN, TEST, jobs=1)
     assert all(row["test_top1"] > 0.5 and row["test_top5"] == 1 for row in rows)
 
 
-def test_a_class_that_is_too_small_to_be_held_out_is_one_line(blobs):
+def test_a_class_too_small_to_hold_out_is_one_line(blobs):
     z, labels = blobs
     labels = labels.copy()
     labels[0] = 6

@@ -46,7 +46,7 @@ def results(scores):
     )
 
 
-def test_settings_are_chosen_by_the_first_metric_and_the_others_follow(results):
+def test_the_first_metric_selects_the_setting_for_all_metrics(results):
     found = points(results).set_index(["line", "column"])
     assert found.loc[("A", "cached, top-1"), ["published", "honest"]].tolist() == [0.70, 0.60]
     assert found.loc[("A", "cached, top-5"), ["published", "honest"]].tolist() == [0.80, 0.95]
@@ -54,7 +54,7 @@ def test_settings_are_chosen_by_the_first_metric_and_the_others_follow(results):
     assert len(found) == 6 and set(found["n_test"]) == {10000}
 
 
-def test_a_row_can_be_judged_by_mean_per_class(scores):
+def test_a_row_can_be_scored_by_mean_per_class_accuracy(scores):
     path = scores("a", ("x", 0.70, 0.80, 0.60, 0.3), ("y", 0.60, 0.95, 0.65, 0.2))
     results = aggregate([facts("Pets", "svm", ["mean per class"]), facts("DTD", "svm", ["top-1"])], [path, path])
     found = points(results).set_index(["line", "column"])
@@ -64,7 +64,7 @@ def test_a_row_can_be_judged_by_mean_per_class(scores):
     assert "By mean per class accuracy: Pets." in meaning and "By top-1 accuracy: DTD." in meaning
 
 
-def test_a_setting_that_nothing_chose_is_not_the_honest_one(scores):
+def test_only_a_setting_with_held_out_scores_can_be_selected_on_them(scores):
     path = scores("a", ("C = 1", 0.8, 0.9, 0.8, None), ("tuned", 0.7, 0.9, 0.7, 0.1))
     found = points(aggregate([facts("A", "svm", ["top-1"])], [path]))
     assert found[["published", "honest"]].values.tolist() == [[0.8, 0.7]]
@@ -89,7 +89,7 @@ PUBLISHED = Published.model_validate(
 )
 
 
-def test_the_table_has_both_choices_beside_each_published_number(results):
+def test_the_table_shows_both_selections_beside_each_published_number(results):
     grid = tables.grid(results, TABLE, PUBLISHED)
     assert grid.header[:4] == (
         "",
@@ -105,7 +105,7 @@ def test_the_table_has_both_choices_beside_each_published_number(results):
     assert "Settings of a protocol" in tables.latex(grid, "A caption.")
 
 
-def test_tables_are_told_apart_by_their_json():
+def test_tables_are_distinguished_by_their_json():
     assert table_of(TABLE.canonical()) == TABLE
     assert table_of('{"caption": "x", "columns": "fraction"}').columns == "fraction"
 

@@ -18,7 +18,7 @@ from issl.spec import Cifar10, ImageNet
 CIFAR10 = Cifar10(kind="cifar10")
 
 
-def test_defaults_are_those_of_the_authors_scripts_and_frozen():
+def test_defaults_equal_the_authors_scripts_and_are_frozen():
     """An id leaves defaults out: editing one here would silently give old scores new settings."""
     assert Encoding(weights="w", data=CIFAR10).model_dump(exclude={"data"}) == {
         "weights": "w",
@@ -55,7 +55,7 @@ def test_defaults_are_those_of_the_authors_scripts_and_frozen():
     assert SVM(kind="svm").model_dump() == {"kind": "svm", **searched}
 
 
-def test_ids_are_pinned_and_do_not_depend_on_the_place():
+def test_ids_are_pinned_and_independent_of_the_path():
     here = Encoding(weights="dissl_resnet50_d8192_e400_m6", data=CIFAR10, resize=224)
     there = here.model_copy(update={"data": Cifar10(kind="cifar10", path="elsewhere")})
     assert encoding_id(here) == encoding_id(there) == "cifar10-dfd277b8"
@@ -65,12 +65,12 @@ def test_ids_are_pinned_and_do_not_depend_on_the_place():
 
 
 @pytest.mark.parametrize("change", [{"layer": "trunk"}, {"batch_norm": "train"}, {"resize": 224}, {"weights": "v"}])
-def test_what_changes_features_changes_the_id(change):
+def test_settings_that_change_features_change_the_id(change):
     base = Encoding(weights="w", data=CIFAR10)
     assert encoding_id(base) != encoding_id(Encoding(**{"weights": "w", "data": CIFAR10, **change}))
 
 
-def test_what_cannot_be_is_refused():
+def test_impossible_settings_are_refused():
     with pytest.raises(ValidationError, match="crop 224 exceeds the shorter side, resize 200"):
         Encoding(weights="w", data=CIFAR10, resize=200)
     with pytest.raises(ValidationError, match=r"lowest 1\.0 must be below highest 1.0"):

@@ -41,7 +41,7 @@ def plain_pixels(encoding, folder):
 @torch.no_grad()
 @pytest.mark.parametrize("weights", ["plain", "expanded"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_features_are_what_a_hub_user_gets_image_by_image(models, listed, encoding, tmp_path, weights, workers):
+def test_features_equal_a_hub_users_image_by_image(models, listed, encoding, tmp_path, weights, workers):
     z = features(encoding(weights), listed[0], tmp_path / "features", workers)
     expected = small(weights)(plain_pixels(encoding(weights), listed[0]))
     # Resampling differs from Pillow's by a level of 255 here and there.
@@ -50,7 +50,7 @@ def test_features_are_what_a_hub_user_gets_image_by_image(models, listed, encodi
 
 
 @torch.no_grad()
-def test_the_trunk_is_what_goes_into_the_expanding_head(models, listed, encoding, tmp_path):
+def test_trunk_features_are_the_input_of_the_expanding_head(models, listed, encoding, tmp_path):
     z = features(encoding("expanded", layer="trunk"), listed[0], tmp_path / "features")
     seen = []
     encoder = small("expanded")
@@ -62,7 +62,7 @@ def test_the_trunk_is_what_goes_into_the_expanding_head(models, listed, encoding
 
 
 @torch.no_grad()
-def test_train_mode_batch_norms_use_each_batch_of_a_split(models, listed, encoding, tmp_path):
+def test_batch_norm_in_train_mode_uses_each_batch_of_a_split(models, listed, encoding, tmp_path):
     z = features(encoding(batch_norm="train"), listed[0], tmp_path / "features")
     pixels = plain_pixels(encoding(), listed[0])
     batches = [*pixels[:36].split(8), *pixels[36:].split(8)]  # no batch holds images of both splits
@@ -73,7 +73,7 @@ def test_train_mode_batch_norms_use_each_batch_of_a_split(models, listed, encodi
 
 
 @torch.no_grad()
-def test_arrays_in_memory_are_resized_too(models, synthetic_arrays, tmp_path):
+def test_arrays_in_memory_are_resized(models, synthetic_arrays, tmp_path):
     folder, spec = synthetic_arrays
     encoding = Encoding(weights="plain", data=spec, resize=40, crop=32)
     z = features(encoding, folder, tmp_path / "features")
@@ -82,7 +82,7 @@ def test_arrays_in_memory_are_resized_too(models, synthetic_arrays, tmp_path):
     assert (z - expected).norm(dim=1).max() < 0.01 * expected.norm(dim=1).mean()
 
 
-def test_what_made_them_stands_beside_them(models, listed, encoding, tmp_path):
+def test_features_record_their_provenance(models, listed, encoding, tmp_path):
     import json
 
     features(encoding(), listed[0], tmp_path / "features")
@@ -126,9 +126,7 @@ featurize(encoding, Path(sys.argv[2]), Path(sys.argv[3]), 0, Execution(device="c
 
 
 @pytest.mark.parametrize("batch_norm", ["eval", "train"])
-def test_a_killed_job_continues_and_its_features_are_the_same_bit_by_bit(
-    models, listed, encoding, tmp_path, monkeypatch, batch_norm
-):
+def test_a_killed_job_resumes_to_bit_identical_features(models, listed, encoding, tmp_path, monkeypatch, batch_norm):
     monkeypatch.setattr(shards, "ROWS", 8)
     asked = encoding(batch_norm=batch_norm)
     at_once = features(asked, listed[0], tmp_path / "at_once")
@@ -148,7 +146,7 @@ def test_a_killed_job_continues_and_its_features_are_the_same_bit_by_bit(
     assert not (tmp_path / "killed.part").exists()
 
 
-def test_shards_that_were_made_otherwise_are_made_again(models, listed, encoding, tmp_path, monkeypatch):
+def test_shards_of_other_settings_are_remade(models, listed, encoding, tmp_path, monkeypatch):
     part = tmp_path / "features.part"
     shards.begin(part, {"encoding": "another"})
     shards.write(part, 0, np.zeros((36, 64), np.float16))
@@ -176,7 +174,7 @@ def test_a_corrupt_photograph_is_named(models, photographs, encoding, tmp_path):
         features(encoding(data=spec), tmp_path / "list", tmp_path / "features")
 
 
-def test_photographs_that_moved_are_missed(models, listed, encoding, tmp_path):
+def test_moved_photographs_are_reported(models, listed, encoding, tmp_path):
     moved = encoding(data=listed[1].model_copy(update={"path": str(tmp_path / "elsewhere")}))
     with pytest.raises(UserError, match="elsewhere: the images are not there: set `path` of this data set"):
         features(moved, listed[0], tmp_path / "features")
@@ -207,6 +205,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     def peak(images):
         arguments = [sys.executable, "-c", MEASURED, str(images // 4), str(tmp_path / str(images))]

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from project import PROJECT
 
 from issl import catalog
 from issl.config import read_yaml
@@ -13,8 +14,6 @@ from issl.errors import UserError
 from issl.evaluation.spec import Augmented, Cached, encoding_id
 from issl.released import MODELS
 from issl.spec import run_id, short_hash
-
-PROJECT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,7 @@ def test_transfer_has_its_nine_data_sets_with_crops_and_metrics(asked):
     }
 
 
-def test_issue_2_is_the_eight_combinations_and_shares_what_transfer_has(asked):
+def test_issue_2_has_eight_combinations_and_shares_those_of_transfer(asked):
     rows = {row.label: row.encoding for row in asked.rows["issue2_cifar10"]}
     assert {(e.batch_norm, e.resize, e.layer) for e in rows.values()} == {
         (mode, resize, layer) for mode in ("eval", "train") for resize in (224, 256) for layer in ("trunk", "output")
@@ -93,7 +92,7 @@ def test_issue_2_is_the_eight_combinations_and_shares_what_transfer_has(asked):
     assert len(asked.encodings) == 7 + 9 + 8 - 1
 
 
-def test_other_presets_have_the_evaluations_that_they_name(raw):
+def test_other_presets_have_only_the_evaluations_they_name(raw):
     plans = catalog.plans(raw)
     own = {root: list(plan.evaluations.rows) for root, plan in plans.items() if root != "results"}
     assert own == {"results/small": [], "results/tiny": [], "results/imagenet": ["table_imagenet"]}
@@ -103,14 +102,14 @@ def test_other_presets_have_the_evaluations_that_they_name(raw):
     assert list(plan.rows) == ["table_transfer"] and len(plan.scores("table_transfer")) == 9 * 2 * 2
 
 
-def test_evaluations_are_asked_for_by_name_and_leave_everything_else_as_it_is(raw):
+def test_evaluations_are_made_on_request_and_change_no_other_target(raw):
     with_them, without = (catalog.plans(each)["results"] for each in (raw, {**raw, "evaluations": {}, "presets": {}}))
     assert with_them.targets() == without.targets()
     assert with_them.runs == without.runs and with_them.data == without.data
     assert with_them.evaluations.targets()[:2] == ["results/table_imagenet.md", "results/table_imagenet.tex"]
 
 
-def test_what_the_rules_make_is_no_leftover(raw, tmp_path, monkeypatch):
+def test_outputs_of_rules_are_not_leftovers(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = catalog.plans(raw)["results"]
     [row, *_] = plan.evaluations.rows["issue2_cifar10"]
@@ -123,7 +122,7 @@ def test_what_the_rules_make_is_no_leftover(raw, tmp_path, monkeypatch):
     assert plan.leftovers() == [f"weights/{row.encoding.weights}/cifar10-00000000/"]
 
 
-def test_the_comparison_reads_an_evaluation_once_its_scores_are_there(raw, tmp_path, monkeypatch):
+def test_the_comparison_reads_an_evaluation_once_it_has_scores(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = catalog.plans(raw)["results"]
     assert not {"table_imagenet", "table_transfer", "issue2_cifar10"} & set(plan.compared)
@@ -141,12 +140,12 @@ def test_the_comparison_reads_an_evaluation_once_its_scores_are_there(raw, tmp_p
     assert any(path.startswith("results/data/imagenet-") for path in plan.records("prepare"))
 
 
-def test_a_probe_of_scikit_learn_asks_for_no_gpu(asked):
+def test_a_scikit_learn_probe_requests_no_gpu(asked):
     kinds = {protocol.kind: asked.gpus(name) for name, protocol in asked.protocols.items()}
     assert kinds == {"cached": 1, "augmented": 0, "logistic": 0, "svm": 0}  # probe_images asks for its own
 
 
-def test_places_are_not_part_of_an_encoding(asked):
+def test_paths_are_not_part_of_an_encoding(asked):
     for (weights, name), encoding in asked.encodings.items():
         assert "path" not in asked.encoding(weights, name) and "path" in asked.place(weights, name)
         assert encoding_id(encoding) == name
@@ -208,7 +207,7 @@ def test_released_weights_wait_for_no_run(asked):
         ("dissl_resnet50_dNone_e100_m3", "did you mean 'dissl_resnet50_dNone_e100_m2'?"),
     ],
 )
-def test_unknown_weights_are_named_with_the_nearest(raw, weights, nearest):
+def test_unknown_weights_are_refused_with_the_nearest_name(raw, weights, nearest):
     changed = with_own(raw, rows={"ours": {"weights": weights, "data": "cifar10"}})
     with pytest.raises(UserError, match=re.escape("evaluations.mine: row 'ours': unknown weights")) as error:
         catalog.plans(changed)

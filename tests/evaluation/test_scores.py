@@ -17,7 +17,7 @@ def drawn():
     return torch.tensor(logits), torch.tensor(labels)
 
 
-def test_accuracies_are_those_of_scikit_learn_in_batches_of_any_size(drawn):
+def test_accuracies_equal_scikit_learns_at_any_batch_size(drawn):
     logits, labels = drawn
     tally = Tally(3, 9)
     for rows in torch.randperm(200).split(37):
@@ -37,7 +37,7 @@ def _silence():
     return contextlib.nullcontext()
 
 
-def test_fewer_than_five_classes_are_all_among_the_best_five():
+def test_top_5_is_perfect_with_fewer_than_five_classes():
     assert of_one(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])) == {
         "top1": 0.5,
         "top5": 1.0,
@@ -45,7 +45,7 @@ def test_fewer_than_five_classes_are_all_among_the_best_five():
     }
 
 
-def test_a_row_of_a_score_file_has_its_columns():
+def test_a_score_file_has_the_expected_columns():
     scores = {"top1": 0.1, "top5": 0.5, "per_class": 0.2}
     assert tuple(score_row("C = 1", 10, 5, scores, scores)) == COLUMNS
     assert "holdout_top1" not in score_row("C = 1", 10, 5, scores, None)

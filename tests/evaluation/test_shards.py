@@ -21,7 +21,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("resident_gb", [0, 1], ids=["from files", "resident"])
-def test_rows_come_in_the_order_they_are_asked_for(folder, resident_gb):
+def test_rows_come_in_the_requested_order(folder, resident_gb):
     read = shards.Features(folder, 25, CPU, resident_gb)
     rows = torch.tensor([24, 0, 9, 10, 10, 15, 16, 3])
     assert (read.resident is None) == (resident_gb == 0)
@@ -29,7 +29,7 @@ def test_rows_come_in_the_order_they_are_asked_for(folder, resident_gb):
 
 
 @pytest.mark.parametrize("start", [0, 10, 16])
-def test_a_missing_shard_is_noticed(folder, start):
+def test_a_missing_shard_is_detected(folder, start):
     shards.path(folder, start).unlink()
     with pytest.raises(UserError, match="2 shards that are not all 25 features; delete it and encode again"):
         shards.Features(folder, 25, CPU, 1)
@@ -42,7 +42,7 @@ def test_a_damaged_shard_is_named(folder):
 
 
 @pytest.mark.parametrize(("batch_size", "size"), [(4, 8), (3, 9), (16, 16)])
-def test_shards_are_whole_batches_and_hold_one_split_each(monkeypatch, batch_size, size):
+def test_a_shard_holds_whole_batches_of_one_split(monkeypatch, batch_size, size):
     monkeypatch.setattr(shards, "ROWS", 10)
     arrays = Arrays(np.zeros(40), np.zeros(40), {"splits": {"train": 27, "test": 13}})
     found = shards.planned(arrays, batch_size)

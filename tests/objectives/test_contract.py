@@ -69,7 +69,7 @@ def test_every_method_of_the_spec_has_an_objective():
 
 
 @every_variant
-def test_terms(variant):
+def test_every_method_returns_a_finite_loss_and_its_logs(variant):
     objective, encoder, views = build(variant)
     loss, logs = objective(encoder(views), views, START)
     assert loss.shape == () and loss.requires_grad and loss.isfinite()
@@ -97,7 +97,7 @@ def test_training_lowers_the_loss(variant):
 
 
 @every_variant
-def test_autocast_stays_close_to_float32(variant):
+def test_the_loss_under_autocast_is_close_to_float32(variant):
     objective, encoder, views = build(variant)
     twin, twin_encoder = copy.deepcopy(objective), copy.deepcopy(encoder)
     loss, logs = objective(encoder(views), views, START)
@@ -124,7 +124,7 @@ def test_eval_mode_changes_no_state(variant):
 
 
 @every_variant
-def test_state_dict_is_the_whole_state(variant):
+def test_the_state_dict_is_the_whole_state(variant):
     objective, encoder, views = build(variant)
     objective(encoder(views), views, START)
     objective.after_step(encoder, START)
@@ -145,7 +145,7 @@ class NoReadBack(TorchDispatchMode):
 
 
 @every_variant
-def test_never_waits_for_the_device(variant):
+def test_no_method_waits_for_the_device(variant):
     objective, encoder, views = build(variant)
     with NoReadBack():
         objective(encoder(views), views, START).loss.backward()
@@ -161,18 +161,18 @@ def test_odd_rows_are_refused(variant):
         objective(encoder(views)[:-1], views[:-1], START)
 
 
-def test_clock():
+def test_the_clock_gives_the_progress_of_training():
     assert START.progress == 0
     assert Clock(epoch=2, epochs=4, step=20, steps_per_epoch=10).progress == 0.5
     assert Clock(epoch=3, epochs=4, step=39, steps_per_epoch=10).progress < 1
 
 
-def test_objective_asks_for_a_forward():
+def test_an_objective_must_define_forward():
     with pytest.raises(NotImplementedError):
         Objective()(torch.zeros(2, 1), torch.zeros(2, 3, 1, 1), START)
 
 
-def test_two_views():
+def test_two_views_splits_rows_in_halves():
     first, second = two_views(torch.arange(6))
     assert first.tolist() == [0, 1, 2] and second.tolist() == [3, 4, 5]
 
@@ -186,11 +186,11 @@ def test_two_views():
         (torch.float64, torch.float64),
     ],
 )
-def test_full_precision(given, expected):
+def test_full_precision_raises_half_types_to_float32(given, expected):
     assert full_precision(torch.zeros(1, dtype=given)).dtype == expected
 
 
-def test_cross_entropy():
+def test_the_cross_entropy_equals_its_closed_form():
     p, q = torch.tensor([[0.25, 0.75], [1.0, 0.0]]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])
     expected = (torch.tensor(2.0).log() + torch.tensor(4.0).log()) / 2
     torch.testing.assert_close(cross_entropy(p, q.log()), expected)

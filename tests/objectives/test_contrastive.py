@@ -39,7 +39,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_simclr_against_loops(temperature):
+def test_simclr_equals_loops_over_pairs(temperature):
     objective, z = simclr(temperature=temperature), rows()
     loss, logs = objective(z, VIEWS, CLOCK)
     u, total = array(objective.projector(z)), 0.0
@@ -53,7 +53,7 @@ def test_simclr_against_loops(temperature):
 
 
 @pytest.mark.parametrize("predictor", ["linear", "mlp"])
-def test_cissl_against_loops(predictor):
+def test_cissl_equals_loops_over_pairs(predictor):
     objective, z = cissl(predictor=predictor), rows()
     loss, logs = objective(z, VIEWS, CLOCK)
     a, b, total = array(objective.predictor(z)), array(objective.projector(z)), 0.0
@@ -66,7 +66,7 @@ def test_cissl_against_loops(predictor):
     assert logs["I_q_zm"].item() == pytest.approx(math.log(2 * B) - loss.item())
 
 
-def test_identical_embeddings_leave_a_uniform_guess():
+def test_identical_embeddings_give_the_loss_of_a_uniform_guess():
     z = torch.ones(2 * B, DIM, dtype=torch.float64)
     # Identical rows would be 0 after BatchNorm in train mode; running statistics keep them.
     assert simclr().eval()(z, VIEWS, CLOCK).loss.item() == pytest.approx(math.log(2 * B - 1))
@@ -80,7 +80,7 @@ def through(objective: nn.Module) -> nn.Module:
     return objective
 
 
-def test_perfect_alignment():
+def test_aligned_orthogonal_views_reach_the_closed_form_minimum():
     """Orthogonal images whose views coincide: SimCLR near 0, CISSL at its minimum ln 2 (two equal positives)."""
     z = torch.eye(DIM, dtype=torch.float64)[:B].repeat(2, 1)
     others = math.exp(-1 / 0.07)  # of an orthogonal row relative to a positive
@@ -113,7 +113,7 @@ def test_default_heads_have_the_published_sizes():
 
 
 @pytest.mark.parametrize("make", [simclr, cissl, lambda: cissl(predictor="mlp")])
-def test_gradients(make):
+def test_gradients_equal_finite_differences_and_reach_every_head(make):
     objective, z = make(), rows().requires_grad_()
     assert torch.autograd.gradcheck(lambda z: objective(z, VIEWS, CLOCK).loss, z, atol=1e-5)
     objective(z, VIEWS, CLOCK).loss.backward()
@@ -123,7 +123,7 @@ def test_gradients(make):
         assert head[0].weight.grad.any()
 
 
-def test_cosines_are_computed_outside_autocast():
+def test_cosine_similarities_are_computed_in_full_precision():
     a = torch.randn(6, 128, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         inside = cosines(a, a)
@@ -131,5 +131,5 @@ def test_cosines_are_computed_outside_autocast():
     assert cosines(a.bfloat16(), a.bfloat16()).dtype == torch.float32
 
 
-def test_an_entry_of_each_row():
+def test_entry_picks_one_column_of_each_row():
     assert entry(torch.arange(16).reshape(4, 4), torch.tensor([2, 3, 0, 1])).tolist() == [2, 7, 8, 13]

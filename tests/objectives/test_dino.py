@@ -53,7 +53,7 @@ def half_loss(student: np.ndarray, teacher: np.ndarray, center: np.ndarray, temp
 
 
 @pytest.mark.parametrize("normalize", ["before_bottleneck", "after_bottleneck"])
-def test_two_steps_against_loops(normalize):
+def test_two_steps_equal_loops_over_views(normalize):
     """The second half-loss, which has teacher view 1, already sees the centre that the first one moved."""
     objective, center = dino(normalize=normalize), np.zeros(C)
     for epoch in (0, 7):
@@ -73,7 +73,7 @@ def test_two_steps_against_loops(normalize):
         np.testing.assert_allclose(objective.center.numpy()[0], center, rtol=1e-10)
 
 
-def test_initial_loss_and_size():
+def test_the_initial_loss_and_head_size_are_the_published_ones():
     torch.manual_seed(0)
     student = nn.Sequential(nn.Flatten(), nn.Linear(12, 512), nn.ReLU())
     objective = DINO(spec.DINO(name="dino"), 512, student)
@@ -87,7 +87,7 @@ def test_initial_loss_and_size():
 # --- schedules ---
 
 
-def test_teacher_temperature():
+def test_the_teacher_temperature_warms_up():
     objective = dino()
     points = np.linspace(0.04, 0.07, 50)
     assert [objective.temperature(epoch) for epoch in range(50)] == pytest.approx(points.tolist())
@@ -100,18 +100,18 @@ def test_teacher_temperature():
     ("schedule", "values"),
     [("full_period", [0.996, 0.998, 1.0, 0.998, 0.996]), ("half_period", [0.996, 0.996586, 0.998, 0.999414, 1.0])],
 )
-def test_momentum(schedule, values):
+def test_the_momentum_follows_its_schedule(schedule, values):
     assert [momentum(0.996, schedule, p) for p in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx(values, abs=1e-6)
 
 
-def test_released_momentum():
+def test_the_full_period_momentum_equals_the_released_formula():
     for p in np.linspace(0, 1, 11):
         released = 1 - 0.002 * (1 + math.cos(2 * math.pi * p))
         assert momentum(0.996, "full_period", p) == pytest.approx(released, abs=1e-12)
 
 
 @pytest.mark.parametrize("schedule", ["full_period", "half_period"])
-def test_moving_average_of_named_parameters_only(schedule):
+def test_the_moving_average_covers_parameters_only(schedule):
     student = encoder().double()
     objective = dino(student, ema_schedule=schedule, ema=0.9)
     for parameter in [*student.parameters(), *objective.projector.parameters()]:
@@ -130,7 +130,7 @@ def test_moving_average_of_named_parameters_only(schedule):
     assert (objective.teacher_projector.magnitude == 1).all()
 
 
-def test_the_released_teacher_stands_still_at_half_time():
+def test_the_released_teacher_stops_moving_at_half_time():
     student = encoder().double()
     objective = dino(student)
     for parameter in student.parameters():
@@ -151,14 +151,14 @@ def test_teacher_encoder_starts_as_a_copy_of_its_own():
     assert objective.teacher_encoder[1].weight.any()
 
 
-def test_the_student_is_the_result_unless_the_teacher_is_asked_for():
+def test_the_student_is_evaluated_unless_the_teacher_is_requested():
     student = encoder().double()
     assert dino(student).evaluated(student) is student
     official = dino(student, evaluate="teacher")
     assert official.evaluated(student) is official.teacher_encoder
 
 
-def test_teacher_projector_initialisation():
+def test_the_teacher_projector_is_new_as_released_or_a_copy():
     released, paper = dino(), dino(teacher_projector="copy")
     assert not torch.equal(released.teacher_projector.direction, released.projector.direction)
     torch.testing.assert_close(paper.teacher_projector.state_dict(), paper.projector.state_dict())
@@ -176,12 +176,12 @@ def test_teacher_has_no_gradient_and_uses_batch_statistics():
     assert not torch.equal(objective.teacher_encoder[2].running_mean, before)
 
 
-def test_gradient():
+def test_the_gradient_equals_finite_differences():
     objective, z = dino().eval(), rows().requires_grad_()  # in eval mode, or the centre would move between calls
     assert torch.autograd.gradcheck(lambda z: objective(z, views(), at(3)).loss, z, atol=1e-5)
 
 
-def test_centre_moves_in_train_mode_only():
+def test_the_centre_moves_in_train_mode_only():
     objective = dino()
     objective.eval()(rows(), views(), at(0))
     assert not objective.center.any()
@@ -190,7 +190,7 @@ def test_centre_moves_in_train_mode_only():
 
 
 @pytest.mark.parametrize(("epochs", "frozen"), [(0, []), (1, [0]), (2, [0, 1])])
-def test_frozen_prototypes(epochs, frozen):
+def test_prototypes_are_frozen_in_the_first_epochs(epochs, frozen):
     objective = dino(freeze_last_layer_epochs=epochs)
     for epoch in range(3):
         objective.zero_grad()

@@ -50,7 +50,7 @@ def slow_cross_entropy(p: list[np.ndarray], q: list[np.ndarray]) -> float:
         {"entropy_weight": 1.7, "invariance_weight": 0.3, "student_temperature": 1.5, "teacher_temperature": 0.9},
     ],
 )
-def test_against_loops(keys):
+def test_dissl_equals_loops_over_views(keys):
     objective, z = dissl(**keys), rows()
     loss, logs = objective(z, VIEWS, CLOCK)
     o = spec.DISSL(name="dissl", **keys)
@@ -77,7 +77,7 @@ def test_against_loops(keys):
     )
 
 
-def test_initial_values():
+def test_the_initial_terms_follow_from_the_variance_of_the_logits():
     """At the start logits are normal with variance 512 * 0.02^2, so every term is known."""
     torch.manual_seed(0)
     objective = DISSL(spec.DISSL(name="dissl"), 512, nn.Identity())
@@ -103,7 +103,7 @@ def test_default_heads_have_the_published_sizes():
     assert (count(heads.predictor), count(heads.projector)) == (14_705_664, 14_705_664)
 
 
-def test_uniform_teacher():
+def test_a_uniform_teacher_has_maximal_entropies():
     objective = dissl()
     nn.init.zeros_(objective.projector[-1].weight), nn.init.zeros_(objective.projector[-1].bias)
     logs = objective(rows(), VIEWS, CLOCK).logs
@@ -112,7 +112,7 @@ def test_uniform_teacher():
     assert logs["KL_invariance"].item() == pytest.approx(0, abs=1e-12)
 
 
-def test_ideal_solution():
+def test_the_ideal_solution_reaches_the_lowest_loss():
     """Invariant, certain and evenly used classes, with a student that agrees: the loss is -lambda ln C."""
     objective = dissl(classes=B, entropy_weight=2.3)
     objective.predictor = objective.projector = nn.Identity()
@@ -123,7 +123,7 @@ def test_ideal_solution():
     assert [logs[name].item() for name in ("H_Mlz", "KL_invariance", "KL_distillation")] == pytest.approx([0, 0, 0])
 
 
-def test_views_have_marginals_of_their_own():
+def test_each_view_has_its_own_marginal():
     """Each view uses one class, but not the same one: the entropy of each marginal is 0, that of both would be ln 2."""
     objective = dissl(classes=2)
     objective.predictor = objective.projector = nn.Identity()
@@ -140,14 +140,14 @@ def test_gradients_reach_both_branches(predictor):
         assert all(parameter.grad.any() for parameter in (head[0].weight, head[-1].weight, head[-1].bias))
 
 
-def test_the_distillation_alone_trains_the_teacher():
+def test_the_distillation_term_trains_the_teacher():
     """No stop-gradient: without maximality and invariance the projector still learns."""
     objective = dissl(entropy_weight=0.0, invariance_weight=0.0)
     objective(rows(), VIEWS, CLOCK).loss.backward()
     assert objective.projector[0].weight.grad.abs().max() > 1e-3
 
 
-def test_entropy():
+def test_the_entropy_is_exact_at_its_extremes_with_a_finite_gradient():
     assert entropy(torch.full((8,), 1 / 8)).item() == pytest.approx(math.log(8))
     assert entropy(torch.full((8,), 1.0)).item() == pytest.approx(math.log(8))  # renormalised
     certain = torch.tensor([1.0, 0.0, 0.0], requires_grad=True)

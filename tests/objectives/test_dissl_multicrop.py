@@ -41,7 +41,7 @@ def cross_entropy(p: list[np.ndarray], q: list[np.ndarray]) -> float:
 
 @pytest.mark.parametrize(("views", "pairs"), [(2, 2), (6, 10), (8, 14)])
 @pytest.mark.parametrize("keys", [{}, {"teacher": "reduced", "entropy_weight": 1.7, "invariance_weight": 0.9}])
-def test_against_loops_over_pairs(views, pairs, keys):
+def test_multicrop_equals_loops_over_pairs(views, pairs, keys):
     objective, z = multicrop(**keys), rows(views)
     loss, logs = objective(z, VIEWS, CLOCK)
     o = spec.DISSLMultiCrop(name="dissl_multicrop", **keys)
@@ -68,7 +68,7 @@ def test_against_loops_over_pairs(views, pairs, keys):
     )
 
 
-def test_with_two_views_and_the_same_heads_it_is_dissl():
+def test_two_views_with_the_same_heads_equal_dissl():
     ours, z = multicrop(), rows(2)
     theirs = DISSL(
         spec.DISSL(name="dissl", classes=C, invariance_weight=0.6, hidden=8, bottleneck=5), DIM, nn.Identity()
@@ -77,7 +77,7 @@ def test_with_two_views_and_the_same_heads_it_is_dissl():
     torch.testing.assert_close(ours(z, VIEWS, CLOCK).loss, theirs(z, VIEWS, CLOCK).loss, rtol=1e-12, atol=0)
 
 
-def test_the_teacher_sees_the_large_views_alone_and_the_student_all_in_one_pass():
+def test_the_teacher_sees_large_views_and_the_student_all_of_them():
     objective, seen = multicrop(), {}
     for name in ("projector", "predictor"):
         getattr(objective, name).register_forward_hook(
@@ -127,7 +127,7 @@ def test_heads_have_the_published_sizes_and_torchs_initialisation(dim, teacher, 
         ("reduced", ["L6-5 B R", "+ L5-8 B R L8-8 B R L8-5 B R", "L5-7b"]),
     ],
 )
-def test_the_teachers_layers_in_order(teacher, layers):
+def test_the_teachers_layers_have_the_released_order(teacher, layers):
     """L: Linear, b with bias; B: BatchNorm; R: ReLU; +: what follows stands beside the identity."""
 
     def described(part: nn.Module) -> str:
@@ -145,7 +145,7 @@ def test_the_teachers_layers_in_order(teacher, layers):
     torch.testing.assert_close(block(x), x + block.layers(x))
 
 
-def test_beta_comes_down_from_lambda():
+def test_beta_decays_from_lambda():
     objective = multicrop(invariance_warmup_steps=1000)
     assert objective.beta(0) == pytest.approx(2.3 - 1.7 / 1000)
     assert objective.beta(499) == pytest.approx((2.3 + 0.6) / 2)
@@ -156,7 +156,7 @@ def test_beta_comes_down_from_lambda():
     torch.testing.assert_close(early.loss - late.loss, (2.3 - 1.7 / 1000 - 0.6) * gain)
 
 
-def test_a_marginal_for_each_large_view():
+def test_each_large_view_has_its_own_marginal():
     """Each view uses one class, but not the same one: the entropy of each marginal is 0, of both together ln 2."""
     objective = multicrop(classes=2)
     objective.predictor = objective.projector = nn.Identity()
@@ -165,6 +165,6 @@ def test_a_marginal_for_each_large_view():
 
 
 @pytest.mark.parametrize(("n", "views"), [(9, 8), (4, 8), (12, 7), (15, 8)])
-def test_rows_that_are_no_views_of_the_images_are_refused(n, views):
+def test_rows_that_are_not_views_of_the_images_are_refused(n, views):
     with pytest.raises(ValueError, match=r"rows cannot be (two )?views of"):
         multicrop()(rows(4)[:n], VIEWS[:views], CLOCK)

@@ -23,7 +23,7 @@ def slow(z: np.ndarray, running: np.ndarray) -> tuple[dict[str, float], np.ndarr
     return {"cosine_pos": pos, "cosine_neg": neg, "dist_to_etf": 1 - pos + neg}, running
 
 
-def test_against_loops():
+def test_statistics_equal_loops_over_images():
     geometry, running = Geometry(6), np.zeros(6)
     draws = np.random.default_rng(0)
     for _ in range(3):
@@ -35,7 +35,7 @@ def test_against_loops():
     assert geometry.running.dtype == torch.float64
 
 
-def test_equiangular_images_are_a_simplex():
+def test_equiangular_images_form_a_simplex():
     """Views that coincide and images at equal angles: cosines 1 and -1/(B-1)."""
     simplex = torch.eye(4) - 0.25
     values = Geometry(4)(torch.cat([simplex, simplex]))
@@ -49,7 +49,7 @@ def test_eval_mode_keeps_the_running_mean():
     assert not geometry.running.any()
 
 
-def test_state_dict_round_trip_and_half_precision():
+def test_statistics_survive_a_state_dict_and_half_precision():
     torch.manual_seed(0)
     geometry, other = Geometry(3), Geometry(3)
     z = torch.rand(8, 3, requires_grad=True)
