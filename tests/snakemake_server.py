@@ -7,36 +7,23 @@ JSON on standard input (see `serve`); the exit status of each goes to standard o
 import json
 import os
 import sys
+from importlib import import_module
 
-# Unused here: snakemake and the Snakefile import these on their way, which every fork would pay for.
-import jsonschema  # noqa: F401
-import nbformat  # noqa: F401
-import requests  # noqa: F401
 import snakemake.cli
-from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
-from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
-from snakemake_interface_report_plugins.registry import ReportPluginRegistry
-from snakemake_interface_scheduler_plugins.registry import SchedulerPluginRegistry
-from snakemake_interface_storage_plugins.registry import StoragePluginRegistry
 
-import issl.catalog
-import issl.environment
-import issl.fingerprint
-import issl.sharing  # noqa: F401
-
-REGISTRIES = (
-    ExecutorPluginRegistry,
-    LoggerPluginRegistry,
-    ReportPluginRegistry,
-    SchedulerPluginRegistry,
-    StoragePluginRegistry,
-)
+# Snakemake and the Snakefile import these on their way, which every fork would pay for.
+USED_LATER = ("issl.catalog", "issl.environment", "issl.fingerprint", "issl.sharing", "jsonschema", "nbformat")
+USED_LATER += ("requests", "snakemake.profiles", "snakemake.storage")
+PLUGINS = ("Executor", "Logger", "Report", "Scheduler", "Storage")
 
 
 def serve() -> None:
     """Answers requests until standard input ends."""
-    for registry in REGISTRIES:
-        registry()  # imports its plugins
+    for module in USED_LATER:
+        import_module(module)
+    for kind in PLUGINS:
+        registry = import_module(f"snakemake_interface_{kind.lower()}_plugins.registry")
+        getattr(registry, f"{kind}PluginRegistry")()  # imports the plugins of this kind
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
