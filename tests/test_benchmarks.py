@@ -1,6 +1,5 @@
 """The frame of the benchmarks: what is written and shown, with made-up measurements. No time is measured here."""
 
-import ast
 import importlib
 import json
 import sys
@@ -190,16 +189,6 @@ def test_each_module_provides_the_rows_listed_by_the_command(module):
     assert listed == set(loaded.NAMES)
     functions = {function for its_module, function in bench.BENCHMARKS.values() if its_module == module}
     assert all(callable(getattr(loaded, function)) for function in functions)
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_no_peer_is_imported_with_the_module(module):
-    """The peers are no dependency: at the top of a module they would make all of it fail."""
-    peers = set(importlib.import_module("benchmarks.peers").VERSIONS)
-    for node in ast.parse((PROJECT / "benchmarks" / f"{module}.py").read_text()).body:
-        imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not peers & {name.partition(".")[0] for name in imported}
 
 
 def test_a_peer_that_cannot_be_installed_is_reported_as_not_measured(monkeypatch):
