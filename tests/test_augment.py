@@ -167,6 +167,14 @@ def test_brightness_contrast_and_saturation_equal_torchvisions(photos, name):
     assert -0.1 < off.mean() < 0.6
 
 
+@pytest.mark.parametrize("adjust", [augment.adjust_contrast, augment.adjust_saturation])
+def test_a_flat_grey_image_has_nothing_to_change(adjust):
+    levels = torch.arange(256).view(-1, 1, 1, 1).expand(-1, 3, 2, 2) / 255
+    for factor in (0.0, 0.5, 1.5):
+        changed = adjust(levels, torch.full((256, 1, 1, 1), factor))
+        torch.testing.assert_close(changed, levels, atol=1e-6, rtol=0)
+
+
 def test_hue_shifts_equal_torchvisions(photos):
     """PIL keeps hue and saturation in 8 bits, cut off: a step of hue is 6 / 255 of the chroma, at most 6 levels."""
     shift = uniform(len(photos), -0.5, 0.5)
