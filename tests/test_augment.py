@@ -242,8 +242,17 @@ def test_crops_of_oblong_images_have_torchvisions_distribution():
     """Such images often fall back to the central box of the extreme aspect ratio."""
     ours, theirs = crops_drawn(20_000, 0.25, 20, 64), crops_by_torchvision(5000, 0.8, 20, 64)
     assert (ours == [0, 18, 20, 27]).all() and (theirs == [0, 18, 20, 27]).all()
+    ours, theirs = crops_drawn(20_000, 0.25, 64, 20), crops_by_torchvision(500, 0.8, 64, 20)
+    assert (ours == [18, 0, 27, 20]).all() and (theirs == [18, 0, 27, 20]).all()
     ours, theirs = crops_drawn(20_000, 2, 64, 40), crops_by_torchvision(5000, 0.1, 64, 40)
     assert all(ks_2samp(ours[:, i], theirs[:, i]).pvalue > 1e-3 for i in range(4))
+
+
+def test_no_crop_is_empty_however_small_the_image():
+    """A sixteenth of 2 x 2 pixels is narrower or lower than half a pixel: the whole image is taken."""
+    areas = (0.06, 0.0625)
+    assert (draw(Augment(), 1000, 2, 2, seeded(0), areas).crop == torch.tensor([0, 0, 2, 2])).all()
+    assert transforms.RandomResizedCrop.get_params(torch.empty(3, 2, 2), areas, (3 / 4, 4 / 3)) == (0, 0, 2, 2)
 
 
 @pytest.mark.parametrize(
