@@ -340,9 +340,11 @@ def test_a_view_does_not_depend_on_its_batch(photos):
 
 def test_large_batches_are_processed_in_chunks(photos, monkeypatch):
     draws = draw(COARSE, len(photos), SIZE, SIZE, seeded(0))
-    together = apply(photos, draws)
+    together, sizes, views = apply(photos, draws), [], augment._views
     monkeypatch.setattr(augment, "CPU_PIXELS", 30 * SIZE**2)
+    monkeypatch.setattr(augment, "_views", lambda images, *rest: sizes.append(len(images)) or views(images, *rest))
     assert torch.allclose(together, apply(photos, draws), atol=1e-5)
+    assert sizes == [30, 30, 30, 30, 8]
 
 
 def test_equal_images_get_different_views(photos):
