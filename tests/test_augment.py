@@ -473,6 +473,16 @@ def test_photographs_are_blurred_as_in_pillow(photos, sigma):
     assert (blurred - images).abs().max() > 20 or sigma == 0.1
 
 
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 1.41, 1.42, 1.45, 1.99])
+def test_the_blur_of_the_finest_stripes_is_pillows(sigma):
+    """They tell apart the widths of box filters that have the same variance; only the sides are left out."""
+    stripes = (torch.arange(48) % 2 * 255).to(torch.uint8).expand(1, 3, 48, 48)
+    draws = replace(unchanging(1, 48, 48), blur=torch.ones(1, dtype=torch.bool), sigma=torch.full((1,), sigma))
+    picture = F.to_pil_image(stripes[0]).filter(ImageFilter.GaussianBlur(draws.sigma.item()))
+    apart = augment.develop(stripes, draws, "pillow")[0] * 255 - F.pil_to_tensor(picture)
+    assert apart[..., 8:-8].abs().max() < 2
+
+
 def test_a_mirrored_crop_is_mirrored_exactly(photos):
     draws = replace(unchanging(4), flip=torch.tensor([True, False, True, False]))
     views = augment.develop(photos[:4], draws)
