@@ -287,6 +287,19 @@ def test_minutes_grow_with_the_epochs(paper):
     assert paper.minutes("pretrain", long) - paper.minutes("pretrain", short) == 700 * table.minutes_per_epoch
 
 
+def test_memory_is_asked_for_in_slurms_megabytes(raw):
+    changed = merge(raw, {"hardware": {"probe": {"mem_gb": 2.5}}})
+    assert catalog.plans(changed)["results"].mem_mb("probe") == 2500
+
+
+def test_published_numbers_stand_only_beside_the_settings_of_the_paper(raw, paper):
+    assert '"+ aug."' in paper.published("table1_distillation")
+    assert catalog.plans(raw)["results/tiny"].published("table1_distillation") == "null"
+    unpublished = copy.deepcopy(raw)
+    del unpublished["experiments"]["table1_distillation"]["published"]
+    assert catalog.plans(unpublished)["results"].published("table1_distillation") == "null"
+
+
 def test_every_example_can_be_planned(raw):
     examples = (PROJECT / "examples").glob("*.yaml")
     plans = {path.stem: catalog.plans(merge(raw, read_yaml(path)))[f"results/{path.stem}"] for path in examples}
