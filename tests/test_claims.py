@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from issl.claims import contrasts, outcomes, published_value
+from issl.claims import contrasts, in_order, outcomes, published_value
 from issl.config import Claim, Comparison
 
 RULES = Comparison()
@@ -99,6 +99,10 @@ def test_columns_are_ordered_numerically():
     shuffled = curve(40.3, 47.0, 48.4, 48.8).sample(frac=1, random_state=0)
     (whole, *_) = outcomes(Claim(rises="A"), shuffled, RULES)["published"].tests
     assert (whole.what, whole.value) == ("128 to 8192", pytest.approx(8.5))
+
+
+def test_a_column_without_a_name_comes_before_numbers_and_names_come_last():
+    assert in_order(["top-5", "0.5", "", "top-1", "10"]) == ["", "0.5", "10", "top-1", "top-5"]
 
 
 def test_saturation_means_the_last_step_gains_less_than_the_first():
