@@ -130,6 +130,8 @@ def test_the_remaining_gap_is_reported():
     assert outcomes(claim, frame, RULES)["published"].remark == (
         "the lead is +1.8 points over DINO and +0.9 over official: 50% of it is left"
     )
+    ahead = points(("DISSL", "", 1, 45.1), ("DINO", "", 1, 44.1), ("official", "", 1, 43.1))
+    assert outcomes(claim, ahead, RULES)["published"].remark.endswith("and +2.0 over official: all of it is left")
     behind = points(("DISSL", "", 1, 43.0), ("DINO", "", 1, 43.3), ("official", "", 1, 44.2))
     assert outcomes(claim, behind, RULES)["published"].remark.endswith("there is no lead to lose")
 
