@@ -161,6 +161,14 @@ def test_falling_uses_an_exact_rank_test_over_runs():
     assert verdict({"falls": "A"}, cloud([1], [0.5])) == "undecided"
 
 
+def test_a_rank_test_is_over_the_runs_of_its_line_alone():
+    ours = cloud([1, 2, 3, 4, 5], [0.5, 0.4, 0.3, 0.2, 0.1])
+    others = [cloud([1, 2, 3, 4, 5], [0.1, 0.2, 0.3, 0.4, 0.5]).assign(line=line) for line in ("0", "Z")]
+    others = [other.assign(run=other["line"] + other["run"]) for other in others]
+    (test,) = outcomes(Claim(falls="A"), pd.concat([ours, *others]), RULES)["published"].tests
+    assert (test.n, test.value) == (5, pytest.approx(1))
+
+
 def test_seeds_of_a_run_count_as_one_point_of_a_rank_test():
     (test,) = outcomes(Claim(falls="A"), cloud([1, 2, 3], [0.5, 0.4, 0.3], seeds=(1, 2, 3)), RULES)["published"].tests
     assert test.n == 3
