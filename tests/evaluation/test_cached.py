@@ -92,6 +92,18 @@ def test_every_probe_of_a_grid_equals_a_textbook_probe_trained_alone(blobs):
     assert len({row["test_top1"] for row in rows}) > 4, "settings must differ in effect, or this shows nothing"
 
 
+@pytest.mark.parametrize(("batch_norm", "last"), [(True, []), (False, [1])])
+def test_a_last_batch_of_one_image_has_no_variance_and_is_left_out(blobs, batch_norm, last):
+    """Batches of 11 leave one of 210 rows over: batch norm would refuse it. Without batch norm it counts."""
+    (z, labels), sizes = blobs, []
+    probe = CachedProbe(batch_size=11, epochs=1, batch_norm=batch_norm)
+    cached.fit_and_score(
+        *([probe], 3, lambda rows: sizes.append(len(rows)) or z[rows], labels),
+        *(np.arange(210), np.arange(210, 910), CPU, "32"),
+    )
+    assert sizes == [1, *[11] * 19, *last, 700]  # a look at the width, the epoch, the test images
+
+
 def test_only_probes_with_the_same_batches_are_trained_together():
     groups = cached.side_by_side(GRID)
     assert sorted(len(group) for group in groups) == [1, 1, 1, 4]
