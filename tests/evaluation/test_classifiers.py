@@ -46,6 +46,9 @@ def test_both_classifiers_equal_a_plain_loop(blobs, protocol):
     assert fixed["setting"] == "C = 1" and "holdout_top1" not in fixed
     assert fixed["test_top1"] == pytest.approx(accuracy_score(labels[TEST], said))
     assert fixed["test_per_class"] == pytest.approx(balanced_accuracy_score(labels[TEST], said))
+    ours = classifiers.pipeline(protocol, 0).fit(z[TRAIN], labels[TRAIN])
+    apart = ours.decision_function(z[TEST]) - plain.decision_function(everything[TEST])
+    assert np.abs(apart).max() < {"svm": 1e-4, "logistic": 1e-2}[protocol.kind]  # the dual SVM is 3e-3 away
 
     kept, left = train_test_split(np.arange(160), test_size=0.1, stratify=labels[TRAIN], random_state=0)
     part = scaled(z, kept)
