@@ -99,6 +99,17 @@ def test_bf16_probes_are_close_to_float32(blobs):
     )
 
 
+@pytest.mark.parametrize(("precision", "expected"), [("fp16", True), ("bf16", False), ("32", False)])
+def test_the_loss_is_scaled_where_gradients_are_in_float16(blobs, monkeypatch, precision, expected):
+    scaled, scale = [], torch.amp.GradScaler.scale
+    monkeypatch.setattr(
+        *(torch.amp.GradScaler, "scale"),
+        lambda self, loss: scaled.append(bool(scale(self, loss) != loss)) or scale(self, loss),
+    )
+    fit_and_score([ProbeSpec(epochs=1, batch_size=100)], 1, *blobs, 4, precision)
+    assert scaled == [expected] * 2
+
+
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_training_on_row_numbers_equals_training_on_copies(blobs, kind):
     """129 rows are two batches of 64 and one of a single row, which an MLP's batch norm leaves out."""
