@@ -3,13 +3,14 @@
 # make test-all   everything: also Slurm, killed work, several processes, a browser, notebooks, released shapes
 # make bench  how fast it is on this machine, beside its peers
 # make chaos  whether killed work ends as undisturbed work does: KILLS=20 times over the tiny preset
+# make mutants  how many of 300 small mistakes in the code the tests notice: build/mutants/report.md
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 export WANDB_MODE ?= offline
 KILLS ?= 20
 
-.PHONY: demo test test-slow test-all bench chaos lint format setup
+.PHONY: demo test test-slow test-all bench chaos mutants lint format setup
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -35,6 +36,10 @@ bench: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python tests/chaos.py --kills $(KILLS)
+
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[mutants]"
+	$(BIN)/python tests/mutants.py build/mutants
 
 lint: $(READY)
 	$(BIN)/ruff check .

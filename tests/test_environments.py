@@ -18,7 +18,7 @@ ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
 
 # Where a package's import name, its name on PyPI and its name on conda-forge differ.
 PYPI = {"PIL": "pillow", "pytorch_lightning": "pytorch-lightning", "rattler": "py-rattler", "sklearn": "scikit-learn"}
-PYPI |= {"yaml": "pyyaml", "markdown_it": "markdown-it-py"}
+PYPI |= {"yaml": "pyyaml", "markdown_it": "markdown-it-py", "cosmic_ray": "cosmic-ray"}
 CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 
 # What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded.
@@ -191,7 +191,7 @@ def declared(extra: str | None = None) -> dict[str, str]:
 
 
 def test_every_dependency_has_a_lower_bound():
-    for package, bound in (declared() | declared("test")).items():
+    for package, bound in (declared() | declared("test") | declared("mutants")).items():
         assert re.fullmatch(r">=[0-9.]+", bound), package
 
 
@@ -233,4 +233,10 @@ def test_hubconf_declares_every_package_it_imports():
 
 
 def test_every_import_of_the_tests_is_declared():
-    assert used_in("tests") <= declared().keys() | declared("test").keys()
+    assert used_in("tests") <= declared().keys() | declared("test").keys() | declared("mutants").keys()
+
+
+def test_only_the_mutation_tester_imports_the_mutants_extra():
+    for path in (PROJECT / "tests").rglob("*.py"):
+        used = third_party({module.partition(".")[0] for module, _ in imports(path.read_text())})
+        assert used & declared("mutants").keys() == (declared("mutants").keys() if path.name == "mutants.py" else set())
