@@ -40,6 +40,7 @@ def trained(run, data, out, *crew):
     return history(out), load_file(out / "encoder.safetensors"), json.loads((out / "run.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["cissl", "dissl", "dino"])
 def test_two_processes_train_as_one(synthetic, make_run, tmp_path, method):
     run = make_run(method, optim={"lr_interval": "step"})
@@ -59,15 +60,16 @@ def test_two_processes_train_as_one(synthetic, make_run, tmp_path, method):
     assert lines.count("epoch 1/3") == 1  # one process speaks
 
 
-def test_a_stopped_crew_continues_to_the_same_end(synthetic, make_run, tmp_path):
-    run = make_run(optim={"epochs": 60, "batch_size": 16})
+@pytest.mark.slow
+def test_a_stopped_training_in_two_processes_resumes_to_the_same_weights(synthetic, make_run, tmp_path):
+    run = make_run(optim={"epochs": 24, "batch_size": 16})
     _, weights, _ = trained(run, synthetic, tmp_path / "whole", "--per-node", "2")
     out = tmp_path / "broken"
     for number in (signal.SIGTERM, signal.SIGKILL):
         job = start(run, synthetic, out, "--per-node", "2")
         before = time.time()
         last = out / "checkpoints/last.ckpt"
-        while not (last.exists() and last.stat().st_mtime > before + 4):
+        while not (last.exists() and last.stat().st_mtime > before):
             assert job.poll() is None, job.stderr.read()
             time.sleep(0.05)
         job.send_signal(number)
@@ -80,7 +82,8 @@ def test_a_stopped_crew_continues_to_the_same_end(synthetic, make_run, tmp_path)
     assert len(about["code_of_attempts"]) == 3
 
 
-def test_a_batch_that_cannot_be_shared_equally_is_refused(synthetic, make_run, tmp_path):
+@pytest.mark.slow
+def test_a_batch_that_cannot_be_split_equally_ends_the_job_with_one_line(synthetic, make_run, tmp_path):
     job = start(make_run(optim={"batch_size": 31}), synthetic, tmp_path, "--per-node", "2")
     _, error = job.communicate(timeout=100)
     assert job.returncode == 1
@@ -88,7 +91,7 @@ def test_a_batch_that_cannot_be_shared_equally_is_refused(synthetic, make_run, t
     assert "Traceback" not in error
 
 
-def test_who_starts_the_processes():
+def test_srun_or_lightning_starts_the_processes():
     assert (Crew().size, Crew(4).size, Crew(4, 2).size) == (1, 4, 8)
     assert isinstance(Crew(4).environment(), LightningEnvironment)
     slurm = Crew(4, 1).environment()
@@ -106,7 +109,7 @@ def test_who_starts_the_processes():
         (Crew(), "4", 31),  # Slurm's variable is about a process of srun, and Lightning starts this one
     ],
 )
-def test_every_core_of_a_process_decodes_but_one(monkeypatch, crew, given, expected):
+def test_all_cores_but_one_decode(monkeypatch, crew, given, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(32)), raising=False)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     if given:
@@ -124,7 +127,7 @@ def test_every_core_of_a_process_decodes_but_one(monkeypatch, crew, given, expec
         ({"gpus": 1, "nodes": 2}, {"mpi": "srun", "nodes": 2, "gres": "gpu:1", "tasks": 2, "tasks_per_gpu": 0}),
     ],
 )
-def test_what_a_crew_asks_of_slurm(tmp_path, hardware, expected):
+def test_processes_and_nodes_become_a_request_to_slurm(tmp_path, hardware, expected):
     from issl.config import read_yaml
 
     raw = read_yaml("config.yaml")

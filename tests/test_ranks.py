@@ -76,7 +76,10 @@ def work(folder, rank, world):
     dist.destroy_process_group()
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+FOUR = pytest.param(4, marks=[pytest.mark.slow, pytest.mark.xdist_group("four processes")])
+
+
+@pytest.fixture(scope="module", params=[2, FOUR])
 def several(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"ranks{request.param}")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -106,7 +109,7 @@ def test_several_processes_equal_one(several, alone, method, record_property):
         assert apart <= 1e-5 * size, kind
 
 
-def test_what_is_compared_can_tell_a_gradient_that_is_too_small(alone, monkeypatch):
+def test_the_comparison_detects_gradients_lost_between_processes(alone, monkeypatch):
     """With the plain collectives gradients do not come back from other ranks: detaching shows the size of the fault."""
     gathered, mean = ranks.gathered, ranks.mean
     monkeypatch.setattr(ranks, "gathered", lambda x: gathered(x).detach())
@@ -119,16 +122,16 @@ def test_what_is_compared_can_tell_a_gradient_that_is_too_small(alone, monkeypat
         assert apart > 1e-3 * size, method
 
 
-def test_the_first_process_decides_for_all(several):
+def test_the_first_process_decides_for_all_others(several):
     assert several["agreed"] == [True, False]
 
 
-def test_a_batch_that_cannot_be_dealt_out_is_refused(several):
+def test_a_batch_that_cannot_be_split_equally_is_refused(several):
     world = several["world"]
     assert f"a batch of {world + 1} images cannot be dealt out equally to {world} processes" in several["refusal"]
 
 
-def test_in_one_process_everything_is_the_identity():
+def test_in_one_process_every_collective_is_the_identity():
     x, norm = torch.randn(6, 3), nn.BatchNorm1d(3)
     assert ranks.gathered(x) is x and ranks.mean(x) is x and ranks.share(x) is x
     assert ranks.synchronised(norm, torch.device("cpu")) is norm and type(norm) is nn.BatchNorm1d
