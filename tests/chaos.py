@@ -3,9 +3,10 @@
     python tests/chaos.py --kills 20
     python tests/chaos.py --kills 100 --seed 7
 
-Victims are a job, the main snakemake process, or everything at once, as when power is lost; signals are SIGKILL and
-SIGTERM. After each loss the same command is given again: nothing is cleaned up by hand. Training is in float32 on the
-CPU, where the result must be the same to the last bit. Ends with a summary in JSON; exit status 1 for any difference.
+Victims are by turns a job (SIGKILL or SIGTERM), the main snakemake process, and everything at once, as when power is
+lost, in an order that is drawn for each four kills. After each loss the same command is given again: nothing is cleaned
+up by hand. Training is in float32 on the CPU, where the result must be the same to the last bit. Ends with a summary in
+JSON; exit status 1 for any difference.
 """
 
 import json
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,13 @@ from issl.files import write_text  # noqa: E402
 RESULTS = "results/tiny"
 EXACT = {"execution": {"precision": "32", "checkpoint_minutes": 0.01}}  # 0.6 s: several checkpoints in every run
 TIMES = ["seconds", "images_per_second"]
+# On SIGTERM the main process waits for its jobs: nothing would be lost.
+KINDS = (
+    ("job", signal.SIGKILL),
+    ("job", signal.SIGTERM),
+    ("workflow", signal.SIGKILL),
+    ("everything", signal.SIGKILL),
+)
 
 
 @click.command()
@@ -50,10 +59,14 @@ def main(kills: int, target: str, seed: int, cores: int) -> None:
     sys.exit(bool(summary["differences"]))
 
 
-def chaos(kills: int, target: str, draws: random.Random, cores: int = 2) -> dict:
-    """Counts of what happened, and the files that differ."""
+def chaos(
+    kills: int, target: str, draws: random.Random, cores: int = 2, changes: Mapping[str, Any] | None = None
+) -> dict:
+    """Counts of what happened, and the files that differ. `changes` overlay the preset tiny."""
+    changes = changes or {}
+    order = [kind for _ in range(0, kills, len(KINDS)) for kind in draws.sample(KINDS, len(KINDS))][:kills]
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        calm = workplace(Path(name, "calm"))
+        calm = workplace(Path(name, "calm"), changes)
         started = time.monotonic()
         undisturbed = start(calm, target, cores)
         assert undisturbed.wait() == 0, said(calm)
@@ -61,8 +74,8 @@ def chaos(kills: int, target: str, draws: random.Random, cores: int = 2) -> dict
         counts, differences, rounds, calls = Counter(), [], 0, 0
         while counts.total() < kills or rounds == 0:
             rounds += 1
-            folder = workplace(Path(name, f"round{rounds}"))
-            calls += disturbed(folder, target, cores, kills, 0.8 * calm_seconds / kills, counts, draws)
+            folder = workplace(Path(name, f"round{rounds}"), changes)
+            calls += disturbed(folder, target, cores, order, 0.8 * calm_seconds / kills, counts, draws)
             differences += [f"round {rounds}: {path}" for path in different(calm, folder)]
         logs = [path for n in range(rounds) for path in Path(name, f"round{n + 1}").glob(f"{RESULTS}/logs/pretrain/*")]
         return {
@@ -81,36 +94,42 @@ def chaos(kills: int, target: str, draws: random.Random, cores: int = 2) -> dict
 
 
 def disturbed(
-    folder: Path, target: str, cores: int, kills: int, pause: float, counts: Counter, draws: random.Random
+    folder: Path,
+    target: str,
+    cores: int,
+    order: Sequence[tuple[str, signal.Signals]],
+    pause: float,
+    counts: Counter,
+    draws: random.Random,
 ) -> int:
     """Gives the same command until it succeeds, killing something every `pause` seconds on average; how often."""
+    kills = len(order)
     for call in range(1, 10 * kills + 10):
         workflow = start(folder, target, cores)
         while workflow.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 workflow.wait(max(1, pause * draws.uniform(0.1, 1.9)))
                 break
-            if counts.total() < kills:
-                counts[strike(folder, workflow, draws)] += 1
+            if counts.total() < kills and (struck := strike(folder, workflow, *order[counts.total()], draws)):
+                counts[struck] += 1
         if workflow.returncode == 0:
             return call
     raise RuntimeError(f"{folder}: no end after {call} calls: {said(folder)}")
 
 
-def strike(folder: Path, workflow: subprocess.Popen, draws: random.Random) -> str:
-    """Kills one of the things that run; its name."""
-    jobs = [process for process in processes(folder) if is_job(process)]
-    what = draws.choice(["job", "job", "workflow", "everything"])
-    number = draws.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-    if what == "job" and not jobs:
-        what = "workflow"
+def strike(
+    folder: Path, workflow: subprocess.Popen, what: str, number: signal.Signals, draws: random.Random
+) -> str | None:
+    """Kills one of the things that run; its name, or None where it was a job's turn and there is none."""
+    running = processes(folder)
     if what == "job":
+        jobs = list(filter(is_job, running))
+        if not jobs:
+            return None
         victim = draws.choice(jobs)
-        stage = victim.info["cmdline"][3]
         send(victim, number)
-        return f"{stage} {number.name}"
-    number = signal.SIGKILL  # on SIGTERM Snakemake waits for its jobs: nothing would be lost
-    for victim in processes(folder) if what == "everything" else [psutil.Process(workflow.pid)]:
+        return f"{victim.info['cmdline'][3]} {number.name}"
+    for victim in running if what == "everything" else [psutil.Process(workflow.pid)]:
         send(victim, number)
     workflow.wait()
     return f"{what} {number.name}"
@@ -131,10 +150,10 @@ def send(process: psutil.Process, number: signal.Signals) -> None:
         process.send_signal(number)
 
 
-def workplace(folder: Path) -> Path:
-    """A folder with a config.yaml whose preset *tiny* computes exactly."""
+def workplace(folder: Path, changes: Mapping[str, Any]) -> Path:
+    """A folder with a config.yaml whose preset *tiny* has these changes and computes exactly."""
     folder.mkdir()
-    config = merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"tiny": EXACT}})
+    config = merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"tiny": merge(changes, EXACT)}})
     write_text(folder / "config.yaml", json.dumps(config))  # JSON is YAML
     return folder.resolve()
 

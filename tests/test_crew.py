@@ -16,6 +16,7 @@ from issl.catalog import load
 from issl.config import Execution
 from issl.crew import Crew
 from issl.lightning import LightningEnvironment, SLURMEnvironment
+from issl.pretrain import pretrain
 
 SETTINGS = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=0)
 
@@ -37,6 +38,10 @@ def trained(run, data, out, *crew):
     job = start(run, data, out, *crew)
     _, error = job.communicate(timeout=200)
     assert job.returncode == 0, error
+    return made(out)
+
+
+def made(out):
     return history(out), load_file(out / "encoder.safetensors"), json.loads((out / "run.json").read_text())
 
 
@@ -44,7 +49,8 @@ def trained(run, data, out, *crew):
 @pytest.mark.parametrize("method", ["cissl", "dissl", "dino"])
 def test_two_processes_train_as_one(synthetic, make_run, tmp_path, method):
     run = make_run(method, optim={"lr_interval": "step"})
-    rows, weights, about = trained(run, synthetic, tmp_path / "one")
+    pretrain(run, 1, synthetic, tmp_path / "one", SETTINGS)
+    rows, weights, about = made(tmp_path / "one")
     both_rows, both_weights, both = trained(run, synthetic, tmp_path / "two", "--per-node", "2")
     assert (about["processes"], both["processes"]) == (1, 2)
     assert [row.keys() for row in rows] == [row.keys() for row in both_rows]
@@ -62,13 +68,12 @@ def test_two_processes_train_as_one(synthetic, make_run, tmp_path, method):
 
 @pytest.mark.slow
 def test_a_stopped_training_in_two_processes_resumes_to_the_same_weights(synthetic, make_run, tmp_path):
-    run = make_run(optim={"epochs": 24, "batch_size": 16})
+    run = make_run(optim={"epochs": 12, "batch_size": 16})
     _, weights, _ = trained(run, synthetic, tmp_path / "whole", "--per-node", "2")
     out = tmp_path / "broken"
     for number in (signal.SIGTERM, signal.SIGKILL):
         job = start(run, synthetic, out, "--per-node", "2")
-        before = time.time()
-        last = out / "checkpoints/last.ckpt"
+        before, last = time.time(), out / "checkpoints/last.ckpt"
         while not (last.exists() and last.stat().st_mtime > before):
             assert job.poll() is None, job.stderr.read()
             time.sleep(0.05)

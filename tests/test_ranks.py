@@ -1,9 +1,7 @@
 """One training in 2 and 4 processes against one process with the same global batch: losses, gradients, statistics."""
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -81,14 +79,16 @@ FOUR = pytest.param(4, marks=[pytest.mark.slow, pytest.mark.xdist_group("four pr
 
 @pytest.fixture(scope="module", params=[2, FOUR])
 def several(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(f"ranks{request.param}")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
-    jobs = [
-        subprocess.Popen([sys.executable, __file__, folder, str(rank), str(request.param)], env=environment)
-        for rank in range(request.param)
-    ]
-    assert [job.wait(200) for job in jobs] == [0] * request.param
-    return torch.load(folder / "left.pt", weights_only=True) | {"world": request.param}
+    folder, world = tmp_path_factory.mktemp(f"ranks{request.param}"), request.param
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["issl.encoders", "issl.objectives", "issl.ranks"])  # one import for all processes
+    jobs = [server.Process(target=work, args=(folder, rank, world)) for rank in range(world)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(200)
+    assert [job.exitcode for job in jobs] == [0] * world
+    return torch.load(folder / "left.pt", weights_only=True) | {"world": world}
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,3 @@ def test_in_one_process_every_collective_is_the_identity():
     assert ranks.agreed(True) and not ranks.agreed(False)
     itself, other = ranks.columns(6, torch.device("cpu"))
     assert (itself.tolist(), other.tolist()) == ([0, 1, 2, 3, 4, 5], [3, 4, 5, 0, 1, 2])
-
-
-if __name__ == "__main__":
-    work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

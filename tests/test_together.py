@@ -1,77 +1,103 @@
-"""Two people in one results tree at the same time, each with a clone of their own; and a results tree elsewhere."""
+"""Two workflows in one results tree at the same time, each in a clone of its own; jobs of one that share GPUs."""
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
+from miniature import MINIATURE
 from project import PROJECT
+from watching import logs, wait_for
 
+from issl.catalog import plans
 from issl.config import merge, read_yaml
+from issl.sharing import alone
+from issl.spec import data_id, run_id
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("together")]
 
 TARGETS = ("results/tiny/table2_mlp.md", "results/tiny/table1_distillation.md")  # one run and the data in common
+# Two rows of each table: the row DISSL is in both.
+REMOVED = ("DINO (official recipe)", "+ dim.", "+ epochs", "+ aug.")
+CLAIMS = (
+    "DISSL is better than DINO with the official recipe",
+    "a larger dimension helps",
+    "longer training helps",
+    "stronger augmentations help",
+)
+TWO_ROWS = {"table1_distillation": {"rows": dict.fromkeys(REMOVED), "claims": dict.fromkeys(CLAIMS)}}
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    """Logs of two workflows that ran at once, and the results tree, which is a link in both clones."""
-    shared = tmp_path_factory.mktemp("elsewhere") / "results"
-    shared.mkdir()
-    workflows, logs = [], []
-    for number, target in enumerate(TARGETS):
-        clone = tmp_path_factory.mktemp(f"clone{number}")
-        shutil.copy(PROJECT / "config.yaml", clone)
-        (clone / "results").symlink_to(shared)
-        command = [sys.executable, "-m", "snakemake", "-s", PROJECT / "Snakefile", target, "--notemp"]
-        profile = ["--profile", PROJECT / "profiles/local", "--cores", "1"]
-        log = clone / "snakemake.log"
-        with log.open("w") as output:
-            everything = list(map(str, [*command, *profile]))
-            environment = {**os.environ, "PYTHONPATH": ""}
-            workflows.append(subprocess.Popen(everything, cwd=clone, stdout=output, stderr=output, env=environment))
-        logs.append(log)
-    for workflow, log in zip(workflows, logs):
-        assert workflow.wait(400) == 0, log.read_text()[-3000:]
-    return shared / "tiny"
+def shared(tmp_path_factory):
+    """A results tree that is a link in two clones, after a workflow in each of them at the same time.
+
+    Both reach the data, and later the run in common, while another process has them.
+    """
+    root = tmp_path_factory.mktemp("elsewhere") / "results"
+    root.mkdir()
+    tiny = merge(MINIATURE, {"experiments": TWO_ROWS})
+    config = merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
+    plan = plans(config)["results/tiny"]
+    common = plan.rows["table2_mlp"][0]
+    with alone(root / f"tiny/{common.folder(1)}/.run.lock"):
+        with alone(root / f"tiny/data/{data_id(common.run.data)}/.meta.lock"):
+            workflows = [start(tmp_path_factory.mktemp("clone"), config, root, target) for target in TARGETS]
+            wait_for(lambda: logs(root / "tiny", "prepare").count(WAITS) == 2)
+        wait_for(lambda: logs(root / "tiny", "pretrain", f"{run_id(common.run)}-*").count(WAITS) == 2)
+    for workflow, clone in workflows:
+        assert workflow.wait(400) == 0, (clone / "snakemake.log").read_text()[-3000:]
+        assert (clone / "results").is_symlink()
+    return root / "tiny"
 
 
-def test_both_get_what_they_asked_for(together):
-    assert (together / "table2_mlp.md").exists() and (together / "table1_distillation.md").exists()
-    assert together.parent.is_symlink() is False and not list(together.rglob(".*.ckpt"))
+WAITS, TAKES = "waiting: another process is making this", "made meanwhile by another process"
 
 
-def test_no_run_is_trained_twice(together):
-    texts = {path.stem: path.read_text() for path in (together / "logs/pretrain").iterdir()}
-    assert len(texts) == 7  # 2 runs of the one and 6 of the other, one in common
-    begun = {name: text.count("epoch 1/") for name, text in texts.items()}
-    taken = [name for name, text in texts.items() if "made meanwhile by another process" in text]
-    assert all(begun[name] + (name in taken) in (1, 2) and begun[name] <= 1 for name in texts), begun
-    assert len(taken) <= 1
+def start(clone, config, results, target):
+    (clone / "config.yaml").write_text(json.dumps(config))
+    (clone / "results").symlink_to(results)
+    command = [sys.executable, "-m", "snakemake", "-s", PROJECT / "Snakefile", target, "--notemp"]
+    command += ["--profile", PROJECT / "profiles/local", "--cores", "1"]
+    environment = {**os.environ, "PYTHONPATH": ""}
+    with (clone / "snakemake.log").open("w") as log:
+        return subprocess.Popen(map(str, command), cwd=clone, stdout=log, stderr=log, env=environment), clone
 
 
-def test_the_data_are_prepared_once(together):
-    (log,) = (together / "logs/prepare").iterdir()
-    assert log.read_text().count("made meanwhile by another process") == 1
+def test_two_workflows_in_one_tree_both_make_their_targets(shared):
+    assert (shared / "table2_mlp.md").exists() and (shared / "table1_distillation.md").exists()
+    assert not list(shared.rglob(".*.ckpt"))
 
 
-def test_the_group_can_read_and_write_what_is_made(together):
+def test_no_run_is_trained_twice(shared):
+    runs = [path.name for path in (shared / "runs").iterdir()]
+    assert len(runs) == 3  # two of each workflow, one in common
+    said = [logs(shared, "pretrain", f"{run}-*") for run in runs]
+    assert [text.count("epoch 1/") for text in said] == [1, 1, 1]
+    assert sorted(text.count(TAKES) for text in said) == [0, 0, 1]
+
+
+def test_the_data_are_prepared_once(shared):
+    assert logs(shared, "prepare").count(TAKES) == 1
+
+
+def test_the_group_can_read_and_write_what_is_made(shared):
     mask = os.umask(0)
     os.umask(mask)
-    for path in together.rglob("*"):
+    for path in shared.rglob("*"):
         if path.is_file() and path.suffix != ".lock" and not path.is_symlink():
             assert path.stat().st_mode & 0o777 == 0o666 & ~mask, path
 
 
-def test_a_results_tree_that_is_a_link_stays_one(tmp_path, together):
-    done = subprocess.run(["find", "-L", str(together), "-type", "l"], capture_output=True, text=True, check=True)
-    assert done.stdout == ""  # no link leads nowhere
+def test_no_link_in_a_shared_results_tree_is_broken(shared):
+    done = subprocess.run(["find", "-L", str(shared), "-type", "l"], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
 
 
-def test_jobs_of_one_machine_compute_on_cards_of_their_own(tmp_path):
-    """Pretended cards: the names are given, and torch, which finds none, computes on the CPU."""
+def test_jobs_of_one_machine_compute_on_gpus_of_their_own(tmp_path):
+    """Pretended GPUs: the names are given, and torch, which finds none, computes on the CPU."""
     config = merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"tiny": {"execution": {"device": "auto"}}}})
     config["presets"]["tiny"]["hardware"]["pretrain"]["gpus"] = 1
     (tmp_path / "config.yaml").write_text(json.dumps(config))
@@ -80,8 +106,8 @@ def test_jobs_of_one_machine_compute_on_cards_of_their_own(tmp_path):
     environment = {**os.environ, "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": "3,5"}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    logs = [path.read_text() for path in (tmp_path / "results/tiny/logs/pretrain").iterdir()]
-    cards = [re.search(r"GPU (\d)$", text, re.MULTILINE)[1] for text in logs]
+    texts = [path.read_text() for path in (tmp_path / "results/tiny/logs/pretrain").iterdir()]
+    cards = [re.search(r"GPU (\d)$", text, re.MULTILINE)[1] for text in texts]
     assert sorted(cards) == ["3", "5"]
-    begun, ended = zip(*((lines[0][:19], lines[-1][:19]) for lines in map(str.splitlines, logs)))
+    begun, ended = zip(*((lines[0][:19], lines[-1][:19]) for lines in map(str.splitlines, texts)))
     assert max(begun) < min(ended)  # side by side
