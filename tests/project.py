@@ -12,6 +12,10 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+# Snakemake's Slurm plugin asks for the cluster's configuration. Where a controller is installed and does not answer,
+# each call would wait ten seconds for it; an empty file fails at once.
+NO_SLURM = {"SLURM_CONF": os.devnull}
+
 
 def snakemake(folder: Path, *arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:
     """Runs the project's workflow in a folder that has a config.yaml of its own; with `check`, it must succeed."""
@@ -19,7 +23,7 @@ def snakemake(folder: Path, *arguments: object, check: bool = True, **environmen
     with tempfile.TemporaryDirectory() as streams:
         request = {
             "arguments": command,
-            "environment": {**os.environ, "PYTHONPATH": "", **environment},
+            "environment": {**os.environ, **NO_SLURM, "PYTHONPATH": "", **environment},
             "stdout": f"{streams}/stdout",
             "stderr": f"{streams}/stderr",
         }
@@ -37,7 +41,7 @@ def _server() -> subprocess.Popen:
     script = Path(__file__).with_name("snakemake_server.py")
     server = subprocess.Popen(
         [sys.executable, "-P", script],  # -P: the project's modules, not those of tests/
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env={**os.environ, **NO_SLURM, "PYTHONPATH": str(PROJECT)},
         cwd=PROJECT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
