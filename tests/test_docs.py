@@ -2,15 +2,13 @@
 
 import ast
 import re
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
-from project import PROJECT
+from project import PROJECT, snakemake
 
 from issl import catalog, spec
 from issl.cli import issl
@@ -110,7 +108,7 @@ def test_every_snakemake_target_in_the_docs_is_planned(page):
 
 def test_every_snakemake_flag_in_the_docs_exists():
     used = {word for page in PAGES for words in commands(page, "snakemake") for word in words if word[:2] == "--"}
-    known = subprocess.run([sys.executable, "-m", "snakemake", "--help"], capture_output=True, text=True).stdout
+    known = snakemake(PROJECT, "--help").stdout
     assert used and not {flag for flag in used if not re.search(rf"{flag.partition('=')[0]}\b", known)}
 
 
@@ -145,7 +143,7 @@ def test_yaml_in_the_docs_parses(page):
 
 
 def test_every_make_target_in_the_docs_exists():
-    rules = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    rules = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     used = {words[0] for page in PAGES for words in commands(page, "make") if words}
     assert used <= rules
 
