@@ -3,16 +3,17 @@
 #   snakemake results/fig7c.pdf --profile slurm       the paper's settings
 #   snakemake -c all results/tiny/fig7c.pdf           the same DAG on synthetic images
 #
-# Rules look things up in PLANS (issl/catalog.py), which knows what config.yaml asks for.
+# Rules look things up in PLANS (issl/config/plan.py), which knows what config.yaml asks for.
 import sys
 
 from snakemake.utils import min_version
 
-from issl import catalog
-from issl.config import PAPER, refuse_mistakes
-from issl.environment import lead_jobs_here
+from issl.config.plan import plans
+from issl.config.presets import PAPER
+from issl.config.yaml import refuse_mistakes
 from issl.errors import UserError
-from issl.sharing import workflow_begins
+from issl.jobs.environment import use_this_checkout
+from issl.jobs.locks import mark_workflow_start
 
 min_version("9.12")
 
@@ -28,14 +29,14 @@ configfile: "config.yaml"
 
 
 try:
-    PLANS = catalog.plans(
+    PLANS = plans(
         config
     )  # results folder -> everything that its preset asks for
 except UserError as error:
     sys.exit(f"error: {error}")
 
-lead_jobs_here(workflow.basedir)
-workflow_begins()
+use_this_checkout(workflow.basedir)
+mark_workflow_start()
 
 
 report: "workflow/report/workflow.rst"

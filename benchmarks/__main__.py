@@ -13,7 +13,7 @@ import click
 
 from benchmarks import measure
 from issl.errors import UserError, nearest
-from issl.files import whole, write_json, write_text
+from issl.jobs.files import whole, write_json, write_text
 
 # Name of a row -> module and function that measure it, in the order of the table. Modules are imported when they are
 # needed: one that cannot be imported fails alone.

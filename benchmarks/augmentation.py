@@ -1,6 +1,6 @@
 """Views a second: ours beside torchvision's pipeline on PIL images, and beside kornia's on a batch.
 
-All draw the recipe of SimCLR at strength 1 on the images of `issl.data.synthetic` at 64 px: objects of two colours on
+All draw the recipe of SimCLR at strength 1 on the synthetic images of the package at 64 px: objects of two colours on
 a wavy ground, with noise. Each turn gives two views of every image of a batch, normalised, as a training step needs.
 """
 
@@ -20,9 +20,10 @@ from torch import Tensor
 
 from benchmarks import peers
 from benchmarks.measure import Row, Turn, spread, take_turns
-from issl.augment import ASPECT_RATIOS, MEAN, STD, two_views
-from issl.data import synthetic
-from issl.spec import Augment, Synthetic
+from issl.data.datasets import synthetic
+from issl.spec.augment import Augment
+from issl.spec.data import Synthetic
+from issl.views.augment import ASPECT_RATIOS, MEAN, STD, two_views
 
 BATCH, SIZE = 256, 64
 SECONDS = 1.0  # a turn repeats its batch for at least as long
@@ -56,7 +57,8 @@ def _measured(row: Row, ours: list[float], peer: list[float], **details: Any) ->
         reached=ratio >= 1,
         n=len(ours),
         spread=spread(ours),
-        details={"images": "issl.data.synthetic, 64 px", "batch": BATCH, "peer_spread": spread(peer)} | details,
+        details={"images": "issl.data.datasets.synthetic, 64 px", "batch": BATCH, "peer_spread": spread(peer)}
+        | details,
     )
 
 

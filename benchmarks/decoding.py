@@ -15,8 +15,8 @@ from torchvision.datasets.folder import pil_loader
 from torchvision.transforms import CenterCrop, Compose, RandomResizedCrop, Resize
 
 from benchmarks.measure import Row, spread, take_turns
-from issl import photos
-from issl.spec import Augment, Crops
+from issl.spec.augment import Augment, Crops
+from issl.views import decode
 
 IMAGES, HEIGHT, WIDTH, QUALITY, TO_REACH = 64, 375, 500, 97, 1.0  # files of about 100 KB, as ImageNet has them
 SMALL = {"size": 96, "min_area": 0.05, "max_area": 0.14}
@@ -39,7 +39,7 @@ def images(rounds: int) -> list[Row]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         files, kilobytes = _drawn(Path(folder))
-        listed = photos.Photos(Path(folder), np.array([file.name.encode() for file in files]), 224, 256)
+        listed = decode.Photos(Path(folder), np.array([file.name.encode() for file in files]), 224, 256)
         contenders = {"central": (partial(_squares, listed), Compose([Resize(256), CenterCrop(224)]))}
         for name, views in VIEWS.items():
             crops = [RandomResizedCrop(v.size, (v.min_area, v.max_area)) for v in views for _ in range(v.number)]
@@ -68,13 +68,13 @@ def _rate(work: Callable[[], None]) -> float:
     return IMAGES / (time.process_time() - started)
 
 
-def _squares(listed: photos.Photos) -> None:
-    for _ in photos.central_squares(listed, range(IMAGES), workers=0):
+def _squares(listed: decode.Photos) -> None:
+    for _ in decode.central_squares(listed, range(IMAGES), workers=0):
         pass
 
 
-def _crops(listed: photos.Photos, spec: Augment) -> None:
-    for _ in photos.crops(listed, spec, [photos.Wanted(range(IMAGES), "augment", 0, 0)], workers=0):
+def _crops(listed: decode.Photos, spec: Augment) -> None:
+    for _ in decode.crops(listed, spec, [decode.CropRequest(range(IMAGES), "augment", 0, 0)], workers=0):
         pass
 
 

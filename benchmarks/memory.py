@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Row
-from issl.config import Execution
-from issl.spec import ProbeGrid, ProbeSpec, RunSpec
+from issl.jobs.execution import Execution
+from issl.spec.probe import ProbeGrid, ProbeSpec
+from issl.spec.run import RunSpec
 
 SEED = 1
 LARGEST_GB, LARGEST_RATIO = 24, 2
@@ -90,7 +91,7 @@ def _child(*arguments: str) -> dict[str, Any]:
 
 def _pretrain(run: str) -> None:
     from issl import data
-    from issl.pretrain import pretrain
+    from issl.training.pretrain import pretrain
 
     spec = RunSpec.model_validate_json(run)
     with tempfile.TemporaryDirectory() as name:
@@ -100,7 +101,7 @@ def _pretrain(run: str) -> None:
 
 
 def _probe(folder: str) -> None:
-    from issl.probe import probe
+    from issl.probing.heads import probe
 
     grid = ProbeGrid(probes=tuple(ProbeSpec(weight_decay=decay, epochs=1) for decay in (1e-4, 1e-5, 1e-6)))
     paths = (Path(folder) / name for name in ("features.npy", "data", "scores.csv"))
@@ -108,7 +109,7 @@ def _probe(folder: str) -> None:
 
 
 def _import() -> None:
-    import issl.probe  # noqa: F401
+    import issl.probing.heads  # noqa: F401
 
 
 def resident_gb() -> float:
@@ -118,7 +119,7 @@ def resident_gb() -> float:
     """
     status = Path("/proc/self/status")
     if not status.exists():
-        from issl.device import peak_memory_gb
+        from issl.jobs.device import peak_memory_gb
 
         return peak_memory_gb(torch.device("cpu"))
     line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
-from issl import encoders
 from issl.data.arrays import Arrays, read
-from issl.spec import Encoder
+from issl.models import encoders
+from issl.spec.encoder import Encoder
 
 PREFETCHED = 2  # batches that a DataLoader keeps ready for each worker
 

@@ -16,7 +16,7 @@ from torchvision.transforms import PILToTensor
 
 from benchmarks.measure import Row, spread, take_turns
 from issl import data
-from issl.spec import TinyImageNet
+from issl.spec.data import TinyImageNet
 
 ARCHIVE = "ISSL_TINYIMAGENET_ZIP"  # environment variable: path of the archive, or of a part of it
 WORKERS, BATCH, TO_REACH = 2, 128, 1.5

@@ -28,13 +28,17 @@ from torchvision.transforms import InterpolationMode
 
 from benchmarks import peers
 from benchmarks.measure import Row, spread, take_turns
-from issl import augment, data, device, encoders, objectives
-from issl.config import Execution
+from issl import data, objectives
 from issl.data.arrays import Arrays
+from issl.jobs import device
+from issl.jobs.execution import Execution
+from issl.models import encoders
 from issl.objectives.base import Clock
-from issl.optim import adam
-from issl.pretrain import pretrain
-from issl.spec import Augment, RunSpec
+from issl.spec.augment import Augment
+from issl.spec.run import RunSpec
+from issl.training.optim import adam
+from issl.training.pretrain import pretrain
+from issl.views import augment
 
 SEED = 1
 LEAST = {"lightly": 2.3, "pil": 3.0, "ceiling": 0.9}  # ratios to reach
@@ -159,7 +163,7 @@ def _versions(peer: str) -> dict[str, str]:
 
 
 def real_loop(run: RunSpec, folder: Path, execution: Execution) -> float:
-    """`issl.pretrain.pretrain` itself, all epochs but the first, which warms up; without what lies between epochs."""
+    """The real pretraining without its first epoch, which warms up, and without the time between epochs."""
     with tempfile.TemporaryDirectory() as out:
         pretrain(run, SEED, folder, Path(out), execution)
         with (Path(out) / "history.csv").open() as file:
@@ -227,7 +231,7 @@ def _now(where: torch.device) -> float:
 
 
 class Method:
-    """What a run trains, and nothing else: encoder, objective and optimiser, as `issl.pretrain` sets them up."""
+    """Only what a run trains: encoder, objective and optimiser, as `issl.training.pretrain` sets them up."""
 
     def __init__(self, run: RunSpec, where: torch.device, kind: str):
         torch.backends.cudnn.benchmark = where.type == "cuda"  # as the trainer has it

@@ -17,11 +17,12 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from benchmarks.measure import Row, spread, take_turns
-from issl import device
-from issl.config import Execution
 from issl.data import arrays
-from issl.probe import fit_and_score, stratified
-from issl.spec import ProbeGrid, ProbeSpec, Synthetic
+from issl.jobs import device
+from issl.jobs.execution import Execution
+from issl.probing.heads import fit_and_score, stratified
+from issl.spec.data import Synthetic
+from issl.spec.probe import ProbeGrid, ProbeSpec
 
 SEED = 1
 TRAIN, TEST, CLASSES = 20_000, 2_000, 200
@@ -122,7 +123,7 @@ def beside_single_probes(
 def side_by_side(
     probes: Sequence[ProbeSpec], train: Rows, test: Rows, classes: int, kind: str, found: dict[str, list[float]]
 ) -> float:
-    """Probes that see the same labels together, as `issl.probe.probe` trains them; puts accuracies into `found`."""
+    """Probes with the same labels together, as `issl.probing.heads.probe` trains them; puts accuracies into `found`."""
     return _timed("side by side", _groups(probes), train, test, classes, kind, found)
 
 

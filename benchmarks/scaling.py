@@ -20,13 +20,15 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from benchmarks.measure import Row, spread, take_turns
 from benchmarks.pretraining import real_loop
 from benchmarks.probing import drawn
-from issl import data, device
-from issl.config import Execution
+from issl import data
 from issl.data.arrays import Arrays
-from issl.lightning import LightningEnvironment, pl
-from issl.pretrain import PRECISIONS, Pretraining
-from issl.probe import fit_and_score
-from issl.spec import ProbeSpec, RunSpec
+from issl.jobs import device
+from issl.jobs.execution import Execution
+from issl.probing.heads import fit_and_score
+from issl.spec.probe import ProbeSpec
+from issl.spec.run import RunSpec
+from issl.training.lightning import LightningEnvironment, pl
+from issl.training.pretrain import PRECISIONS, Pretraining
 
 SEED = 1
 STEEPEST = 1.1  # slope that still counts as growing no faster than the work
@@ -123,7 +125,7 @@ def probe_heads(heads: int, n: int, dim: int, epochs: int, execution: Execution)
 def epoch(run: RunSpec, n_images: int, steps: int, execution: Execution) -> float:
     """Of an epoch over n_images, from its first `steps` steps: data access, augmentation and training.
 
-    Lightning counts the steps, as in `issl.pretrain.pretrain`, but stops an epoch early. The first epoch warms up.
+    Lightning counts the steps, as in `issl.training.pretrain`, but stops an epoch early. The first epoch warms up.
     """
     where = device.choose(execution)
     kind = device.precision(execution, where)

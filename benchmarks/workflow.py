@@ -126,9 +126,10 @@ def _finished_run(folder: Path) -> tuple[list[str], Path]:
     Gives the arguments of the command that continues it into folder/out, and the folder of the checkpoint.
     """
     from issl import data
-    from issl.config import Execution
-    from issl.pretrain import pretrain
-    from issl.spec import RunSpec, Synthetic
+    from issl.jobs.execution import Execution
+    from issl.spec.data import Synthetic
+    from issl.spec.run import RunSpec
+    from issl.training.pretrain import pretrain
 
     images = Synthetic(kind="synthetic", train_per_class=13, test_per_class=13, image_size=64)
     run = RunSpec.model_validate(
@@ -136,7 +137,7 @@ def _finished_run(folder: Path) -> tuple[list[str], Path]:
     )
     execution = Execution(device="cpu", progress=False, checkpoint_minutes=0)
     data.prepare(images, folder / "data", progress=False)
-    with mock.patch("issl.checkpoints.remove"):
+    with mock.patch("issl.training.checkpoints.remove"):
         pretrain(run, 1, folder / "data", folder / "trained", execution)
     arguments = ["--spec", run.canonical(), "--seed", "1", "--data", str(folder / "data"), "--out", str(folder / "out")]
     return [*arguments, "--settings", json.dumps(execution.model_dump(mode="json"))], folder / "trained" / "checkpoints"

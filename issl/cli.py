@@ -9,12 +9,18 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel
 
-from issl import catalog, config
-from issl.config import Execution
+from issl.config import plan as catalog
+from issl.config.presets import PAPER, merge
+from issl.config.schema import json_schema
+from issl.config.validation import validate
 from issl.errors import UserError, nearest
-from issl.evaluation.spec import Encoding, Protocol
-from issl.logs import to_file
-from issl.spec import DataSpec, ProbeGrid, RunSpec, Value
+from issl.jobs.execution import Execution
+from issl.jobs.logs import to_file
+from issl.spec.data import DataSpec
+from issl.spec.probe import ProbeGrid
+from issl.spec.protocol import Encoding, Protocol
+from issl.spec.run import RunSpec
+from issl.spec.value import Value
 
 # torch, Lightning and the rest are imported inside the commands: `issl plan` must answer at once. JSON is read inside
 # `to_file`, so that what is wrong with it stands in the log file too.
@@ -54,20 +60,20 @@ def _object(text: str, option: str) -> dict[str, Any]:
 
 
 def _read(model: type[M], text: str, option: str = "--spec") -> M:
-    return config.validate(model, _object(text, option), option)
+    return validate(model, _object(text, option), option)
 
 
 def _read_run(spec: str, place: str) -> RunSpec:
     """A run that knows where its data set lies, for those that are decoded when they are needed."""
     run = _read(RunSpec, spec)
     located = run.data.model_dump() | _object(place, "--place")
-    return run.model_copy(update={"data": config.validate(type(run.data), located, "--place")})
+    return run.model_copy(update={"data": validate(type(run.data), located, "--place")})
 
 
 def _own_gpus(execution: Execution, number: int = 1) -> AbstractContextManager[list[str]]:
-    from issl import cards
+    from issl.jobs import gpus
 
-    return cards.claimed(0 if execution.device == "cpu" else number)
+    return gpus.reserved(0 if execution.device == "cpu" else number)
 
 
 @click.group()
@@ -86,7 +92,7 @@ def prepare(spec: str, place: str, out: Path, threads: int, settings: str, log_f
     """Decode a data set once into memory-mapped arrays."""
     with to_file(log_file):
         content = _object(spec, "--spec") | _object(place, "--place")
-        wanted = config.validate(_Data, {"data": content}, "--spec").data
+        wanted = validate(_Data, {"data": content}, "--spec").data
         progress = _read(Execution, settings, "--settings").progress
         from issl import data
 
@@ -120,11 +126,11 @@ def pretrain(
     with to_file(log_file):
         run, execution = _read_run(spec, place), _read(Execution, settings, "--settings")
         with _own_gpus(execution, per_node):
-            from issl.crew import Crew
-            from issl.pretrain import pretrain
+            from issl.training.launcher import Launcher
+            from issl.training.pretrain import pretrain
 
             names = [name for name in experiments.split(",") if name]
-            pretrain(run, seed, data, out, execution, names, Crew(per_node, nodes))
+            pretrain(run, seed, data, out, execution, names, Launcher(per_node, nodes))
 
 
 @issl.command()
@@ -139,7 +145,7 @@ def featurize(spec: str, encoder: Path, data: Path, out: Path, settings: str, lo
     with to_file(log_file):
         run, execution = _read(RunSpec, spec), _read(Execution, settings, "--settings")
         with _own_gpus(execution):
-            from issl.features import featurize
+            from issl.probing.encode import featurize
 
             featurize(run, encoder, data, out, execution)
 
@@ -157,7 +163,7 @@ def probe(spec: str, seed: int, features: Path, data: Path, out: Path, settings:
     with to_file(log_file):
         grid, execution = _read(ProbeGrid, spec), _read(Execution, settings, "--settings")
         with _own_gpus(execution):
-            from issl.probe import probe
+            from issl.probing.heads import probe
 
             probe(grid, seed, features, data, out, execution)
 
@@ -167,7 +173,7 @@ def probe(spec: str, seed: int, features: Path, data: Path, out: Path, settings:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder, or NAME.safetensors.")
 def export(run: Path, out: Path) -> None:
     """Write a run's encoder with a model card, for others to load. RUN is its folder, results/runs/<run>/s<seed>."""
-    from issl.export import export
+    from issl.report.export import export
 
     for path in export(run, out):
         click.echo(path)
@@ -179,7 +185,7 @@ _threads = click.option("--threads", type=click.IntRange(min=1), default=1)
 
 
 def _read_encoding(spec: str, place: str) -> Encoding:
-    return config.validate(Encoding, config.merge(_object(spec, "--spec"), _object(place, "--place")), "--spec")
+    return validate(Encoding, merge(_object(spec, "--spec"), _object(place, "--place")), "--spec")
 
 
 @issl.command()
@@ -197,7 +203,7 @@ def featurize_weights(
     with to_file(log_file):
         encoding, execution = _read_encoding(spec, place), _read(Execution, settings, "--settings")
         with _own_gpus(execution):
-            from issl.evaluation.featurize import featurize
+            from issl.probing.featurize import featurize
 
             featurize(encoding, data, out, threads, execution)
 
@@ -228,11 +234,11 @@ def probe_weights(
     """Score frozen weights by one protocol."""
     with to_file(log_file):
         encoding, execution = _read_encoding(spec, place), _read(Execution, settings, "--settings")
-        asked = config.validate(_Protocol, {"protocol": _object(protocol, "--protocol")}, "--protocol").protocol
+        asked = validate(_Protocol, {"protocol": _object(protocol, "--protocol")}, "--protocol").protocol
         if features is None and asked.kind != "augmented":
             raise UserError(f"--features: the protocol {asked.kind} needs them")
         with _own_gpus(execution, 1 if asked.kind in ("cached", "augmented") else 0):
-            from issl.evaluation.probe import probe
+            from issl.probing.protocols import probe
 
             probe(asked, seed, encoding, features, data, out, threads, execution)
 
@@ -266,13 +272,13 @@ def show(run: str, path: Path) -> None:
 
 @issl.command()
 @click.option("--profile", help="As for snakemake; a cluster is looked at where it submits to Slurm.")
-@click.option("--preset", default=config.PAPER, show_default=True, help="Whose jobs would run.")
+@click.option("--preset", default=PAPER, show_default=True, help="Whose jobs would run.")
 @click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
 @click.option("--job/--no-job", default=True, show_default=True, help="Run a job of a minute that looks from inside.")
 def doctor(profile: str | None, preset: str, path: Path, job: bool) -> None:
     """Tell what is missing here before anything is submitted; status 1 if something is."""
     plan = _of_preset(path, preset)
-    from issl.doctor import findings
+    from issl.upkeep.doctor import findings
 
     complete = True
     for finding in findings(plan, profile, job):
@@ -288,7 +294,7 @@ def doctor(profile: str | None, preset: str, path: Path, job: bool) -> None:
 @click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
 def gc(delete: bool, preset: tuple[str, ...], path: Path) -> None:
     """List what no target of the config uses and what killed jobs left; --delete removes it."""
-    from issl.cleaning import remove, rubbish
+    from issl.upkeep.cleanup import remove, rubbish
 
     plans = [_of_preset(path, name) for name in preset] or list(catalog.load(path).values())
     total = 0
@@ -311,7 +317,7 @@ def _of_preset(path: Path, preset: str) -> catalog.Plan:
 @issl.command()
 def schema() -> None:
     """Print the JSON schema of config.yaml."""
-    click.echo(json.dumps(config.json_schema(), indent=2))
+    click.echo(json.dumps(json_schema(), indent=2))
 
 
 def main() -> None:

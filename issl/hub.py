@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
-from issl import encoders, weights
-from issl.augment import MEAN, STD
-from issl.config import validate
+from issl.config.validation import validate
 from issl.data.download import fetch
 from issl.errors import UserError, nearest
-from issl.released import MODELS, Model
-from issl.spec import RunSpec
+from issl.models import encoders, weights
+from issl.spec.released import MODELS, Model
+from issl.spec.run import RunSpec
+from issl.views.augment import MEAN, STD
 
 MIRROR = "ISSL_HUB_URL"  # environment: where the files lie instead, for machines that do not reach the release
 RESIZE, CROP = 256, 224  # px, of the released models

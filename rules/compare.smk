@@ -1,5 +1,5 @@
 # tidy results + published numbers + what made the results -> the comparison
-from issl import fingerprint
+from issl.jobs import fingerprint
 
 
 rule compare:

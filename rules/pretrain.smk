@@ -31,8 +31,9 @@ rule pretrain:
         settings=lambda w, resources: PLANS[w.root].settings(),
         experiments=lambda w, resources: ",".join(PLANS[w.root].experiments_of(w.run)),
         place=lambda w, resources: PLANS[w.root].place_of(w.run),
+        # `crew` is the old name of the world: another command text would train every run again.
         launcher=lambda w, resources: PLANS[w.root].launcher(),
-        crew=lambda w, resources: PLANS[w.root].crew(),
+        crew=lambda w, resources: PLANS[w.root].world(),
     shell:
         "{params.launcher}python -m issl pretrain --spec {params.spec:q} --seed {wildcards.seed} --data $(dirname {input.arrays[0]:q})"
         " --place {params.place:q} --out $(dirname {output.run:q}) --experiments {params.experiments:q} --settings {params.settings:q}"

@@ -32,8 +32,9 @@ from safetensors.numpy import load_file
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from issl.config import merge, read_yaml  # noqa: E402
-from issl.files import write_text  # noqa: E402
+from issl.config.presets import merge  # noqa: E402
+from issl.config.yaml import read_yaml  # noqa: E402
+from issl.jobs.files import write_text  # noqa: E402
 
 RESULTS = "results/tiny"
 EXACT = {"execution": {"precision": "32", "checkpoint_minutes": 0.01}}  # 0.6 s: several checkpoints in every run

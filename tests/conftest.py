@@ -20,7 +20,7 @@ def shared_folder(tmp_path_factory) -> Path:
 def synthetic(tmp_path_factory):
     """Folder of a prepared synthetic data set: 4 classes, 64 train and 32 test images of 16 px."""
     from issl import data
-    from issl.spec import Synthetic
+    from issl.spec.data import Synthetic
 
     folder = tmp_path_factory.mktemp("synthetic")
     data.prepare(small_data(Synthetic), folder, progress=False)
@@ -51,7 +51,8 @@ def small_data(model):
 @pytest.fixture(scope="session")
 def make_run():
     """Builds a run on `synthetic` that trains in a second or two, with changes by section."""
-    from issl.spec import RunSpec, Synthetic
+    from issl.spec.data import Synthetic
+    from issl.spec.run import RunSpec
 
     def build(method="simclr", **changes):
         small = {

@@ -12,7 +12,14 @@ from importlib import import_module
 import snakemake.cli
 
 # Snakemake and the Snakefile import these on their way, which every fork would pay for.
-USED_LATER = ("issl.catalog", "issl.environment", "issl.fingerprint", "issl.sharing", "jsonschema", "nbformat")
+USED_LATER = (
+    "issl.config.plan",
+    "issl.jobs.environment",
+    "issl.jobs.fingerprint",
+    "issl.jobs.locks",
+    "jsonschema",
+    "nbformat",
+)
 USED_LATER += ("requests", "snakemake.profiles", "snakemake.storage")
 PLUGINS = ("Executor", "Logger", "Report", "Scheduler", "Storage")
 

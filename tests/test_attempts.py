@@ -2,9 +2,9 @@
 
 import pytest
 
-from issl.attempts import begin
 from issl.errors import UserError
-from issl.sharing import BEGAN
+from issl.jobs.locks import BEGAN
+from issl.training.attempts import begin
 
 
 def test_a_training_that_advances_may_be_requeued(tmp_path, monkeypatch):
@@ -32,8 +32,8 @@ def test_attempts_outside_a_workflow_are_not_counted(tmp_path, monkeypatch):
 
 
 def test_a_training_counts_its_attempts(synthetic, make_run, tmp_path, monkeypatch):
-    from issl.config import Execution
-    from issl.pretrain import Pretraining, pretrain
+    from issl.jobs.execution import Execution
+    from issl.training.pretrain import Pretraining, pretrain
 
     monkeypatch.setenv(BEGAN, "1.5")
     settings = Execution(device="cpu", precision="32", progress=False)

@@ -19,9 +19,9 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
-from issl import augment
-from issl.augment import Draws, apply, clean, draw, normalize, two_views
-from issl.spec import Augment
+from issl.spec.augment import Augment
+from issl.views import augment
+from issl.views.augment import Draws, apply, clean, draw, normalize, two_views
 
 SIZE = 64
 COARSE = Augment(strength=2, blur=True)
@@ -426,7 +426,7 @@ def test_an_empty_batch_gives_no_views():
 
 
 def test_augmentation_imports_without_torchvision():
-    code = "import sys, issl.augment; sys.exit('torchvision' in sys.modules)"
+    code = "import sys, issl.views.augment; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -455,7 +455,7 @@ def test_photographs_follow_the_released_pipeline_after_the_crop(photos):
     draws = draw(IMAGENET, len(photos), SIZE, SIZE, seeded(1), areas=(0.08, 1.0))
     assert draws.flip.any() and draws.jitter.any() and draws.gray.any() and draws.blur.any()
     expected = torch.stack([pillow_reference(image, draws, i) for i, image in enumerate(photos)])
-    apart = augment.develop(photos, draws, "pillow") * 255 - expected
+    apart = augment.color_and_blur(photos, draws, "pillow") * 255 - expected
     assert apart.abs().mean() < 1.5 and apart.mean().abs() < 1.5  # Pillow goes back to 8 bits after each operation
 
 
@@ -467,7 +467,7 @@ def test_photographs_are_blurred_as_in_pillow(photos, sigma):
     expected = torch.stack(
         [F.pil_to_tensor(F.to_pil_image(image).filter(ImageFilter.GaussianBlur(radius))) for image in images]
     )
-    blurred = augment.develop(images, draws, "pillow") * 255
+    blurred = augment.color_and_blur(images, draws, "pillow") * 255
     apart = blurred - expected
     assert apart.abs().max() < 3.5 and apart.abs().mean() < 0.8  # three passes each way, each rounded to 8 bits
     assert (blurred - images).abs().max() > 20 or sigma == 0.1
@@ -479,13 +479,13 @@ def test_the_blur_of_the_finest_stripes_is_pillows(sigma):
     stripes = (torch.arange(48) % 2 * 255).to(torch.uint8).expand(1, 3, 48, 48)
     draws = replace(unchanging(1, 48, 48), blur=torch.ones(1, dtype=torch.bool), sigma=torch.full((1,), sigma))
     picture = F.to_pil_image(stripes[0]).filter(ImageFilter.GaussianBlur(draws.sigma.item()))
-    apart = augment.develop(stripes, draws, "pillow")[0] * 255 - F.pil_to_tensor(picture)
+    apart = augment.color_and_blur(stripes, draws, "pillow")[0] * 255 - F.pil_to_tensor(picture)
     assert apart[..., 8:-8].abs().max() < 2
 
 
 def test_a_mirrored_crop_is_mirrored_exactly(photos):
     draws = replace(unchanging(4), flip=torch.tensor([True, False, True, False]))
-    views = augment.develop(photos[:4], draws)
+    views = augment.color_and_blur(photos[:4], draws)
     torch.testing.assert_close(views[0::2], photos[:4:2].flip(3) / 255)
     torch.testing.assert_close(views[1::2], photos[1:4:2] / 255)
 

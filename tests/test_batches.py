@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from issl import batches
 from issl.data.arrays import read
+from issl.views import batches
 
 CPU = torch.device("cpu")
 ORDER = (torch.tensor([5, 0, 31]), torch.tensor([2]), torch.tensor([31, 30]))

@@ -8,9 +8,10 @@ import torch
 
 from benchmarks import memory, pretraining, probing, scaling
 from benchmarks.measure import Row
-from issl import pretrain, sources
-from issl.config import Execution
-from issl.spec import ProbeSpec
+from issl.jobs.execution import Execution
+from issl.spec.probe import ProbeSpec
+from issl.training import pretrain
+from issl.views import loader
 
 CPU = Execution(device="cpu", precision="32", progress=False)
 
@@ -61,7 +62,7 @@ def spy_on_first_step(monkeypatch):
     """Keeps what the first step of the real loop saw and made."""
     seen = {}
     module = pretrain.Pretraining
-    views, clip, end = sources.InMemory.views, module.configure_gradient_clipping, module.on_train_batch_end
+    views, clip, end = loader.ResidentViews.views, module.configure_gradient_clipping, module.on_train_batch_end
 
     def trained(self):
         return [*self.encoder.parameters(), *self.objective.parameters()]
@@ -81,7 +82,7 @@ def spy_on_first_step(monkeypatch):
         seen.setdefault("parameters", [parameter.detach().clone() for parameter in trained(self)])
         end(self, *arguments)
 
-    monkeypatch.setattr(sources.InMemory, "views", keep_views)
+    monkeypatch.setattr(loader.ResidentViews, "views", keep_views)
     monkeypatch.setattr(module, "configure_gradient_clipping", keep_gradients)
     monkeypatch.setattr(module, "on_train_batch_end", keep_parameters)
     return seen

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from project import PROJECT
 
-from issl import catalog
-from issl.config import merge, read_yaml
+from issl.config import plan as catalog
+from issl.config.presets import merge
+from issl.config.yaml import read_yaml
 from issl.errors import UserError
-from issl.spec import grid_id, run_id
+from issl.spec.probe import grid_id
+from issl.spec.run import run_id
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from chaos import chaos
 from miniature import MINIATURE
 
-from issl.config import merge
+from issl.config.presets import merge
 
 # One row of the table, whose training is long enough to be killed between two checkpoints.
 ONE_ROW = {

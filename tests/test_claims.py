@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from issl.claims import contrasts, in_order, outcomes, published_value
-from issl.config import Claim, Comparison
+from issl.config.evidence import Claim, Comparison
+from issl.report.claims import contrasts, in_order, outcomes, published_value
 
 RULES = Comparison()
 ONE_RUN = 0.3 / math.sqrt(2)  # points

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
-from issl.catalog import load
-from issl.cleaning import remove, rubbish
 from issl.cli import issl
-from issl.files import TEMPORARY, whole
+from issl.config.plan import load
+from issl.jobs.files import TEMPORARY, whole
+from issl.upkeep.cleanup import remove, rubbish
 
 OLD = time.time() - 2 * 24 * 3600
 

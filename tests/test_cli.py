@@ -15,8 +15,9 @@ import pytest
 from project import PROJECT
 
 from issl import cli
-from issl.config import Config
-from issl.spec import ProbeGrid, RunSpec, run_id
+from issl.config.schema import Config
+from issl.spec.probe import ProbeGrid
+from issl.spec.run import RunSpec, run_id
 
 CPU = json.dumps({"device": "cpu", "progress": False})
 SYNTHETIC = {"kind": "synthetic", "classes": 4, "train_per_class": 16, "test_per_class": 8, "image_size": 16}
@@ -235,7 +236,7 @@ def test_a_data_set_that_is_not_prepared_is_named(refused, make_run, tmp_path):
 def save_encoder(run: RunSpec, path: Path) -> None:
     from safetensors.torch import save_file
 
-    from issl import encoders
+    from issl.models import encoders
 
     save_file(encoders.build(run.encoder, run.data.image_size).state_dict(), path)
 
@@ -333,7 +334,7 @@ def test_plan_imports_none_of_the_heavy_libraries():
     answer = command("plan", options=("-X", "importtime"))
     assert answer.status == 0 and "results/runs/" in answer.out
     modules = {line.rpartition("|")[2].strip() for line in answer.err.splitlines() if line.startswith("import time:")}
-    assert {"issl.cli", "issl.catalog", "yaml"} <= modules
+    assert {"issl.cli", "issl.config.plan", "yaml"} <= modules
     assert not modules & {"torch", "pytorch_lightning", "numpy", "pandas", "matplotlib", "PIL", "sklearn", "wandb"}
 
 

@@ -7,9 +7,10 @@ import pytest
 import yaml
 from project import PROJECT
 
-from issl import config
-from issl.catalog import plans
-from issl.config import merge, read_yaml
+from issl.config import schema as config
+from issl.config.plan import plans
+from issl.config.presets import merge
+from issl.config.yaml import read_yaml
 from issl.errors import UserError
 
 

@@ -12,19 +12,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from issl.catalog import load
-from issl.config import Execution
-from issl.crew import Crew
-from issl.lightning import LightningEnvironment, SLURMEnvironment
-from issl.pretrain import pretrain
+from issl.config.plan import load
+from issl.jobs.execution import Execution
+from issl.training.launcher import Launcher
+from issl.training.lightning import LightningEnvironment, SLURMEnvironment
+from issl.training.pretrain import pretrain
 
 SETTINGS = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=0)
 
 
-def start(run, data, out, *crew, **settings):
+def start(run, data, out, *launcher, **settings):
     execution = SETTINGS.model_copy(update=settings).canonical()
     command = [sys.executable, "-m", "issl", "pretrain", "--spec", run.canonical(), "--seed", "1", "--data", str(data)]
-    command += ["--out", str(out), "--settings", execution, "--log", str(out / "job.log"), *crew]
+    command += ["--out", str(out), "--settings", execution, "--log", str(out / "job.log"), *launcher]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -34,8 +34,8 @@ def history(out):
         return [{k: float(v) for k, v in row.items() if v and "second" not in k} for row in csv.DictReader(file)]
 
 
-def trained(run, data, out, *crew):
-    job = start(run, data, out, *crew)
+def trained(run, data, out, *launcher):
+    job = start(run, data, out, *launcher)
     _, error = job.communicate(timeout=200)
     assert job.returncode == 0, error
     return made(out)
@@ -97,29 +97,29 @@ def test_a_batch_that_cannot_be_split_equally_ends_the_job_with_one_line(synthet
 
 
 def test_srun_or_lightning_starts_the_processes():
-    assert (Crew().size, Crew(4).size, Crew(4, 2).size) == (1, 4, 8)
-    assert isinstance(Crew(4).environment(), LightningEnvironment)
-    slurm = Crew(4, 1).environment()
+    assert (Launcher().size, Launcher(4).size, Launcher(4, 2).size) == (1, 4, 8)
+    assert isinstance(Launcher(4).environment(), LightningEnvironment)
+    slurm = Launcher(4, 1).environment()
     assert isinstance(slurm, SLURMEnvironment) and not slurm.auto_requeue
 
 
 @pytest.mark.parametrize(
     ("crew", "given", "expected"),
     [
-        (Crew(), None, 31),
-        (Crew(8), None, 3),  # they share the cores of one machine
-        (Crew(8, 1), "12", 11),  # srun gives each its own
-        (Crew(8, 1), None, 31),
-        (Crew(64), None, 1),
-        (Crew(), "4", 31),  # Slurm's variable is about a process of srun, and Lightning starts this one
+        (Launcher(), None, 31),
+        (Launcher(8), None, 3),  # they share the cores of one machine
+        (Launcher(8, 1), "12", 11),  # srun gives each its own
+        (Launcher(8, 1), None, 31),
+        (Launcher(64), None, 1),
+        (Launcher(), "4", 31),  # Slurm's variable is about a process of srun, and Lightning starts this one
     ],
 )
-def test_all_cores_but_one_decode(monkeypatch, crew, given, expected):
+def test_all_cores_but_one_decode(monkeypatch, launcher, given, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(32)), raising=False)
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     if given:
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", given)
-    assert crew.helpers() == expected
+    assert launcher.helpers() == expected
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_all_cores_but_one_decode(monkeypatch, crew, given, expected):
     ],
 )
 def test_processes_and_nodes_become_a_request_to_slurm(tmp_path, hardware, expected):
-    from issl.config import read_yaml
+    from issl.config.yaml import read_yaml
 
     raw = read_yaml("config.yaml")
     raw["hardware"]["pretrain"] |= hardware

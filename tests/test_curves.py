@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from issl import curves
 from issl.errors import UserError
+from issl.report import curves
 
 DISSL = pd.DataFrame(
     {
@@ -147,8 +147,8 @@ def test_a_history_without_the_required_columns_is_refused(history, missing):
 
 
 def test_every_column_of_a_real_history_is_drawn(synthetic, make_run, tmp_path):
-    from issl.config import Execution
-    from issl.pretrain import pretrain
+    from issl.jobs.execution import Execution
+    from issl.training.pretrain import pretrain
 
     execution = Execution(device="cpu", precision="32", progress=False)
     pretrain(make_run("dissl", optim={"epochs": 2}), 1, synthetic, tmp_path, execution)

@@ -10,9 +10,9 @@ from typing import get_args
 import pytest
 import torch
 
-from issl import device
-from issl.config import Execution
 from issl.errors import UserError
+from issl.jobs import device
+from issl.jobs.execution import Execution
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 

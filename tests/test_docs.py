@@ -10,9 +10,17 @@ import pytest
 import yaml
 from project import PROJECT, snakemake
 
-from issl import catalog, spec
 from issl.cli import issl
-from issl.config import Execution, Hardware, Lines, Resources, Table
+from issl.config import plan as catalog
+from issl.config.display import Lines, Table
+from issl.config.hardware import Hardware, Resources
+from issl.jobs.execution import Execution
+from issl.spec.augment import Augment
+from issl.spec.data import DataSpec
+from issl.spec.encoder import Encoder
+from issl.spec.objective import CISSL, DINO, DISSL, DISSLMultiCrop, SimCLR
+from issl.spec.optim import Optim
+from issl.spec.probe import ProbeSpec
 
 PAGES = [
     *sorted((PROJECT / "docs").glob("*.md")),
@@ -26,16 +34,16 @@ EXAMPLES = {"issl/objectives/vicreg.py", "issl/data/npz.py", "tests/objectives/t
 EXAMPLE_TARGETS = re.compile(r"results/(my_\w+|digits/\w+)\.\w+")
 
 SECTIONS = {
-    "augment": [spec.Augment],
-    "encoder": [spec.Encoder],
-    "optim": [spec.Optim],
-    "objective": [spec.SimCLR, spec.CISSL, spec.DISSL, spec.DISSLMultiCrop, spec.DINO],
-    "probes": [spec.ProbeSpec],
+    "augment": [Augment],
+    "encoder": [Encoder],
+    "optim": [Optim],
+    "objective": [SimCLR, CISSL, DISSL, DISSLMultiCrop, DINO],
+    "probes": [ProbeSpec],
     "figure": [Lines],
     "table": [Table],
     "execution": [Execution],
     "hardware": [Hardware],
-    "data": list(get_args(get_args(spec.DataSpec)[0])),
+    "data": list(get_args(get_args(DataSpec)[0])),
 }
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -8,11 +8,13 @@ import pytest
 from click.testing import CliRunner
 from project import PROJECT
 
-from issl import doctor, site, slurm
-from issl.catalog import load
 from issl.cli import issl
-from issl.config import merge, read_yaml
+from issl.config.plan import load
+from issl.config.presets import merge
+from issl.config.yaml import read_yaml
 from issl.errors import UserError
+from issl.jobs import slurm
+from issl.upkeep import doctor, site
 
 SINFO = "gpu*|up|1-00:00:00|16|128000|gpu:a100:4(S:0-1)|ib,big\nshort|up|1:00:00|8+|32000+|(null)|(null)\n"
 SETTINGS = {"executor": "slurm", "slurm-status-command": "squeue"}
@@ -200,7 +202,7 @@ def test_a_results_folder_without_space_or_locks_is_reported(plan, monkeypatch):
     def refuse(*_, **__):
         raise NotImplementedError("flock")
 
-    monkeypatch.setattr("issl.sharing.FileLock.acquire", refuse)
+    monkeypatch.setattr("issl.jobs.locks.FileLock.acquire", refuse)
     (results,) = [says for what, verdict, says in said(tiny, None) if (what, verdict) == ("results", "missing")]
     assert "must lie on a file system with locks" in results
 

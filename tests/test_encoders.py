@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
-from issl.encoders import ExpandingHead, build
-from issl.spec import Encoder
+from issl.models.encoders import ExpandingHead, build
+from issl.spec.encoder import Encoder
 
 
 def expanding(dim: int, **keys) -> Encoder:

@@ -24,11 +24,11 @@ CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 # What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded.
 STAGES = {
     "prepare": "issl.data",
-    "pretrain": "issl.pretrain",
-    "featurize": "issl.features",
-    "probe": "issl.probe",
-    "featurize_weights": "issl.evaluation.featurize",
-    "probe_weights": "issl.evaluation.probe",
+    "pretrain": "issl.training.pretrain",
+    "featurize": "issl.probing.encode",
+    "probe": "issl.probing.heads",
+    "featurize_weights": "issl.probing.featurize",
+    "probe_weights": "issl.probing.protocols",
 }
 
 

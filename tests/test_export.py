@@ -14,13 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from issl import __version__, cli, hub
-from issl.config import Execution
 from issl.errors import UserError
-from issl.export import export
-from issl.features import featurize
-from issl.pretrain import pretrain
-from issl.probe import probe
-from issl.spec import ProbeGrid, RunSpec, data_id, run_id
+from issl.jobs.execution import Execution
+from issl.probing.encode import featurize
+from issl.probing.heads import probe
+from issl.report.export import export
+from issl.spec.data import data_id
+from issl.spec.probe import ProbeGrid
+from issl.spec.run import RunSpec, run_id
+from issl.training.pretrain import pretrain
 
 CPU = Execution(device="cpu", progress=False)
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(256, size=(20, 24, 3), dtype=np.uint8))
@@ -215,7 +217,7 @@ def test_a_failure_while_writing_leaves_nothing(finished, tmp_path, monkeypatch)
     def broken(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("issl.export._card", broken)
+    monkeypatch.setattr("issl.report.export._card", broken)
     with pytest.raises(OSError, match="disk full"):
         export(finished[0], tmp_path / "mine")
     assert list((tmp_path / "mine").iterdir()) == []

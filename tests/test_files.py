@@ -11,7 +11,7 @@ import pytest
 from project import PROJECT
 
 from issl.errors import UserError, nearest
-from issl.files import whole, write_json, write_text
+from issl.jobs.files import whole, write_json, write_text
 
 
 class Killed(BaseException):
@@ -98,7 +98,7 @@ def test_parent_folders_are_created(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from issl.files import whole
+from issl.jobs.files import whole
 
 with whole(sys.argv[1]) as temporary, temporary.open("w") as file:
     file.write("half of the ")
@@ -160,7 +160,7 @@ def test_an_object_that_is_not_json_writes_nothing(tmp_path):
 
 def test_text_is_utf_8_in_every_locale(tmp_path):
     """A cluster's nodes may be set to ASCII or Latin-1, and tables have a ± in them."""
-    code = "import sys; from issl.files import write_text; write_text(sys.argv[1], '\\u03b2 \\xb1')"
+    code = "import sys; from issl.jobs.files import write_text; write_text(sys.argv[1], '\\u03b2 \\xb1')"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     line = [sys.executable, "-c", code, str(tmp_path / "table.md")]
     subprocess.run(line, check=True, cwd=PROJECT, env=environment)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import issl
-from issl import fingerprint as fp
+from issl.jobs import fingerprint as fp
 
 FOLDER = Path(issl.__file__).parent
 
@@ -167,7 +167,12 @@ def test_a_module_that_is_not_reached_does_not_count(package):
 
 
 def test_excluded_modules_and_their_own_imports_are_left_out(package):
-    sources = {"start": "import issl.logs, issl.a", "logs": "import issl.b", "a": "import issl.errors", "errors": ""}
+    sources = {
+        "start": "import issl.jobs.logs, issl.a",
+        "logs": "import issl.b",
+        "a": "import issl.errors",
+        "errors": "",
+    }
     assert list(fp.modules("stage", package(**sources, b=""))) == ["issl", "issl.a", "issl.start"]
 
 
@@ -197,9 +202,9 @@ def test_a_fingerprint_covers_names_and_digests_in_any_order():
 def test_changed_lists_modified_added_and_removed_modules():
     now = fp.current("probe")
     assert fp.changed(now, "probe") == []
-    then = {name: digest for name, digest in now["modules"].items() if name != "issl.draws"}
-    then |= {"issl.probe": "another", "issl.gone": "00000000"}
-    assert fp.changed({"modules": then}, "probe") == ["issl.draws", "issl.gone", "issl.probe"]
+    then = {name: digest for name, digest in now["modules"].items() if name != "issl.views.random"}
+    then |= {"issl.probing.heads": "another", "issl.gone": "00000000"}
+    assert fp.changed({"modules": then}, "probe") == ["issl.gone", "issl.probing.heads", "issl.views.random"]
 
 
 def test_a_result_without_a_code_record_is_unknown():
@@ -221,15 +226,35 @@ def test_a_stage_has_the_modules_that_python_imports(stage):
 
 def test_stages_include_their_main_modules_and_exclude_others():
     stages = {stage: set(fp.modules(stage)) for stage in fp.STAGES}
-    assert stages["prepare"] >= {"issl.data", "issl.data.arrays", "issl.data.cifar10", "issl.data.tinyimagenet"}
+    assert stages["prepare"] >= {
+        "issl.data",
+        "issl.data.arrays",
+        "issl.data.datasets.cifar10",
+        "issl.data.datasets.tinyimagenet",
+    }
     assert stages["pretrain"] >= {
-        "issl.objectives.dissl", "issl.augment", "issl.encoders", "issl.heads", "issl.optim", "issl.data.arrays"
-    }  # fmt: skip
-    assert stages["featurize"] >= {"issl.features", "issl.encoders", "issl.augment", "issl.data.arrays"}
-    assert stages["probe"] >= {"issl.probe", "issl.draws", "issl.data.arrays"}
-    assert not stages["probe"] & {"issl.pretrain", "issl.objectives", "issl.objectives.dissl", "issl.optim"}
+        "issl.objectives.dissl",
+        "issl.views.augment",
+        "issl.models.encoders",
+        "issl.models.heads",
+        "issl.training.optim",
+        "issl.data.arrays",
+    }
+    assert stages["featurize"] >= {
+        "issl.probing.encode",
+        "issl.models.encoders",
+        "issl.views.augment",
+        "issl.data.arrays",
+    }
+    assert stages["probe"] >= {"issl.probing.heads", "issl.views.random", "issl.data.arrays"}
+    assert not stages["probe"] & {
+        "issl.training.pretrain",
+        "issl.objectives",
+        "issl.objectives.dissl",
+        "issl.training.optim",
+    }
     for found in stages.values():
-        assert not found & {"issl.figures", "issl.tables", "issl.catalog", "issl.cli", *fp.SILENT}
+        assert not found & {"issl.report.figures", "issl.report.tables", "issl.config.plan", "issl.cli", *fp.SILENT}
 
 
 def test_every_excluded_module_exists():

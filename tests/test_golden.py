@@ -15,17 +15,24 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision.models import resnet18
 
-from issl import encoders, objectives, pretrain, probe, spec
-from issl.config import Execution
+from issl import objectives
 from issl.data.arrays import read
-from issl.draws import epoch_order, generator
+from issl.jobs.execution import Execution
+from issl.models import encoders
 from issl.objectives.base import Clock, Objective
-from issl.optim import learning_rates
+from issl.probing import heads as probe
+from issl.spec.encoder import Encoder
+from issl.spec.objective import CISSL, DINO, DISSL, ObjectiveSpec, SimCLR
+from issl.spec.optim import Optim
+from issl.spec.probe import ProbeSpec
+from issl.training import pretrain
+from issl.training.optim import learning_rates
+from issl.views.random import epoch_order, generator
 
 B, DIM, CLASSES = 3, 6, 5  # images, each with two views; dimension of the representation; classes of DISSL and DINO
 DEFAULTS = (
-    *(spec.SimCLR(name="simclr"), spec.CISSL(name="cissl")),
-    *(spec.DISSL(name="dissl"), spec.DINO(name="dino")),
+    *(SimCLR(name="simclr"), CISSL(name="cissl")),
+    *(DISSL(name="dissl"), DINO(name="dino")),
 )
 every_default = pytest.mark.parametrize("content", DEFAULTS, ids=lambda content: content.name)
 
@@ -135,7 +142,7 @@ def dino_by_hand(after: bool) -> tuple[float, np.ndarray]:
     return loss, 0.9 * center + 0.1 * t[:B].mean(0)
 
 
-def filled(content: spec.ObjectiveSpec) -> Objective:
+def filled(content: ObjectiveSpec) -> Objective:
     """The objective in float64: predictors and DINO's student are filled from phase 100, projectors from 200."""
     objective = objectives.build(content, DIM, nn.Flatten()).double()
     phases = {"predictor": 100, "projector": 200, "teacher_projector": 200}
@@ -154,17 +161,17 @@ def filled(content: spec.ObjectiveSpec) -> Objective:
 SMALL_DISSL = {"name": "dissl", "classes": CLASSES, "hidden": 7, "mlp_hidden": 8, "bottleneck": 3}
 SMALL_DINO = {"name": "dino", "classes": CLASSES, "hidden": 7, "bottleneck": 5}
 LOSSES = {
-    "simclr": (spec.SimCLR(name="simclr", hidden=7, out=4), simclr_by_hand, 9.889842677452),
-    "cissl": (spec.CISSL(name="cissl", hidden=7, out=4), lambda: cissl_by_hand(mlp=False), 7.074475978536),
+    "simclr": (SimCLR(name="simclr", hidden=7, out=4), simclr_by_hand, 9.889842677452),
+    "cissl": (CISSL(name="cissl", hidden=7, out=4), lambda: cissl_by_hand(mlp=False), 7.074475978536),
     "cissl_mlp": (
-        *(spec.CISSL(name="cissl", predictor="mlp", mlp_hidden=8, out=4), lambda: cissl_by_hand(mlp=True)),
+        *(CISSL(name="cissl", predictor="mlp", mlp_hidden=8, out=4), lambda: cissl_by_hand(mlp=True)),
         5.892366380115,
     ),
-    "dissl": (spec.DISSL(**SMALL_DISSL), lambda: dissl_by_hand(mlp=False), 1.031188695637),
-    "dissl_mlp": (spec.DISSL(**SMALL_DISSL, predictor="mlp"), lambda: dissl_by_hand(mlp=True), 1.949588806440),
-    "dino": (spec.DINO(**SMALL_DINO), lambda: dino_by_hand(after=False)[0], 4.364734414749),
+    "dissl": (DISSL(**SMALL_DISSL), lambda: dissl_by_hand(mlp=False), 1.031188695637),
+    "dissl_mlp": (DISSL(**SMALL_DISSL, predictor="mlp"), lambda: dissl_by_hand(mlp=True), 1.949588806440),
+    "dino": (DINO(**SMALL_DINO), lambda: dino_by_hand(after=False)[0], 4.364734414749),
     "dino_after_bottleneck": (
-        *(spec.DINO(**SMALL_DINO, normalize="after_bottleneck"), lambda: dino_by_hand(after=True)[0]),
+        *(DINO(**SMALL_DINO, normalize="after_bottleneck"), lambda: dino_by_hand(after=True)[0]),
         2.464943916761,
     ),
 }
@@ -178,14 +185,14 @@ def test_losses_and_heads_equal_the_released_values(content, by_hand, literal):
 
 
 def test_dinos_centre_equals_the_released_value():
-    objective = filled(spec.DINO(**SMALL_DINO))
+    objective = filled(DINO(**SMALL_DINO))
     objective(torch.from_numpy(Z), torch.from_numpy(VIEWS), AT_EPOCH_20)
     literal = [0.64314389, 0.78718592, -0.12550799, -0.79510509, -0.28114486]
     assert dino_by_hand(after=False)[1][0] == pytest.approx(literal, abs=1e-8)
     assert objective.center[0].numpy() == pytest.approx(literal, abs=1e-8)
 
 
-def silent(content: spec.ObjectiveSpec) -> Objective:
+def silent(content: ObjectiveSpec) -> Objective:
     """The objective with heads that give the same to every image: their last layers are zero."""
     objective = objectives.build(content, 512, nn.Flatten())
     for parameter in objective.parameters():
@@ -211,7 +218,7 @@ class Same(nn.Module):
         return z
 
 
-def through(content: spec.ObjectiveSpec) -> Objective:
+def through(content: ObjectiveSpec) -> Objective:
     """The objective with its heads replaced by the identity."""
     objective = objectives.build(content, 4, nn.Flatten())
     for name, _ in list(objective.named_children()):
@@ -225,10 +232,10 @@ def through(content: spec.ObjectiveSpec) -> Objective:
 @pytest.mark.parametrize(
     ("content", "literal"),
     [
-        (spec.SimCLR(name="simclr", temperature=0.01), 0.0),
-        (spec.CISSL(name="cissl", temperature=0.01), 0.693147180560),
-        (spec.DISSL(name="dissl", classes=4), -3.188477030576),
-        (spec.DINO(name="dino", classes=4), 0.0),
+        (SimCLR(name="simclr", temperature=0.01), 0.0),
+        (CISSL(name="cissl", temperature=0.01), 0.693147180560),
+        (DISSL(name="dissl", classes=4), -3.188477030576),
+        (DINO(name="dino", classes=4), 0.0),
     ],
     ids=["simclr", "cissl", "dissl", "dino"],
 )
@@ -242,7 +249,7 @@ def test_losses_reach_their_closed_form_minimum(content, literal):
 
 
 def rates(epoch: int, **keys) -> tuple[float, float]:
-    optim = spec.Optim(**keys)
+    optim = Optim(**keys)
     return learning_rates(optim, Clock(epoch, optim.epochs, epoch * 196, 196))
 
 
@@ -314,7 +321,7 @@ def test_the_teacher_uses_the_momentum_of_each_step(schedule, by_hand, literal):
     assert [expected[i] for i in (0, 1, 5, 10, 19)] == pytest.approx(literal, abs=1e-11)
     student = nn.Linear(1, 1, bias=False).double()
     nn.init.zeros_(student.weight)
-    objective = objectives.build(spec.DINO(name="dino", classes=2, ema_schedule=schedule), 1, student).double()
+    objective = objectives.build(DINO(name="dino", classes=2, ema_schedule=schedule), 1, student).double()
     nn.init.ones_(student.weight)
     for step in range(20):
         objective.after_step(student, Clock(step // 5, 4, step, 5))
@@ -361,7 +368,7 @@ STDS = {
 
 def test_every_convolution_starts_at_the_released_scale():
     torch.manual_seed(0)
-    model = encoders.build(spec.Encoder(head="expand", dim=2048), 64)
+    model = encoders.build(Encoder(head="expand", dim=2048), 64)
     convolutions = {name: module.weight for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     assert convolutions.keys() == STDS.keys()
     for name, weight in convolutions.items():
@@ -392,7 +399,7 @@ def test_every_linear_layer_starts_at_scale_002_and_every_batch_norm_as_the_iden
 # Linear: 512 * 200 + 200. MLP: 512 * 2048 + 2048 * 2048 + 2048 * 200 + 200, and twice 2 * 2048 of the batch norms.
 @pytest.mark.parametrize(("kind", "parameters"), [("linear", 102_600), ("mlp", 5_660_872)])
 def test_probes_have_the_published_size_and_start(kind, parameters):
-    heads = probe.Heads(spec.ProbeSpec(kind=kind), 2, 512, 200, generator("probe", 1))
+    heads = probe.Heads(ProbeSpec(kind=kind), 2, 512, 200, generator("probe", 1))
     assert sum(parameter[0].numel() for parameter in heads.parameters()) == parameters
     for key, parameter in heads.named_parameters():
         assert torch.equal(parameter[0], parameter[1])  # all heads start from the same draw
@@ -469,7 +476,7 @@ def test_the_online_evaluation_starts_as_every_linear_layer(synthetic, make_run)
 # --- optimisation of probes ------------------------------------------------------------------------------------------
 
 
-def trained(group: list[spec.ProbeSpec], z: np.ndarray, labels: np.ndarray, monkeypatch) -> tuple[list, list]:
+def trained(group: list[ProbeSpec], z: np.ndarray, labels: np.ndarray, monkeypatch) -> tuple[list, list]:
     """Parameters of the probes before and after their training: arrays with the heads first, in float64."""
     made, start = [], []
 
@@ -498,7 +505,7 @@ def test_linear_probes_follow_sgd_in_numpy(monkeypatch):
     """
     z, labels = blobs(520, 8.0)
     decays = [1e-1, 1e-3, 0.0]
-    group = [spec.ProbeSpec(weight_decay=decay, epochs=4) for decay in decays]
+    group = [ProbeSpec(weight_decay=decay, epochs=4) for decay in decays]
     (start_w, start_b), (end_w, end_b) = trained(group, z, labels, monkeypatch)
     clipped = []
     for head_number, decay in enumerate(decays):
@@ -523,7 +530,7 @@ def test_mlp_probes_follow_torchs_own_modules_in_float64(monkeypatch):
     z, labels = blobs(60, 1.0)
     decays = [1e-1, 0.0]
     group = [
-        spec.ProbeSpec(kind="mlp", hidden=7, weight_decay=decay, epochs=3, batch_size=32, clip_value=0.05)
+        ProbeSpec(kind="mlp", hidden=7, weight_decay=decay, epochs=3, batch_size=32, clip_value=0.05)
         for decay in decays
     ]
     start, end = trained(group, z, labels, monkeypatch)
@@ -550,7 +557,7 @@ def test_a_linear_probe_ends_at_the_optimum_of_scikit_learn(monkeypatch):
     """Mean cross-entropy + decay / 2 (|W|^2 + |b|^2) has one minimum; a constant column stands for the bias."""
     z, labels = blobs(90, 1.0)
     decays = [0.1, 0.01]
-    group = [spec.ProbeSpec(weight_decay=decay, epochs=400) for decay in decays]
+    group = [ProbeSpec(weight_decay=decay, epochs=400) for decay in decays]
     _, (w, b) = trained(group, z, labels, monkeypatch)
     for head_number, decay in enumerate(decays):
         reference = LogisticRegression(C=1 / (90 * decay), fit_intercept=False, tol=1e-8, max_iter=10_000)

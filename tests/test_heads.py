@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from issl.heads import PrototypeHead, init_, linear, mlp
+from issl.models.heads import PrototypeHead, init_, linear, mlp
 
 
 def count(module: nn.Module) -> int:

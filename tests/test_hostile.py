@@ -9,9 +9,10 @@ import pytest
 import torch
 from project import PROJECT, planned, snakemake
 
-from issl import checkpoints
-from issl.config import merge, presets, read_yaml
+from issl.config.presets import merge, presets
+from issl.config.yaml import read_yaml
 from issl.errors import UserError
+from issl.training import checkpoints
 
 
 class Harm:
@@ -118,7 +119,7 @@ def test_no_text_can_close_the_scripts_of_the_report(change, place):
 def test_an_archive_cannot_write_outside(tmp_path):
     """Archives are read, never extracted: names in them are looked up, and no path is made of them."""
     from issl import data
-    from issl.spec import TinyImageNet
+    from issl.spec.data import TinyImageNet
 
     archive = tmp_path / "tiny-imagenet-200.zip"
     with zipfile.ZipFile(archive, "w") as file:

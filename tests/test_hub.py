@@ -27,12 +27,14 @@ from torchvision.models import resnet50
 from torchvision.transforms import v2
 
 import hubconf
-from issl import augment, data, hub
-from issl.config import Execution
+from issl import data, hub
 from issl.errors import UserError
-from issl.features import load_encoder
-from issl.pretrain import pretrain
-from issl.spec import ImageFolder, RunSpec
+from issl.jobs.execution import Execution
+from issl.probing.encode import load_encoder
+from issl.spec.data import ImageFolder
+from issl.spec.run import RunSpec
+from issl.training.pretrain import pretrain
+from issl.views import augment
 
 BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 # name -> dimension, tensors, epochs, views: the table of the authors' README

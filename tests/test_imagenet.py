@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file
 from test_crew import history, start
 
-from issl import data, pretrain
-from issl.config import Execution
+from issl import data
 from issl.errors import UserError
-from issl.spec import RunSpec
+from issl.jobs.execution import Execution
+from issl.spec.run import RunSpec
+from issl.training import pretrain
 
 CPU = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=0)
 TWO = [{"number": 2, "size": 32, "min_area": 0.14}]
@@ -91,8 +92,8 @@ def test_a_killed_run_continues_to_bit_identical_weights(photographs, listed, tm
         }
 
 
-def trained(run, data, out, *crew):
-    job = start(run, data, out, "--place", json.dumps({"path": run.data.path}), *crew)
+def trained(run, data, out, *launcher):
+    job = start(run, data, out, "--place", json.dumps({"path": run.data.path}), *launcher)
     _, error = job.communicate(timeout=200)
     assert job.returncode == 0, error
     return history(out), load_file(out / "encoder.safetensors"), json.loads((out / "run.json").read_text())

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from issl.lars import LARS
+from issl.training.lars import LARS
 
 TRUST, DECAY, MOMENTUM, RATE = 0.001, 0.1, 0.9, 0.3
 

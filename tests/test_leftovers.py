@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from issl.leftovers import leftovers, size
+from issl.jobs.leftovers import leftovers, size
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ def test_training_imports_neither_scipy_nor_matplotlib():
 
 @pytest.mark.slow
 def test_a_lightning_imported_earlier_is_used_unchanged():
-    code = (
-        "import pytorch_lightning; from issl.lightning import pl; assert pl is pytorch_lightning; import scipy.signal"
-    )
+    code = "import pytorch_lightning; from issl.training.lightning import pl; assert pl is pytorch_lightning"
+    code += "; import scipy.signal"
     subprocess.run([sys.executable, "-c", code], check=True)

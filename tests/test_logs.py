@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from issl.errors import UserError
-from issl.logs import to_file
+from issl.jobs.logs import to_file
 
 log = logging.getLogger(__name__)
 

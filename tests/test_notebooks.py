@@ -16,9 +16,9 @@ from project import PROJECT
 from torch import nn
 from torchvision import transforms
 
-from issl import spec
 from issl.objectives import OBJECTIVES
 from issl.objectives.base import Clock
+from issl.spec import objective as spec
 
 FOLDER = PROJECT / "notebooks"
 MINIMAL = ["minimal_cissl", "minimal_dissl"]

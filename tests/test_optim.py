@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from issl.objectives.base import Clock
-from issl.optim import adam, build, by_epoch, learning_rates
-from issl.spec import Optim
+from issl.spec.optim import Optim
+from issl.training.optim import adam, build, by_epoch, learning_rates
 
 
 def rate(optim, epoch, step=0, steps=196):

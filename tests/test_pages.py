@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from issl import claims, pages, published
+from issl.report import claims, html, published
 
 VOID = {"meta", "br", "hr"}
 
@@ -45,12 +45,12 @@ class Page(HTMLParser):
 
 def cell(content):
     """Attributes of a table cell with this Markdown in it."""
-    page = Page(pages.html(f"| verdict |\n|---|\n| {content} |\n", "t"))
+    page = Page(html.html(f"| verdict |\n|---|\n| {content} |\n", "t"))
     return page.cells[-1][0]
 
 
 def test_a_page_is_a_whole_document_with_its_title():
-    text = pages.html("# Results\n\nSome *words*.\n", "Figure 7c & <more>")
+    text = html.html("# Results\n\nSome *words*.\n", "Figure 7c & <more>")
     assert text.startswith("<!DOCTYPE html>\n<html lang=")
     assert "<title>Figure 7c &amp; &lt;more&gt;</title>" in text
     assert "<h1>Results</h1>\n<p>Some <em>words</em>.</p>" in text
@@ -59,14 +59,14 @@ def test_a_page_is_a_whole_document_with_its_title():
 
 def test_a_page_loads_nothing_and_runs_nothing():
     source = 'A [paper](https://arxiv.org/abs/2209.06235) and ![a picture](https://elsewhere.org/x.png "t").\n'
-    text = pages.html(source, "t")
+    text = html.html(source, "t")
     page = Page(text)
     assert page.links == ["https://arxiv.org/abs/2209.06235", "https://elsewhere.org/x.png"]
     assert text.count("http") == len(page.links)
     assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.tags}
     assert not any(key == "src" or key.startswith("on") for _, attrs in page.tags for key in attrs)
     assert "@import" not in text and "url(" not in text
-    assert "http" not in pages.html("No link.", "t")
+    assert "http" not in html.html("No link.", "t")
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,14 @@ def test_a_page_loads_nothing_and_runs_nothing():
     ],
 )
 def test_markup_in_names_is_shown_literally(source):
-    page = Page(pages.html(source, "</title><script>alert(1)</script>"))
+    page = Page(html.html(source, "</title><script>alert(1)</script>"))
     assert not {"script", "img"} & {tag for tag, _ in page.tags}
     assert not any(link.startswith(("javascript", "data")) for link in page.links)
     assert "alert(1)" in "".join(page.texts)
 
 
 def test_numbers_are_right_aligned():
-    page = Page(pages.html("| row | accuracy |\n|---|---:|\n| A | 43.5 ± 1.5 |\n", "t"))
+    page = Page(html.html("| row | accuracy |\n|---|---:|\n| A | 43.5 ± 1.5 |\n", "t"))
     assert [(text, attrs.get("style")) for attrs, text in page.cells] == [
         ("row", None),
         ("accuracy", "text-align:right"),
@@ -99,11 +99,11 @@ def test_numbers_are_right_aligned():
     ]
 
 
-@pytest.mark.parametrize("word", pages.VERDICTS)
+@pytest.mark.parametrize("word", html.VERDICTS)
 def test_a_cell_with_only_a_verdict_is_styled(word):
-    look = pages.VERDICTS[word]
+    look = html.VERDICTS[word]
     assert cell(word) == cell(f"**{word}**") == {"class": f"verdict {look}"}
-    assert f"td.{look} {{" in pages.STYLE
+    assert f"td.{look} {{" in html.STYLE
 
 
 @pytest.mark.parametrize("content", ["agrees with it", "Agrees", "holds, fails", "not", "12.0", ""])
@@ -112,23 +112,23 @@ def test_a_verdict_within_other_words_is_not_styled(content):
 
 
 def test_external_links_leave_the_frame_and_anchors_do_not():
-    page = Page(pages.html("[out](https://arxiv.org) and [down](#below)", "t"))
+    page = Page(html.html("[out](https://arxiv.org) and [down](#below)", "t"))
     out, down = (attrs for tag, attrs in page.tags if tag == "a")
     assert out == {"href": "https://arxiv.org", "target": "_blank", "rel": "noopener"}
     assert down == {"href": "#below"}
 
 
 def test_a_verdict_outside_a_table_is_not_styled():
-    assert "class=" not in pages.html("agrees\n\n- holds\n", "t")
+    assert "class=" not in html.html("agrees\n\n- holds\n", "t")
 
 
 @pytest.mark.parametrize("verdict", [claims.Verdict, published.Verdict])
 def test_every_verdict_has_a_style(verdict):
-    assert set(get_args(verdict)) <= set(pages.VERDICTS)
+    assert set(get_args(verdict)) <= set(html.VERDICTS)
 
 
 def test_a_name_may_contain_a_cell_separator():
-    page = Page(pages.html("| row | accuracy |\n|---|---:|\n| A\\|B | 45.2 |\n", "t"))
+    page = Page(html.html("| row | accuracy |\n|---|---:|\n| A\\|B | 45.2 |\n", "t"))
     assert [content for _, content in page.cells][-2:] == ["A|B", "45.2"]
 
 
@@ -140,7 +140,7 @@ def _luminance(color):
 
 
 def test_text_colours_have_contrast_in_light_dark_and_print():
-    palettes = [dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in pages.STYLE.split(":root {")[1:]]
+    palettes = [dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in html.STYLE.split(":root {")[1:]]
     assert len(palettes) == 3
     for colors in palettes:
         for ground in ("ground", "stripe"):

@@ -12,10 +12,12 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional as tv
 
-from issl import augment, data, photos
-from issl.draws import generator
+from issl import data
 from issl.errors import UserError
-from issl.spec import Augment, ImageNet
+from issl.spec.augment import Augment
+from issl.spec.data import ImageNet
+from issl.views import augment, decode
+from issl.views.random import generator
 
 SHAPES = ((60, 80), (83, 51), (40, 40), (37, 200), (25, 31))  # larger and smaller than what they are resized to
 VIEWS = [
@@ -43,7 +45,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def listed(place, tmp_path_factory):
     spec = ImageNet(kind="imagenet", path=str(place), image_size=28)
-    return photos.of(data.prepare(spec, tmp_path_factory.mktemp("list"), progress=False), spec)
+    return decode.of(data.prepare(spec, tmp_path_factory.mktemp("list"), progress=False), spec)
 
 
 def pil(photos, row) -> Image.Image:
@@ -61,7 +63,7 @@ def assert_same_picture(ours, theirs):
 def test_the_central_square_equals_torchvisions(shape, resize, size):
     photo = image(*shape)
     expected = transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(size)])(Image.fromarray(photo))
-    ours = photos.central_square(photo, resize, size)
+    ours = decode.central_square(photo, resize, size)
     assert ours.shape == (size, size, 3) and ours.dtype == np.uint8
     assert_same_picture(ours, expected)
 
@@ -71,7 +73,7 @@ def test_the_central_square_equals_torchvisions(shape, resize, size):
 def test_a_crop_equals_torchvisions(box, size):
     photo = image(60, 80)
     expected = tv.resized_crop(Image.fromarray(photo), *box, [size, size], transforms.InterpolationMode.BILINEAR)
-    assert_same_picture(photos.crop(photo, box, size), expected)
+    assert_same_picture(decode.crop(photo, box, size), expected)
 
 
 def test_evaluation_resizes_to_256_for_224():
@@ -80,9 +82,9 @@ def test_evaluation_resizes_to_256_for_224():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_central_squares_come_in_the_order_of_the_rows(listed, workers, monkeypatch):
-    monkeypatch.setattr(photos, "CHUNK", 4)
+    monkeypatch.setattr(decode, "CHUNK", 4)
     rows = [7, 3, 88, 41, 0, 12, 89, 5, 6, 7]
-    chunks = list(photos.central_squares(listed, rows, workers))
+    chunks = list(decode.central_squares(listed, rows, workers))
     assert [len(chunk) for chunk in chunks] == [4, 4, 2]
     expected = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(28)])
     for row, ours in zip(rows, torch.cat(chunks)):
@@ -90,11 +92,11 @@ def test_central_squares_come_in_the_order_of_the_rows(listed, workers, monkeypa
 
 
 def wanted(*rows, epoch=0):
-    return photos.Wanted(rows, "augment", 1, epoch)
+    return decode.CropRequest(rows, "augment", 1, epoch)
 
 
 def test_views_are_torchvisions_crops_with_the_draws_of_their_image(listed):
-    ((large, small),) = photos.crops(listed, SPEC, [wanted(4, 50)], workers=0)
+    ((large, small),) = decode.crops(listed, SPEC, [wanted(4, 50)], workers=0)
     assert (large.images.shape, small.images.shape) == ((2, 2, 3, 32, 32), (3, 2, 3, 16, 16))
     assert (len(large.draws), len(small.draws)) == (4, 6)
     for place, row in enumerate((4, 50)):
@@ -114,13 +116,13 @@ def test_views_are_torchvisions_crops_with_the_draws_of_their_image(listed):
 
 
 def test_views_depend_on_seed_epoch_and_row_only(listed):
-    together = next(photos.crops(listed, SPEC, [wanted(3, 9, 17, 60)], 0))
-    apart = list(photos.crops(listed, SPEC, [wanted(60), wanted(9, 3)], workers=2))
+    together = next(decode.crops(listed, SPEC, [wanted(3, 9, 17, 60)], 0))
+    apart = list(decode.crops(listed, SPEC, [wanted(60), wanted(9, 3)], workers=2))
     for group in (0, 1):
         assert torch.equal(together[group].images[:, 3], apart[0][group].images[:, 0])
         assert torch.equal(together[group].images[:, 1], apart[1][group].images[:, 0])
         assert torch.equal(together[group].draws.hue[0::4], apart[1][group].draws.hue[1::2])
-    other = next(photos.crops(listed, SPEC, [wanted(3, 9, 17, 60, epoch=1)], 0))
+    other = next(decode.crops(listed, SPEC, [wanted(3, 9, 17, 60, epoch=1)], 0))
     assert not torch.equal(together[0].images, other[0].images)
 
 
@@ -149,14 +151,14 @@ def test_crops_have_torchvisions_distribution():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_corrupt_photograph_is_named_in_one_line(listed, place, tmp_path, workers):
-    broken = photos.Photos(tmp_path, listed.files, listed.size, listed.resize)
+    broken = decode.Photos(tmp_path, listed.files, listed.size, listed.resize)
     for name in listed.files[:3]:
         file = tmp_path / name.decode()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes((place / name.decode()).read_bytes())
     file.write_bytes(b"no image")
     with pytest.raises(UserError) as error:
-        list(photos.central_squares(broken, range(3), workers))
+        list(decode.central_squares(broken, range(3), workers))
     assert str(error.value).startswith(f"{file}: not an image that can be decoded (of no known format): replace")
 
 
@@ -164,14 +166,14 @@ def test_moved_photographs_are_reported(place, tmp_path):
     spec = ImageNet(kind="imagenet", path=str(place))
     arrays = data.prepare(spec, tmp_path / "list", progress=False)
     with pytest.raises(UserError, match="the images are not there: set `path`"):
-        photos.of(arrays, spec.model_copy(update={"path": str(tmp_path)}))
+        decode.of(arrays, spec.model_copy(update={"path": str(tmp_path)}))
 
 
 def test_decoding_does_not_touch_the_global_generator(listed):
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    list(photos.central_squares(listed, range(3), workers=1))
-    list(photos.crops(listed, SPEC, [wanted(1)], workers=0))
+    list(decode.central_squares(listed, range(3), workers=1))
+    list(decode.crops(listed, SPEC, [wanted(1)], workers=0))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -179,11 +181,12 @@ def test_a_dying_process_ends_its_workers(place, tmp_path):
     """They are deaf to SIGTERM, by which multiprocessing would ask them to end."""
     code = f"""
 import multiprocessing
-from issl import data, photos
-from issl.spec import ImageNet
+from issl import data
+from issl.views import decode
+from issl.spec.data import ImageNet
 spec = ImageNet(kind="imagenet", path={str(place)!r})
-listed = photos.of(data.prepare(spec, {str(tmp_path)!r}, progress=False), spec)
-squares = photos.central_squares(listed, list(range(80)), workers=2)
+listed = decode.of(data.prepare(spec, {str(tmp_path)!r}, progress=False), spec)
+squares = decode.central_squares(listed, list(range(80)), workers=2)
 next(squares)
 print(*(child.pid for child in multiprocessing.active_children()))
 raise SystemExit("done")

@@ -13,16 +13,20 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from issl import augment, checkpoints, encoders, fingerprint, objectives, pretrain
-from issl.config import Execution, Wandb
+from issl import objectives
 from issl.data.arrays import read
-from issl.draws import epoch_order, generator
 from issl.errors import UserError
-from issl.features import featurize
-from issl.history import History
+from issl.jobs import fingerprint
+from issl.jobs.execution import Execution, Wandb
+from issl.models import encoders
 from issl.objectives.base import Clock
-from issl.optim import learning_rates
-from issl.spec import run_id
+from issl.probing.encode import featurize
+from issl.spec.run import run_id
+from issl.training import checkpoints, pretrain
+from issl.training.history import History
+from issl.training.optim import learning_rates
+from issl.views import augment
+from issl.views.random import epoch_order, generator
 
 CPU = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=0)
 

@@ -15,13 +15,14 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from issl import fingerprint
-from issl.config import Execution
 from issl.data.arrays import Content, write
-from issl.draws import epoch_order, generator
 from issl.errors import UserError
-from issl.probe import fit_and_score, hold_out, probe, stratified
-from issl.spec import ProbeGrid, ProbeSpec, Synthetic, grid_id
+from issl.jobs import fingerprint
+from issl.jobs.execution import Execution
+from issl.probing.heads import fit_and_score, hold_out, probe, stratified
+from issl.spec.data import Synthetic
+from issl.spec.probe import ProbeGrid, ProbeSpec, grid_id
+from issl.views.random import epoch_order, generator
 
 CPU = Execution(device="cpu")
 

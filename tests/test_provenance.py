@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import issl
-from issl import fingerprint, provenance
-from issl.provenance import git_state
+from issl.jobs import fingerprint, provenance
+from issl.jobs.provenance import git_state
 
 
 @pytest.fixture

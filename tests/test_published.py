@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from issl.config import Comparison, Published
-from issl.published import Reproduced, numbers, reproduced, run_deviation, tolerance
+from issl.config.evidence import Comparison, Published
+from issl.report.published import Reproduced, numbers, reproduced, run_deviation, tolerance
 
 RULES = Comparison()
 PAPER = Published(source="a table", precision=0.05, values={"A": 45.2, "B": {1: 50.0, 0.02: 9.0}})

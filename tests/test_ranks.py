@@ -9,10 +9,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from issl import augment, encoders, objectives, ranks
+from issl import objectives
 from issl.errors import UserError
+from issl.jobs import distributed
+from issl.models import encoders
 from issl.objectives.base import Clock
-from issl.spec import RunSpec
+from issl.spec.run import RunSpec
+from issl.views import augment
 
 METHODS = {
     "simclr": {"name": "simclr", "hidden": 32, "out": 16},
@@ -41,31 +44,31 @@ def step(method):
     encoder = encoders.build(run.encoder, 16).double()
     objective = objectives.build(run.objective, 64, encoder).double()
     geometry = objectives.Geometry(64)
-    both = ranks.synchronised(nn.ModuleDict({"encoder": encoder, "objective": objective}), torch.device("cpu"))
+    both = distributed.synchronised(nn.ModuleDict({"encoder": encoder, "objective": objective}), torch.device("cpu"))
     batch = augment.clean(torch.randint(256, (2 * IMAGES, 3, 16, 16), dtype=torch.uint8)).double()
-    views = torch.cat([ranks.share(view) for view in batch.chunk(2)])
+    views = torch.cat([distributed.share(view) for view in batch.chunk(2)])
     z = both["encoder"](views)
     if method == "dissl_multicrop":  # three small views of the same images
         small = augment.clean(torch.randint(256, (3 * IMAGES, 3, 8, 8), dtype=torch.uint8)).double()
-        z = torch.cat([z, both["encoder"](torch.cat([ranks.share(view) for view in small.chunk(3)]))])
+        z = torch.cat([z, both["encoder"](torch.cat([distributed.share(view) for view in small.chunk(3)]))])
     terms = both["objective"](z, views, CLOCK)
     terms.loss.backward()
     left = {f"loss {name}": value for name, value in ({"loss": terms.loss.detach()} | terms.logs).items()}
     left |= {f"loss {name}": value for name, value in geometry(z[: len(views)].detach()).items()}
     left |= {f"gradient {name}": p.grad for name, p in both.named_parameters() if p.grad is not None}
     for value in left.values():  # as DDP does
-        if ranks.world_size() > 1:
+        if distributed.world_size() > 1:
             dist.all_reduce(value)
-            value /= ranks.world_size()
+            value /= distributed.world_size()
     return left | {f"buffer {name}": value for name, value in both.named_buffers()}
 
 
 def work(folder, rank, world):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     left = {method: step(method) for method in METHODS}
-    agreed = [ranks.agreed(rank == 0), ranks.agreed(rank == 1)]
+    agreed = [distributed.agreed(rank == 0), distributed.agreed(rank == 1)]
     try:
-        ranks.share(torch.zeros(world + 1))
+        distributed.share(torch.zeros(world + 1))
     except UserError as error:
         refusal = str(error)
     if rank == 0:
@@ -81,7 +84,9 @@ FOUR = pytest.param(4, marks=[pytest.mark.slow, pytest.mark.xdist_group("four pr
 def several(request, tmp_path_factory):
     folder, world = tmp_path_factory.mktemp(f"ranks{request.param}"), request.param
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["issl.encoders", "issl.objectives", "issl.ranks"])  # one import for all processes
+    server.set_forkserver_preload(
+        ["issl.models.encoders", "issl.objectives", "issl.jobs.distributed"]
+    )  # one import for all processes
     jobs = [server.Process(target=work, args=(folder, rank, world)) for rank in range(world)]
     for job in jobs:
         job.start()
@@ -111,9 +116,9 @@ def test_several_processes_equal_one(several, alone, method, record_property):
 
 def test_the_comparison_detects_gradients_lost_between_processes(alone, monkeypatch):
     """With the plain collectives gradients do not come back from other ranks: detaching shows the size of the fault."""
-    gathered, mean = ranks.gathered, ranks.mean
-    monkeypatch.setattr(ranks, "gathered", lambda x: gathered(x).detach())
-    monkeypatch.setattr(ranks, "mean", lambda x: mean(x).detach())
+    all_gather_views, mean = distributed.all_gather_views, distributed.mean
+    monkeypatch.setattr(distributed, "all_gather_views", lambda x: all_gather_views(x).detach())
+    monkeypatch.setattr(distributed, "mean", lambda x: mean(x).detach())
     for method in ("simclr", "cissl", "dissl", "dissl_multicrop"):
         left = step(method)
         names = [name for name in left if name.startswith("gradient")]
@@ -133,8 +138,8 @@ def test_a_batch_that_cannot_be_split_equally_is_refused(several):
 
 def test_in_one_process_every_collective_is_the_identity():
     x, norm = torch.randn(6, 3), nn.BatchNorm1d(3)
-    assert ranks.gathered(x) is x and ranks.mean(x) is x and ranks.share(x) is x
-    assert ranks.synchronised(norm, torch.device("cpu")) is norm and type(norm) is nn.BatchNorm1d
-    assert ranks.agreed(True) and not ranks.agreed(False)
-    itself, other = ranks.columns(6, torch.device("cpu"))
+    assert distributed.all_gather_views(x) is x and distributed.mean(x) is x and distributed.share(x) is x
+    assert distributed.synchronised(norm, torch.device("cpu")) is norm and type(norm) is nn.BatchNorm1d
+    assert distributed.agreed(True) and not distributed.agreed(False)
+    itself, other = distributed.columns(6, torch.device("cpu"))
     assert (itself.tolist(), other.tolist()) == ([0, 1, 2, 3, 4, 5], [3, 4, 5, 0, 1, 2])

@@ -5,11 +5,11 @@ import json
 import pandas as pd
 import pytest
 
-from issl import fingerprint
 from issl.errors import UserError
-from issl.files import write_json
-from issl.reproduction import Asked, Made, compare
-from issl.reproduction_page import page
+from issl.jobs import fingerprint
+from issl.jobs.files import write_json
+from issl.report.page import page
+from issl.report.reproduction import Asked, Made, compare
 
 EXPERIMENTS = {
     "table1": {
@@ -186,13 +186,16 @@ def test_a_run_lists_its_provenance_and_its_experiments(report):
 
 def test_code_that_changed_since_is_flagged_by_module():
     then = fingerprint.current("pretrain")
-    other = {"fingerprint": "0", "modules": then["modules"] | {"issl.optim": "00000000", "issl.gone": "1"}}
+    other = {"fingerprint": "0", "modules": then["modules"] | {"issl.training.optim": "00000000", "issl.gone": "1"}}
     report = compare(asked(), RESULTS, made(other), [])
     assert report["changed"] == [
-        {"path": "runs/A512/s1/run.json", "stage": "pretrain", "modules": ["issl.gone", "issl.optim"]}
+        {"path": "runs/A512/s1/run.json", "stage": "pretrain", "modules": ["issl.gone", "issl.training.optim"]}
     ]
     text = page(report)
-    assert "- pretrain: issl.gone, issl.optim (1): `runs/A512/s1/run.json`" in text and "| changed since |" in text
+    assert (
+        "- pretrain: issl.gone, issl.training.optim (1): `runs/A512/s1/run.json`" in text
+        and "| changed since |" in text
+    )
 
 
 def test_unchanged_code_is_not_flagged(report):

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from issl import figures, tables
-from issl.config import Lines, Published, Scatter, Table
+from issl.config.display import Lines, Scatter, Table
+from issl.config.evidence import Published
 from issl.errors import UserError
-from issl.results import aggregate, chosen, over_seeds, points
+from issl.report import figures, tables
+from issl.report.results import aggregate, chosen, over_seeds, points
 
 
 def scores(*rows):

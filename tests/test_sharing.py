@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from issl import cards, sharing
 from issl.errors import UserError
+from issl.jobs import gpus, locks
 
 MAKE = """
 import sys, time
 from pathlib import Path
-from issl.sharing import once
+from issl.jobs.locks import once
 out = Path(sys.argv[1])
 def make():
     with (out / "count").open("a") as count:
@@ -28,7 +28,7 @@ once([out / "result"], make)
 
 
 def start(folder, began="0"):
-    return subprocess.Popen([sys.executable, "-c", MAKE, folder], env={**os.environ, sharing.BEGAN: began})
+    return subprocess.Popen([sys.executable, "-c", MAKE, folder], env={**os.environ, locks.BEGAN: began})
 
 
 def test_one_of_several_processes_makes_an_output(tmp_path):
@@ -57,8 +57,8 @@ def make_in(folder, monkeypatch, began):
         made.append(True)
         (folder / "result").write_text("made")
 
-    monkeypatch.setenv(sharing.BEGAN, str(began))
-    sharing.once([folder / "result"], make)
+    monkeypatch.setenv(locks.BEGAN, str(began))
+    locks.build_once([folder / "result"], make)
     return bool(made)
 
 
@@ -69,17 +69,17 @@ def test_removed_outputs_newer_than_the_workflow_are_restored(tmp_path, monkeypa
     assert not make_in(tmp_path, monkeypatch, began)
     assert (tmp_path / "result").read_text() == "made"
     assert make_in(tmp_path, monkeypatch, time.time() + 1)  # a later workflow asks for it anew, e.g. --forcerun
-    monkeypatch.delenv(sharing.BEGAN)
-    assert not sharing.bring_back([tmp_path / "result"])  # outside a workflow everything is made
+    monkeypatch.delenv(locks.BEGAN)
+    assert not locks.restore([tmp_path / "result"])  # outside a workflow everything is made
 
 
 def test_a_result_with_a_missing_file_is_remade(tmp_path, monkeypatch):
-    monkeypatch.setenv(sharing.BEGAN, "0")
+    monkeypatch.setenv(locks.BEGAN, "0")
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("1")
-    sharing.keep([one])
-    assert sharing.bring_back([one])
-    assert not sharing.bring_back([one, two])
+    locks.link_copy([one])
+    assert locks.restore([one])
+    assert not locks.restore([one, two])
 
 
 def test_a_second_name_takes_no_space_and_follows_a_new_result(tmp_path):
@@ -87,10 +87,10 @@ def test_a_second_name_takes_no_space_and_follows_a_new_result(tmp_path):
     for text in ("old", "new", "new"):
         output.unlink(missing_ok=True)
         output.write_text(text)
-        sharing.keep([output])
-        sharing.keep([output])
-    assert output.samefile(tmp_path / sharing.KEPT / "result")
-    assert [path.name for path in (tmp_path / sharing.KEPT).iterdir()] == ["result"]
+        locks.link_copy([output])
+        locks.link_copy([output])
+    assert output.samefile(tmp_path / locks.KEPT / "result")
+    assert [path.name for path in (tmp_path / locks.KEPT).iterdir()] == ["result"]
 
 
 @pytest.mark.parametrize("error", [NotImplementedError("flock"), OSError(errno.ENOLCK, "No locks; flock")])
@@ -98,10 +98,10 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, error):
     def refuse(lock, **_):
         raise error
 
-    monkeypatch.setattr(sharing.FileLock, "acquire", refuse)
+    monkeypatch.setattr(locks.FileLock, "acquire", refuse)
     with (
         pytest.raises(UserError, match=r"cannot be locked .*flock.*link results/ to one"),
-        sharing.alone(tmp_path / "x"),
+        locks.locked(tmp_path / "x"),
     ):
         pass
 
@@ -109,7 +109,7 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, error):
 def test_other_group_members_can_take_the_lock(tmp_path):
     mask = os.umask(0o002)
     try:
-        with sharing.alone(tmp_path / ".lock"):
+        with locks.locked(tmp_path / ".lock"):
             assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o664
     finally:
         os.umask(mask)
@@ -119,9 +119,9 @@ def test_other_group_members_can_take_the_lock(tmp_path):
 
 
 def hold(number, names, locks, log):
-    with cards.claimed(number, names, locks) as mine:
+    with gpus.reserved(number, names, locks) as mine:
         with log.open("a") as target:
-            target.write(f"{time.monotonic()} {os.environ[cards.VISIBLE]} +\n")
+            target.write(f"{time.monotonic()} {os.environ[gpus.VISIBLE]} +\n")
         time.sleep(0.4)
         with log.open("a") as target:
             target.write(f"{time.monotonic()} {','.join(mine)} -\n")
@@ -157,41 +157,41 @@ def test_no_two_jobs_share_a_gpu(tmp_path):
 
 def test_a_dead_job_releases_its_gpu(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from issl.cards import claimed\n"
+        "import sys, time; from pathlib import Path; from issl.jobs.gpus import claimed\n"
         "with claimed(1, ['0'], Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     )
     first = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == "mine\n"
     first.kill()
     first.wait()
-    with cards.claimed(1, ["0"], tmp_path) as mine:
+    with gpus.reserved(1, ["0"], tmp_path) as mine:
         assert mine == ["0"]
 
 
 def test_only_visible_gpus_are_reserved_and_the_variable_is_restored(tmp_path, monkeypatch):
-    monkeypatch.setenv(cards.VISIBLE, "2, 5")
-    with cards.claimed(1, locks=tmp_path) as first, cards.claimed(1, ["2", "5"], tmp_path) as second:
+    monkeypatch.setenv(gpus.VISIBLE, "2, 5")
+    with gpus.reserved(1, locks=tmp_path) as first, gpus.reserved(1, ["2", "5"], tmp_path) as second:
         assert (first, second) == (["2"], ["5"])
-        assert os.environ[cards.VISIBLE] == "5"
-    assert os.environ[cards.VISIBLE] == "2, 5"
+        assert os.environ[gpus.VISIBLE] == "5"
+    assert os.environ[gpus.VISIBLE] == "2, 5"
 
 
 def test_nothing_is_reserved_under_slurm_or_on_the_cpu(tmp_path, monkeypatch):
-    monkeypatch.setenv(cards.VISIBLE, "")
-    with cards.claimed(1, locks=tmp_path / "unused") as mine:
+    monkeypatch.setenv(gpus.VISIBLE, "")
+    with gpus.reserved(1, locks=tmp_path / "unused") as mine:
         assert mine == []
-    monkeypatch.setenv(cards.VISIBLE, "0")
-    with cards.claimed(0, locks=tmp_path / "unused"):
-        assert os.environ[cards.VISIBLE] == "0"
+    monkeypatch.setenv(gpus.VISIBLE, "0")
+    with gpus.reserved(0, locks=tmp_path / "unused"):
+        assert os.environ[gpus.VISIBLE] == "0"
     monkeypatch.setenv("SLURM_JOB_ID", "1")
-    with cards.claimed(1, locks=tmp_path / "unused"):
-        assert os.environ[cards.VISIBLE] == "0"
+    with gpus.reserved(1, locks=tmp_path / "unused"):
+        assert os.environ[gpus.VISIBLE] == "0"
     assert not (tmp_path / "unused").exists()
 
 
 def test_requesting_too_many_gpus_is_an_error(tmp_path):
     with (
         pytest.raises(UserError, match=r"asks for 3 GPUs, and 2 can be seen \(0, 1\)"),
-        cards.claimed(3, ["0", "1"], tmp_path),
+        gpus.reserved(3, ["0", "1"], tmp_path),
     ):
         pass

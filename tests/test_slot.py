@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from issl import checkpoints, pretrain, slot
-from issl.config import Execution
 from issl.errors import UserError
-from issl.slurm import duration
+from issl.jobs import allocation
+from issl.jobs.execution import Execution
+from issl.jobs.slurm import duration
+from issl.training import checkpoints, pretrain
 
 SELDOM = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=60)
 
@@ -50,17 +51,17 @@ def slurm(tmp_path, monkeypatch):
 
 def test_outside_slurm_there_is_no_time_limit(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert slot.seconds_left() is None
-    assert slot.requeue() == "not a Slurm job"
+    assert allocation.seconds_left() is None
+    assert allocation.requeue() == "not a Slurm job"
 
 
 def test_a_slurm_that_does_not_answer_is_no_error(slurm, monkeypatch):
     slurm(squeue=("slurm_load_jobs error", 1), scontrol=("Job requeue is disabled", 1))
-    assert slot.seconds_left() is None
-    assert slot.requeue() == "Job requeue is disabled"
+    assert allocation.seconds_left() is None
+    assert allocation.requeue() == "Job requeue is disabled"
     monkeypatch.setenv("PATH", "/nowhere")
-    assert slot.seconds_left() is None
-    assert slot.requeue() == "no command scontrol"
+    assert allocation.seconds_left() is None
+    assert allocation.requeue() == "no command scontrol"
 
 
 def same_weights(*folders):
@@ -77,7 +78,7 @@ def test_a_run_longer_than_its_allocation_requeues_to_the_same_result(synthetic,
     attempts = 0
     while not (tmp_path / "cut/encoder.safetensors").exists():
         attempts += 1
-        with pytest.raises(slot.Stopped, match=r"stopped after step \d+ \(the slot ends\) and saved"):
+        with pytest.raises(allocation.Stopped, match=r"stopped after step \d+ \(the slot ends\) and saved"):
             pretrain.pretrain(run, 1, synthetic, tmp_path / "cut", SELDOM)
         if attempts == 15:
             slurm(squeue=("UNLIMITED", 0))
@@ -93,7 +94,7 @@ def test_a_run_longer_than_its_allocation_requeues_to_the_same_result(synthetic,
 def test_a_refused_requeue_is_reported_as_a_failure(synthetic, make_run, tmp_path, slurm, caplog):
     caplog.set_level(logging.INFO)
     slurm(squeue=("0:00", 0), scontrol=("Job requeue is disabled", 1))
-    with pytest.raises(slot.Stopped):
+    with pytest.raises(allocation.Stopped):
         pretrain.pretrain(make_run(), 1, synthetic, tmp_path, SELDOM)
     assert "no new slot for this job (Job requeue is disabled)" in caplog.text
 
@@ -116,7 +117,10 @@ def test_a_signal_saves_and_stops_without_a_requeue(synthetic, make_run, tmp_pat
             os.kill(os.getpid(), number)
         return original(module, batch, batch_idx)
 
-    with monkeypatch.context() as patch, pytest.raises(slot.Stopped, match=f"after step 3 .{number.name}. and saved"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(allocation.Stopped, match=f"after step 3 .{number.name}. and saved"),
+    ):
         patch.setattr(pretrain.Pretraining, "training_step", interrupted)
         pretrain.pretrain(run, 1, synthetic, tmp_path / "broken", SELDOM)
     assert signal.getsignal(number) == before

@@ -24,11 +24,12 @@ from safetensors.torch import load_file
 from watching import wait_for
 
 from issl import data
-from issl.catalog import load
-from issl.config import merge, read_yaml
-from issl.pretrain import pretrain
-from issl.slurm import duration
-from issl.spec import data_id
+from issl.config.plan import load
+from issl.config.presets import merge
+from issl.config.yaml import read_yaml
+from issl.jobs.slurm import duration
+from issl.spec.data import data_id
+from issl.training.pretrain import pretrain
 
 LINKED = ("Snakefile", "rules", "workflow", "issl", "envs", "slurm", "profiles/slurm", "profiles/local")
 TARGET = "results/tiny/table2_mlp.md"

@@ -7,10 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from issl import augment, data, photos, ranks, sources
-from issl.draws import epoch_order
+from issl import data
 from issl.errors import UserError
-from issl.spec import RunSpec
+from issl.jobs import distributed
+from issl.spec.run import RunSpec
+from issl.views import augment, decode, loader
+from issl.views.random import epoch_order
 
 CPU = torch.device("cpu")
 LARGE, SMALL = {"number": 2, "size": 24, "min_area": 0.14}, {"number": 3, "size": 12, "min_area": 0.05}
@@ -47,7 +49,7 @@ def arrays(run, tmp_path_factory):
 
 
 def source(run, arrays, workers=0):
-    return sources.of(run, 1, arrays, CPU, 8, workers)
+    return loader.of(run, 1, arrays, CPU, 8, workers)
 
 
 def same(a, b):
@@ -61,19 +63,19 @@ def test_an_epoch_has_whole_batches_of_all_images(run, arrays):
         assert [tuple(group.shape) for group in views] == [(16, 3, 24, 24), (24, 3, 12, 12)]
         assert labels.shape == (8,)
         assert all(group.is_contiguous(memory_format=torch.channels_last) for group in views)
-    rows = torch.cat(sources.order(run, 1, 0, 22))
+    rows = torch.cat(loader.order(run, 1, 0, 22))
     assert torch.cat([labels for _, labels in steps[:2]]).tolist() == arrays.labels[rows].tolist()
 
 
 def test_a_view_is_the_crop_of_its_image_recoloured(run, arrays):
     (large, small), _ = next(source(run, arrays).steps(1, 1))
-    rows = sources.order(run, 1, 1, 22)[1].tolist()
-    listed = photos.of(arrays, run.data)
+    rows = loader.order(run, 1, 1, 22)[1].tolist()
+    listed = decode.of(arrays, run.data)
     for place, row in enumerate(rows):
-        ((mine, tiny),) = photos.crops(listed, run.augment, [photos.Wanted([row], "augment", 1, 1)], workers=0)
+        ((mine, tiny),) = decode.crops(listed, run.augment, [decode.CropRequest([row], "augment", 1, 1)], workers=0)
         for group, own in ((large, mine), (small, tiny)):
             crops = own.images[:, 0]
-            expected = augment.normalize(augment.develop(crops, own.draws, "pillow"))
+            expected = augment.normalize(augment.color_and_blur(crops, own.draws, "pillow"))
             torch.testing.assert_close(group[place::8], expected)
 
 
@@ -81,7 +83,7 @@ def test_a_view_is_the_crop_of_its_image_recoloured(run, arrays):
 def test_chunks_processes_and_the_first_step_do_not_change_the_views(run, arrays, monkeypatch, chunk, workers):
     whole = list(source(run, arrays).steps(0, 0))
     pairs = list(source(run, arrays).pairs(1))
-    monkeypatch.setattr(photos, "CHUNK", chunk)
+    monkeypatch.setattr(decode, "CHUNK", chunk)
     parts = list(source(run, arrays, workers).steps(1, 1))
     assert len(parts) == 3 and all(map(same, whole[3:], parts))
     assert all(map(same, pairs, source(run, arrays, workers).pairs(1)))
@@ -90,9 +92,9 @@ def test_chunks_processes_and_the_first_step_do_not_change_the_views(run, arrays
 def test_ranks_share_the_batch_of_one_process(run, arrays, monkeypatch):
     whole = next(source(run, arrays).steps(0, 0))
     (pair, *_) = source(run, arrays).pairs(0)
-    monkeypatch.setattr(ranks, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for rank in (0, 1):
-        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         views, labels = next(source(run, arrays).steps(0, 0))
         own = slice(4 * rank, 4 * rank + 4)
         assert torch.equal(labels, whole.labels[own])
@@ -108,16 +110,16 @@ def test_test_images_are_clean_beside_a_large_view(run, arrays):
     assert torch.cat([labels for _, labels in pairs]).tolist() == [0] * 5 + [1] * 5
     (views,), _ = pairs[0]
     assert views.shape == (16, 3, 24, 24)
-    listed = photos.of(arrays, run.data)
-    clean = photos.central_square(listed.pixels(22), round(24 * 256 / 224), 24)
+    listed = decode.of(arrays, run.data)
+    clean = decode.central_square(listed.pixels(22), round(24 * 256 / 224), 24)
     torch.testing.assert_close(views[0], augment.normalize(torch.from_numpy(clean.copy()).permute(2, 0, 1)[None])[0])
     again = list(source(run, arrays).pairs(1))
     assert torch.equal(again[0].views[0][:8], views[:8]) and not torch.equal(again[0].views[0][8:], views[8:])
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(run, arrays, monkeypatch):
-    monkeypatch.setattr(ranks, "world_size", lambda: 3)
-    monkeypatch.setattr(ranks, "rank", lambda: 0)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
     with pytest.raises(UserError, match="a batch of 8 images cannot be dealt out equally to 3 processes"):
         next(source(run, arrays).steps(0, 0))
 

@@ -5,23 +5,17 @@ import json
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from issl import spec
-from issl.spec import (
-    CISSL,
-    DINO,
-    DISSL,
-    Augment,
-    Crops,
-    DISSLMultiCrop,
-    Encoder,
-    ImageNet,
-    Optim,
-    ProbeGrid,
-    ProbeSpec,
-    RunSpec,
-    SimCLR,
-    Synthetic,
-)
+from issl.spec import data as data_spec
+from issl.spec import probe as probe_spec
+from issl.spec import run as run_spec
+from issl.spec import value as value_spec
+from issl.spec.augment import Augment, Crops
+from issl.spec.data import ImageNet, Synthetic
+from issl.spec.encoder import Encoder
+from issl.spec.objective import CISSL, DINO, DISSL, DISSLMultiCrop, SimCLR
+from issl.spec.optim import Optim
+from issl.spec.probe import ProbeGrid, ProbeSpec
+from issl.spec.run import RunSpec
 
 DATA = Synthetic(kind="synthetic")
 
@@ -146,14 +140,14 @@ def test_defaults_equal_the_released_code_and_are_frozen():
         "image_size": 32,
         "seed": 0,
     }
-    assert spec.TinyImageNet(kind="tinyimagenet").model_dump() == {
+    assert data_spec.TinyImageNet(kind="tinyimagenet").model_dump() == {
         "kind": "tinyimagenet",
         "classes": 200,
         "train_per_class": 500,
         "test_per_class": 50,
         "partial": False,
     }
-    assert spec.ImageNet(kind="imagenet").model_dump() == {
+    assert data_spec.ImageNet(kind="imagenet").model_dump() == {
         "kind": "imagenet",
         "name": "imagenet",
         "image_size": 224,
@@ -171,17 +165,17 @@ def test_the_id_is_readable_and_ends_in_a_hash_of_non_defaults():
         "objective": {"name": "cissl", "predictor": "mlp"},
         "optim": {"epochs": 1000},
     }
-    assert spec.run_id(long) == f"cissl_mlp-z512-e1000-{spec.short_hash(long.canonical())}"
+    assert run_spec.run_id(long) == f"cissl_mlp-z512-e1000-{value_spec.short_hash(long.canonical())}"
 
 
 def test_stating_a_default_does_not_change_the_id():
-    assert spec.run_id(run()) == spec.run_id(run(optim=Optim(epochs=300), augment=Augment(strength=1)))
+    assert run_spec.run_id(run()) == run_spec.run_id(run(optim=Optim(epochs=300), augment=Augment(strength=1)))
 
 
 @pytest.mark.parametrize("said", [300, "300", 300.0])
 def test_spellings_of_a_number_give_one_id(said):
     changed = RunSpec.model_validate({"data": DATA, "objective": {"name": "simclr"}, "optim": {"epochs": said}})
-    assert spec.run_id(changed) == spec.run_id(run())
+    assert run_spec.run_id(changed) == run_spec.run_id(run())
 
 
 def test_numbers_that_yaml_1_1_reads_as_text_are_numbers():
@@ -199,13 +193,13 @@ def test_numbers_that_yaml_1_1_reads_as_text_are_numbers():
     ],
 )
 def test_every_section_is_part_of_the_identity(changes):
-    assert spec.run_id(run(**changes)) != spec.run_id(run())
+    assert run_spec.run_id(run(**changes)) != run_spec.run_id(run())
 
 
 def test_the_path_of_a_data_set_is_not_part_of_its_identity():
-    here, there = (spec.TinyImageNet(kind="tinyimagenet", archive=path) for path in ("a.zip", "b.zip"))
-    assert spec.data_id(here) == spec.data_id(there)
-    assert spec.data_id(here).startswith("tinyimagenet-")
+    here, there = (data_spec.TinyImageNet(kind="tinyimagenet", archive=path) for path in ("a.zip", "b.zip"))
+    assert data_spec.data_id(here) == data_spec.data_id(there)
+    assert data_spec.data_id(here).startswith("tinyimagenet-")
 
 
 def test_canonical_json_round_trips():
@@ -215,7 +209,7 @@ def test_canonical_json_round_trips():
 
 def test_the_grid_id_names_its_kinds():
     grid = ProbeGrid(probes=(ProbeSpec(kind="mlp"), ProbeSpec()))
-    assert spec.grid_id(grid).startswith("linear-mlp-")
+    assert probe_spec.grid_id(grid).startswith("linear-mlp-")
 
 
 @pytest.mark.parametrize(

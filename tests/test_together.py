@@ -11,10 +11,12 @@ from miniature import MINIATURE
 from project import PROJECT
 from watching import logs, wait_for
 
-from issl.catalog import plans
-from issl.config import merge, read_yaml
-from issl.sharing import alone
-from issl.spec import data_id, run_id
+from issl.config.plan import plans
+from issl.config.presets import merge
+from issl.config.yaml import read_yaml
+from issl.jobs.locks import alone
+from issl.spec.data import data_id
+from issl.spec.run import run_id
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("together")]
 

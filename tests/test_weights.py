@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from test_hostile import Harm
 from torch import nn
 
-from issl import weights
 from issl.errors import UserError
+from issl.models import weights
 
 
 def network():

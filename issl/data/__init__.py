@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from issl.data import cifar10, downstream, imagenet, synthetic, tinyimagenet
-from issl.data import folder as image_folder
 from issl.data.arrays import IMAGES, LABELS, META, Arrays, Content, Listing, read, write, write_list
-from issl.sharing import once
-from issl.spec import DataSpec, ImageNet
+from issl.data.datasets import cifar10, downstream, imagenet, synthetic, tinyimagenet
+from issl.data.datasets import folder as image_folder
+from issl.jobs.locks import build_once
+from issl.spec.data import DataSpec, ImageNet
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def prepare(spec: DataSpec, folder: str | Path, threads: int = 1, progress: bool
     """
     started = time.monotonic()
     made = [Path(folder, name) for name in (IMAGES, LABELS, META)]
-    once(made, lambda: _make(spec, folder, threads, progress))
+    build_once(made, lambda: _make(spec, folder, threads, progress))
     arrays = read(folder)
     log.info("%d images of %d classes in %.1f s", len(arrays.labels), arrays.n_classes, time.monotonic() - started)
     return arrays

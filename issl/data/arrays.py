@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from issl import fingerprint
 from issl.errors import UserError, nearest
-from issl.files import make_room
-from issl.spec import DataSpec
+from issl.jobs import fingerprint
+from issl.jobs.files import make_room
+from issl.spec.data import DataSpec
 
 IMAGES, LABELS, META = "images.npy", "labels.npy", "meta.json"
 META_KEYS = ("spec", "splits", "classes", "image_size", "sha256", "source")
@@ -66,7 +66,7 @@ class Listing:
 class Arrays:
     """A prepared data set: `images` (N, H, W, 3) uint8, memory-mapped read-only; `labels` (N,) int64; `meta`.
 
-    Where the data set is only listed, `images` are file names, (N,) bytes; issl/photos.py decodes them.
+    Where the data set is only listed, `images` are file names, (N,) bytes; issl/views/decode.py decodes them.
     """
 
     images: np.ndarray

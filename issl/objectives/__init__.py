@@ -2,13 +2,13 @@
 
 from torch import nn
 
-from issl import spec
 from issl.objectives.base import Objective
 from issl.objectives.contrastive import CISSL, SimCLR
 from issl.objectives.dino import DINO
 from issl.objectives.dissl import DISSL
 from issl.objectives.dissl_multicrop import DISSLMultiCrop
 from issl.objectives.geometry import Geometry
+from issl.spec import objective as spec
 
 __all__ = ["OBJECTIVES", "Geometry", "Objective", "build"]
 

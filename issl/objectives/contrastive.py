@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from issl import heads, ranks, spec
+from issl.jobs import distributed
+from issl.models import heads
 from issl.objectives.base import Clock, Objective, Terms, full_precision
+from issl.spec import objective as spec
 
 
 class SimCLR(Objective):
@@ -23,8 +25,8 @@ class SimCLR(Objective):
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
         u = self.projector(z)  # (2B, out)
-        logits = cosines(u, ranks.gathered(u)) / self.temperature  # (2B, 2B of all ranks)
-        itself, other = ranks.columns(len(z), z.device)
+        logits = cosines(u, distributed.all_gather_views(u)) / self.temperature  # (2B, 2B of all ranks)
+        itself, other = distributed.columns(len(z), z.device)
         others = logits.scatter(1, itself[:, None], -math.inf)
         loss = (others.logsumexp(1) - entry(logits, other)).mean()
         return information(loss, candidates=logits.shape[1] - 1)
@@ -51,8 +53,8 @@ class CISSL(Objective):
             self.projector = heads.mlp(dim, objective.out, objective.widths or [objective.hidden], norm_out=True)
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
-        logits = cosines(self.predictor(z), ranks.gathered(self.projector(z))) / self.temperature
-        itself, other = ranks.columns(len(z), z.device)  # of (2B, 2B of all ranks)
+        logits = cosines(self.predictor(z), distributed.all_gather_views(self.projector(z))) / self.temperature
+        itself, other = distributed.columns(len(z), z.device)  # of (2B, 2B of all ranks)
         positives = (entry(logits, itself) + entry(logits, other)) / 2  # (2B,)
         loss = (logits.logsumexp(1) - positives).mean()
         return information(loss, candidates=logits.shape[1])

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from issl import ranks, spec
-from issl.heads import PrototypeHead
+from issl.jobs import distributed
+from issl.models.heads import PrototypeHead
 from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, two_views
+from issl.spec import objective as spec
 
 
 class DINO(Objective):
@@ -62,7 +63,7 @@ class DINO(Objective):
         """Log-probabilities of the teacher for a view, (B, C) -> (B, C); in train mode, then moves the centre."""
         log_t = F.log_softmax((logits - self.center) / temperature, dim=1)
         if self.training:
-            self.center.lerp_(ranks.mean(logits.mean(0, keepdim=True)), 1 - self.objective.center_momentum)
+            self.center.lerp_(distributed.mean(logits.mean(0, keepdim=True)), 1 - self.objective.center_momentum)
         return log_t
 
     def temperature(self, epoch: int) -> float:

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from issl import heads, ranks, spec
+from issl.jobs import distributed
+from issl.models import heads
 from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, two_views
+from issl.spec import objective as spec
 
 
 class DISSL(Objective):
@@ -43,7 +45,7 @@ class DISSL(Objective):
 
         distillation = (cross_entropy(t1, log_s2) + cross_entropy(t2, log_s1)) / 2
         # The marginal of the classes is estimated from each view alone, over B rows of every rank.
-        maximality = (entropy(ranks.mean(t1.mean(0))) + entropy(ranks.mean(t2.mean(0)))) / 2
+        maximality = (entropy(distributed.mean(t1.mean(0))) + entropy(distributed.mean(t2.mean(0)))) / 2
         invariance = (cross_entropy(t1, log_t2) + cross_entropy(t2, log_t1)) / 2
         loss = distillation - self.entropy_weight * maximality + self.invariance_weight * invariance
 

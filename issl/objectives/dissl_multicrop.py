@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from issl import ranks, spec
+from issl.jobs import distributed
 from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, two_views
 from issl.objectives.dissl import entropy
+from issl.spec import objective as spec
 
 TEACHERS = 2  # the large views, which come first
 
@@ -45,7 +46,7 @@ class DISSLMultiCrop(Objective):
         distilled = [(i, j) for i, j in product(range(TEACHERS), range(len(log_q))) if i != j]
         distillation = sum(cross_entropy(p[i], log_q[j]) for i, j in distilled) / len(distilled)
         # Each marginal is that of one view of the images of every rank.
-        maximality = sum(entropy(ranks.mean(view.mean(0))) for view in p) / TEACHERS
+        maximality = sum(entropy(distributed.mean(view.mean(0))) for view in p) / TEACHERS
         agreeing = list(permutations(range(TEACHERS), 2))
         invariance = sum(cross_entropy(p[i], log_p[j]) for i, j in agreeing) / len(agreeing)
         loss = distillation - o.entropy_weight * maximality + self.beta(clock.step) * invariance

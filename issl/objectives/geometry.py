@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from issl import ranks
+from issl.jobs import distributed
 from issl.objectives.base import full_precision, two_views
 
 
@@ -25,15 +25,17 @@ class Geometry(nn.Module):
     @torch.no_grad()
     def forward(self, z: Tensor) -> dict[str, Tensor]:
         a, b = (self._centred(view) for view in two_views(full_precision(z)))  # (B, dim) unit rows, view by view
-        processes = ranks.world_size()
+        processes = distributed.world_size()
         images = len(a) * processes
-        same = ranks.mean((a * b).sum()) * processes
-        every = (ranks.mean(a.sum(0)) * ranks.mean(b.sum(0))).sum() * processes**2  # all B x B cosines, no matrix
+        same = distributed.mean((a * b).sum()) * processes
+        every = (
+            distributed.mean(a.sum(0)) * distributed.mean(b.sum(0))
+        ).sum() * processes**2  # all B x B cosines, no matrix
         pos, neg = same / images, (every - same) / max(images * (images - 1), 1)
         return {"cosine_pos": pos, "cosine_neg": neg, "dist_to_etf": 1 - pos + neg}
 
     def _centred(self, view: Tensor) -> Tensor:
-        mean = ranks.mean(view.mean(0))  # (dim,)
+        mean = distributed.mean(view.mean(0))  # (dim,)
         center = 0.5 * mean + 0.5 * self.running.to(mean)
         if self.training:
             self.running.lerp_(mean.to(self.running), 0.1)

@@ -8,11 +8,12 @@ from collections import namedtuple
 import numpy as np
 import pytest
 
-from issl import data, fingerprint
+from issl import data
 from issl.data import arrays
 from issl.data.arrays import Content
 from issl.errors import UserError
-from issl.spec import Synthetic
+from issl.jobs import fingerprint
+from issl.spec.data import Synthetic
 
 SPEC = Synthetic(kind="synthetic", classes=2, seed=3)
 FILES = ["images.npy", "labels.npy", "meta.json"]
@@ -167,7 +168,7 @@ def test_preparing_uses_bounded_memory(tmp_path):
     code = f"""
 import numpy as np
 from issl.data import arrays
-from issl.spec import Synthetic
+from issl.spec.data import Synthetic
 from issl.data.arrays import Content
 def private():
     lines = open("/proc/self/status").read().splitlines()
@@ -197,7 +198,7 @@ def test_importing_the_package_imports_nothing_heavy():
 def test_every_kind_of_spec_has_a_reader():
     from typing import get_args
 
-    from issl.spec import DataSpec
+    from issl.spec.data import DataSpec
 
     kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in get_args(get_args(DataSpec)[0])}
     assert kinds == set(data.READERS)

@@ -7,7 +7,7 @@ from torchvision.datasets import CIFAR10
 
 from issl import data
 from issl.errors import UserError
-from issl.spec import Cifar10
+from issl.spec.data import Cifar10
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 

@@ -11,7 +11,7 @@ from torchvision import datasets
 
 from issl import data
 from issl.errors import UserError
-from issl.spec import Downstream, data_id
+from issl.spec.data import Downstream, data_id
 
 
 def save(path, seed=0):

@@ -4,7 +4,7 @@ from PIL import Image
 
 from issl import data
 from issl.errors import UserError
-from issl.spec import ImageFolder
+from issl.spec.data import ImageFolder
 
 
 def save(path, image):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from issl import data
 from issl.errors import UserError
-from issl.spec import ImageNet, data_id
+from issl.spec.data import ImageNet, data_id
 
 
 def save(path, seed=0, size=(30, 20)):

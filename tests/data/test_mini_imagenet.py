@@ -6,8 +6,8 @@ from pathlib import Path
 
 from test_tinyimagenet import ROOT, members, write_zip  # noqa: F401
 
-from issl.data import imagenet
-from issl.spec import ImageNet
+from issl.data.datasets import imagenet
+from issl.spec.data import ImageNet
 
 SCRIPT = Path(__file__).parents[2] / "examples/mini_imagenet.py"
 

@@ -4,8 +4,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 from issl import data
-from issl.data import synthetic
-from issl.spec import Synthetic
+from issl.data.datasets import synthetic
+from issl.spec.data import Synthetic
 
 
 def drawn(**settings) -> tuple[np.ndarray, np.ndarray, int]:

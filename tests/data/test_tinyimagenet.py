@@ -11,7 +11,7 @@ from PIL import Image
 
 from issl import data
 from issl.errors import UserError
-from issl.spec import TinyImageNet
+from issl.spec.data import TinyImageNet
 
 WNIDS = ("n03", "n01", "n02")  # not in alphabetical order, as in the official wnids.txt
 ROOT = "tiny-imagenet-200/"

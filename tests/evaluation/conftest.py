@@ -6,9 +6,9 @@ from PIL import Image
 from small_hub import EXPANDED, PLAIN, small
 
 from issl import data, hub
-from issl.evaluation.spec import Encoding
-from issl.released import MODELS, Model
-from issl.spec import ImageNet, Synthetic
+from issl.spec.data import ImageNet, Synthetic
+from issl.spec.protocol import Encoding
+from issl.spec.released import MODELS, Model
 
 
 @pytest.fixture

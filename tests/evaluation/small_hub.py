@@ -2,9 +2,9 @@
 
 import torch
 
-from issl import encoders
-from issl.released import MODELS
-from issl.spec import Encoder
+from issl.models import encoders
+from issl.spec.encoder import Encoder
+from issl.spec.released import MODELS
 
 PLAIN = Encoder(arch="resnet10", width=8, dim=64)
 EXPANDED = Encoder(arch="resnet10", width=8, dim=192, head="expand", bottleneck=16)

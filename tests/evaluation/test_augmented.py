@@ -9,16 +9,16 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
-from issl import augment, photos
-from issl.config import Execution
 from issl.data.arrays import read
-from issl.draws import epoch_order, generator
 from issl.errors import UserError
-from issl.evaluation import augmented, encoders, images
-from issl.evaluation.probe import probe
-from issl.evaluation.scores import of_one
-from issl.evaluation.spec import Augmented
-from issl.probe import hold_out
+from issl.jobs.execution import Execution
+from issl.probing import augmented, encoders, images
+from issl.probing.heads import hold_out
+from issl.probing.protocols import probe
+from issl.probing.scores import of_one
+from issl.spec.protocol import Augmented
+from issl.views import augment, decode
+from issl.views.random import epoch_order, generator
 
 CPU = torch.device("cpu")
 PROTOCOL = Augmented(kind="augmented", epochs=3, batch_size=16, lr=0.1, milestones=(2,), holdout=0.25)
@@ -63,15 +63,15 @@ def textbook(name, encoding, listed, fit_on, score_on):
     for epoch in range(3):
         for rows in epoch_order("augmented order", 0, epoch, 36, 16):
             rows = rows[np.isin(rows.numpy(), fit_on)]
-            wanted = [photos.Wanted(rows.tolist(), "augmented", 0, epoch)]
-            [crops] = photos.mirrored_crops(files, 0.08, wanted, 0)
+            wanted = [decode.CropRequest(rows.tolist(), "augmented", 0, epoch)]
+            [crops] = decode.mirrored_crops(files, 0.08, wanted, 0)
             sgd.zero_grad()
             F.cross_entropy(said(crops), labels[rows]).backward()
             sgd.step()
         schedule.step()
     with torch.no_grad():
         head.eval()
-        squares = torch.cat(list(photos.central_squares(files, score_on, 0)))
+        squares = torch.cat(list(decode.central_squares(files, score_on, 0)))
         return of_one(said(squares), labels[score_on])
 
 
@@ -144,7 +144,7 @@ def test_crops_equal_torchvisions_and_half_are_mirrored(listed, encoding):
     files = images.of_files(read(listed[0]), encoding())
     mirrored = 0
     for row in range(40):
-        [[image]] = photos.mirrored_crops(files, 0.08, [photos.Wanted([row], "p", 1, 2)], 0)
+        [[image]] = decode.mirrored_crops(files, 0.08, [decode.CropRequest([row], "p", 1, 2)], 0)
         photo = files.pixels(row)
         draws = augment.draw(augment.Augment(), 1, *photo.shape[:2], generator("p", 1, 2, row), (0.08, 1.0))
         top, left, height, width = draws.crop[0].tolist()
@@ -161,8 +161,8 @@ def test_crops_depend_on_the_epoch_and_not_on_the_batch_or_the_workers(listed, e
     files = images.of_files(read(listed[0]), encoding())
 
     def crops(rows, epoch=0, workers=0):
-        wanted = [photos.Wanted(part, "p", 0, epoch) for part in rows]
-        return torch.cat(list(photos.mirrored_crops(files, 0.08, wanted, workers)))
+        wanted = [decode.CropRequest(part, "p", 0, epoch) for part in rows]
+        return torch.cat(list(decode.mirrored_crops(files, 0.08, wanted, workers)))
 
     one = crops([[0, 1, 2, 3]])
     assert torch.equal(one, crops([[0], [1, 2], [3]], workers=2))

@@ -7,12 +7,12 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
 
-from issl.draws import epoch_order, generator
 from issl.errors import UserError
-from issl.evaluation import cached
-from issl.evaluation.scores import of_one
-from issl.evaluation.spec import Cached, CachedProbe
-from issl.probe import hold_out
+from issl.probing import cached
+from issl.probing.heads import hold_out
+from issl.probing.scores import of_one
+from issl.spec.protocol import Cached, CachedProbe
+from issl.views.random import epoch_order, generator
 
 CPU = torch.device("cpu")
 SMALL = {"batch_size": 64, "epochs": 6}

@@ -9,8 +9,8 @@ from sklearn.model_selection import ParameterSampler, train_test_split
 from sklearn.svm import LinearSVC
 
 from issl.errors import UserError
-from issl.evaluation import classifiers
-from issl.evaluation.spec import SVM, Logistic
+from issl.probing import classifiers
+from issl.spec.protocol import SVM, Logistic
 
 TRAIN, TEST = slice(0, 160), slice(160, 460)
 

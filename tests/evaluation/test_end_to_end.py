@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 from project import PROJECT, snakemake
 
-from issl import encoders
-from issl.config import read_yaml
-from issl.released import MODELS
+from issl.config.yaml import read_yaml
+from issl.models import encoders
+from issl.spec.released import MODELS
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("evaluated")]
 

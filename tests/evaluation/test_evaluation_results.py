@@ -3,12 +3,13 @@
 import pandas as pd
 import pytest
 
-from issl import tables
-from issl.config import EvaluationTable, Published, table_of
+from issl.config.display import EvaluationTable, table_of
+from issl.config.evidence import Published
 from issl.errors import UserError
-from issl.evaluation.results import aggregate, points
-from issl.evaluation.scores import COLUMNS
-from issl.reproduction import Asked, compare
+from issl.probing.scores import COLUMNS
+from issl.report import tables
+from issl.report.evaluations import aggregate, points
+from issl.report.reproduction import Asked, compare
 
 TABLE = EvaluationTable(kind="evaluation", caption="A caption.")
 

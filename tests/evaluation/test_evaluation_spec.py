@@ -3,17 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from issl.evaluation.spec import (
-    SVM,
-    Augmented,
-    Cached,
-    CachedProbe,
-    Encoding,
-    Logistic,
-    encoding_id,
-    protocol_id,
-)
-from issl.spec import Cifar10, ImageNet
+from issl.spec.data import Cifar10, ImageNet
+from issl.spec.protocol import SVM, Augmented, Cached, CachedProbe, Encoding, Logistic, encoding_id, protocol_id
 
 CIFAR10 = Cifar10(kind="cifar10")
 

@@ -14,13 +14,14 @@ from PIL import Image
 from small_hub import small
 from torchvision.transforms import v2
 
-from issl import fingerprint, hub
-from issl.config import Execution
+from issl import hub
 from issl.data.arrays import read
 from issl.errors import UserError
-from issl.evaluation import shards
-from issl.evaluation.featurize import featurize
-from issl.evaluation.spec import Encoding
+from issl.jobs import fingerprint
+from issl.jobs.execution import Execution
+from issl.probing import shards
+from issl.probing.featurize import featurize
+from issl.spec.protocol import Encoding
 
 CPU = Execution(device="cpu", precision="32")
 
@@ -102,12 +103,12 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import pytest
-from issl.evaluation import shards
-from issl.evaluation.featurize import featurize
-from issl.evaluation.spec import Encoding
-from issl.config import Execution
-from issl.spec import Encoder
-from issl.released import MODELS, Model
+from issl.probing import shards
+from issl.probing.featurize import featurize
+from issl.spec.protocol import Encoding
+from issl.jobs.execution import Execution
+from issl.spec.encoder import Encoder
+from issl.spec.released import MODELS, Model
 from issl import hub
 from small_hub import PLAIN, small
 MODELS["plain"] = Model(PLAIN, 1, "m2", "nowhere")
@@ -163,7 +164,7 @@ def test_a_full_disk_is_one_line_before_any_work(models, listed, encoding, tmp_p
 
 def test_a_corrupt_photograph_is_named(models, photographs, encoding, tmp_path):
     from issl import data
-    from issl.spec import ImageNet
+    from issl.spec.data import ImageNet
 
     root = tmp_path / "photographs"
     shutil.copytree(photographs, root)
@@ -184,12 +185,13 @@ MEASURED = """
 import resource, sys
 from pathlib import Path
 from issl import data, hub
-from issl.config import Execution
-from issl.evaluation import shards
-from issl.evaluation.featurize import featurize
-from issl.evaluation.spec import Encoding
-from issl.released import MODELS, Model
-from issl.spec import Encoder, Synthetic
+from issl.jobs.execution import Execution
+from issl.probing import shards
+from issl.probing.featurize import featurize
+from issl.spec.protocol import Encoding
+from issl.spec.released import MODELS, Model
+from issl.spec.encoder import Encoder
+from issl.spec.data import Synthetic
 from small_hub import small
 wide = Encoder(arch="resnet10", width=4, dim=8192, head="expand", bottleneck=8)
 MODELS["wide"] = Model(wide, 1, "m2", "nowhere")

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from project import PROJECT
 
-from issl import catalog
-from issl.config import read_yaml
+from issl.config import plan as catalog
+from issl.config.yaml import read_yaml
 from issl.errors import UserError
-from issl.evaluation.spec import Augmented, Cached, encoding_id
-from issl.released import MODELS
-from issl.spec import run_id, short_hash
+from issl.spec.protocol import Augmented, Cached, encoding_id
+from issl.spec.released import MODELS
+from issl.spec.run import run_id
+from issl.spec.value import short_hash
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
 
-from issl.evaluation.scores import COLUMNS, Tally, of_one, score_row
+from issl.probing.scores import COLUMNS, Tally, of_one, score_row
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 
 from issl.data.arrays import Arrays
 from issl.errors import UserError
-from issl.evaluation import shards
+from issl.probing import shards
 
 CPU = torch.device("cpu")
 

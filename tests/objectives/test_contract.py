@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from issl import objectives, spec
+from issl import objectives
 from issl.objectives.base import Clock, Objective, cross_entropy, full_precision, two_views
+from issl.spec import objective as spec
 
 DIM, SIZE = 16, 4
 START = Clock(epoch=0, epochs=4, step=0, steps_per_epoch=10)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from issl import spec
 from issl.objectives.base import Clock
 from issl.objectives.contrastive import CISSL, SimCLR, cosines, entry
+from issl.spec import objective as spec
 
 CLOCK = Clock(0, 1, 0, 1)
 B, DIM = 5, 6

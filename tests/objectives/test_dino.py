@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from issl import spec
 from issl.objectives.base import Clock
 from issl.objectives.dino import DINO, momentum
+from issl.spec import objective as spec
 
 B, C, DIM = 4, 9, 6
 

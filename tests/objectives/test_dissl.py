@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from issl import spec
 from issl.objectives.base import Clock
 from issl.objectives.dissl import DISSL, entropy
+from issl.spec import objective as spec
 
 CLOCK = Clock(0, 1, 0, 1)
 B, C, DIM = 4, 9, 6

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from issl import spec
 from issl.objectives.base import Clock
 from issl.objectives.dissl import DISSL
 from issl.objectives.dissl_multicrop import DISSLMultiCrop
+from issl.spec import objective as spec
 
 B, C, DIM = 4, 7, 6
 CLOCK = Clock(0, 1, 0, 1)

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from project import PROJECT
 
-from issl.config import merge, read_yaml
+from issl.config.presets import merge
+from issl.config.yaml import read_yaml
 
 PROBES = [{"weight_decay": [1e-4, 1e-6], "epochs": 2}]
 # Two rows of a table and two points of a figure: four pretrainings. None removes what the preset has.

@@ -10,7 +10,7 @@ import pytest
 from project import PROJECT, planned, snakemake
 from small_workflow import with_preset, write
 
-from issl.config import read_yaml
+from issl.config.yaml import read_yaml
 
 pytestmark = pytest.mark.slow
 

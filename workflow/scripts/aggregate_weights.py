@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from issl.evaluation.results import aggregate
-from issl.files import whole
-from issl.logs import to_file
+from issl.jobs.files import whole
+from issl.jobs.logs import to_file
+from issl.report.evaluations import aggregate
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from issl.files import write_json, write_text
-from issl.fingerprint import STAGES
-from issl.logs import to_file
-from issl.pages import html
-from issl.reproduction import Asked, Made, compare
-from issl.reproduction_page import page
+from issl.jobs.files import write_json, write_text
+from issl.jobs.fingerprint import STAGES
+from issl.jobs.logs import to_file
+from issl.report.html import html
+from issl.report.page import page
+from issl.report.reproduction import Asked, Made, compare
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

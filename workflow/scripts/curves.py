@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from issl.curves import draw, save
-from issl.logs import to_file
+from issl.jobs.logs import to_file
+from issl.report.curves import draw, save
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

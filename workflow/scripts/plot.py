@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from issl.config import figure_of
-from issl.figures import draw, save
-from issl.logs import to_file
+from issl.config.display import figure_of
+from issl.jobs.logs import to_file
+from issl.report.figures import draw, save
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

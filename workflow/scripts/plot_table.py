@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from issl.config import Published, table_of
-from issl.files import write_text
-from issl.logs import to_file
-from issl.pages import html
-from issl.tables import grid, latex, markdown
+from issl.config.display import table_of
+from issl.config.evidence import Published
+from issl.jobs.files import write_text
+from issl.jobs.logs import to_file
+from issl.report.html import html
+from issl.report.tables import grid, latex, markdown
 
 if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake

@@ -1,0 +1,65 @@
+"""Presets: overlays on one config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from issl.config.schema import Config
+from issl.config.validation import validate
+from issl.errors import UserError
+
+PAPER = "paper"
+
+
+def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
+    """Validates config.yaml and gives each preset: *paper* is the file itself, the others lie over it.
+
+    Raises UserError with one line naming the key, the value and what is allowed.
+    """
+    base = {key: value for key, value in raw.items() if key != "presets"}
+    overlays = raw.get("presets") or {}
+    if not isinstance(overlays, Mapping) or not all(isinstance(o, Mapping) for o in overlays.values()):
+        raise UserError("config: presets: each preset must be a mapping of what it changes")
+    for name in overlays:
+        if name == PAPER or not str(name).isidentifier():
+            raise UserError(f"config: presets.{name}: a preset needs a plain name other than '{PAPER}'")
+    _refuse_ends_of_scripts(raw)
+    layers = {PAPER: base} | {name: merge(_below(base, overlay), overlay) for name, overlay in overlays.items()}
+    return {
+        name: validate(Config, layer, "config" if name == PAPER else f"config (preset {name})")
+        for name, layer in layers.items()
+    }
+
+
+def _refuse_ends_of_scripts(content: Any, place: str = "config") -> None:
+    """Snakemake's report carries captions and names inside a script, which such a word would end in the middle."""
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            _refuse_ends_of_scripts(str(key), f"{place}: a key")
+            _refuse_ends_of_scripts(value, f"{place}: {key}" if place == "config" else f"{place}.{key}")
+    elif isinstance(content, list | tuple):
+        for value in content:
+            _refuse_ends_of_scripts(value, place)
+    elif isinstance(content, str) and "</script" in content.lower():
+        raise UserError(f"{place}: '</script' cannot stand in a report, not {content!r}")
+
+
+def _below(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """What lies below a preset: of the evaluations only those that it names, since they know no smaller settings.
+
+    Its numbers are not comparable with the paper's unless it says so.
+    """
+    every, named = base.get("evaluations") or {}, overlay.get("evaluations") or {}
+    return {**base, "comparable": False, "evaluations": {name: every[name] for name in every if name in named}}
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays a nested mapping over another: mappings merge, other values replace, null removes."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = value
+    return merged

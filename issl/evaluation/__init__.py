@@ -1,1 +1,0 @@
-"""Evaluation of published weights: images encoded once, linear evaluation on ImageNet, transfer to other data sets."""

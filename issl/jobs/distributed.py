@@ -1,0 +1,119 @@
+"""One training in several processes: what the objectives and batch norm need to see of the others' images.
+
+Every process (rank) holds an equal share of the images of the global batch, both views of an image on one rank, and
+gradients are averaged over ranks (DDP). Losses are means over a rank's own rows, so that this average is the gradient
+of the loss of one process that has the whole batch; it is, if what a rank takes from the others carries gradient back
+to them. In a single process everything here is the identity.
+"""
+
+import os
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn import functional as carrying  # collectives that gradients pass through
+
+from issl.errors import UserError
+
+
+def world_size() -> int:
+    """Number of processes of this training."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def is_rank_zero() -> bool:
+    """Whether this process writes files; also before the processes know of each other."""
+    # Lightning numbers the processes that it starts, srun those of a job step.
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def share(batch: Tensor) -> Tensor:
+    """This rank's part of a batch, (B, ...) -> (B / ranks, ...): equal and contiguous, in the order of the ranks.
+
+    Raises UserError where the batch cannot be dealt out equally.
+    """
+    ranks = world_size()
+    if len(batch) % ranks:
+        raise UserError(
+            f"a batch of {len(batch)} images cannot be dealt out equally to {ranks} processes: choose "
+            "optim.batch_size, or hardware.pretrain.gpus and nodes, so that it and an epoch's last batch can be"
+        )
+    return batch.chunk(ranks)[rank()] if ranks > 1 else batch
+
+
+def all_gather_views(x: Tensor) -> Tensor:
+    """Rows of two views of all ranks, (2b, ...) -> (2B, ...): view 1 of every image, then view 2; with gradient."""
+    if world_size() == 1:
+        return x
+    firsts, seconds = zip(*(part.chunk(2) for part in carrying.all_gather(x.contiguous())))
+    return torch.cat([*firsts, *seconds])
+
+
+def columns(rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Positions of this rank's 2b = `rows` rows in `all_gather_views`, and of their other views: (2b,), (2b,).
+
+    Raises ValueError if the number of rows is odd.
+    """
+    if rows % 2:
+        raise ValueError(f"{rows} rows cannot be two views of the same images")
+    own, every = rows // 2, rows // 2 * world_size()
+    first = torch.arange(own, device=device) + rank() * own
+    return torch.cat([first, first + every]), torch.cat([first + every, first])
+
+
+def mean(x: Tensor) -> Tensor:
+    """Mean over ranks of a tensor that each has, with gradient."""
+    return carrying.all_reduce(x.contiguous()) / world_size() if world_size() > 1 else x
+
+
+def agreed(wish: bool) -> bool:
+    """What the first rank wishes, on every rank; a decision must not split them."""
+    if world_size() == 1:
+        return wish
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    answer = torch.tensor([wish], dtype=torch.uint8, device=device)
+    dist.broadcast(answer, src=0)
+    return bool(answer.item())
+
+
+def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with batch norms that see the global batch, in train mode; same weights, same state dict."""
+    if world_size() == 1:
+        return module
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.__class__ = GlobalBatchNorm
+    return module
+
+
+class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over the rows of all ranks for the CPU, where torch's SyncBatchNorm does not run."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass  # (n, C) as well as (n, C, H, W)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        rows = [dim for dim in range(x.dim()) if dim != 1]
+        shape = [1, -1, *[1] * (x.dim() - 2)]
+        center = mean(x.mean(rows))  # (C,)
+        variance = mean((x - center.view(shape)).square().mean(rows))  # (C,), of the global batch
+        n = x.numel() // x.shape[1] * world_size()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(center, self.momentum)
+            self.running_var.lerp_(variance * n / (n - 1), self.momentum)
+        scale = (variance + self.eps).rsqrt()
+        normal = (x - center.view(shape)) * scale.view(shape)
+        if self.affine:
+            normal = normal * self.weight.view(shape) + self.bias.view(shape)
+        return normal.to(input.dtype)

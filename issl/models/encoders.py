@@ -1,0 +1,125 @@
+"""Encoders: torchvision's ResNet blocks with the stem and the expanding head of the released code.
+
+Parameters carry torchvision's names, so its state dicts fit wherever shapes agree; the expanding head is called
+`resizer`, as in the weights that the authors published.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from issl.spec import encoder as spec
+
+ARCHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
+    "resnet10": (BasicBlock, (1, 1, 1, 1)),
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
+SMALL = 100  # px: smaller images get a 3x3 convolution of stride 1 as their stem
+TINY = 50  # px: smaller images also go without the max-pool
+
+
+def build(encoder: spec.Encoder, image_size: int) -> nn.Module:
+    """Builds the encoder for square images of `image_size` pixels: (n, 3, H, W) -> (n, encoder.dim).
+
+    The representation is the spatial average of the last, non-negative map; it is neither projected nor normalised.
+    Dubois et al. 2022, released code.
+    """
+    block, depths = ARCHS[encoder.arch]
+    head = ExpandingHead(encoder.channels, encoder.bottleneck, encoder.dim) if encoder.head == "expand" else None
+    network = ResNet(block, depths, encoder.width, image_size, head)
+    if encoder.init == "torch":
+        for name, conv in network.named_modules():
+            if isinstance(conv, nn.Conv2d) and not name.startswith("resizer"):
+                conv.reset_parameters()
+    return network
+
+
+class ResNet(nn.Module):
+    """A ResNet without classifier: (n, 3, H, W) -> (n, channels of the head, or else of the last stage)."""
+
+    def __init__(
+        self,
+        block: type[BasicBlock | Bottleneck],
+        depths: Sequence[int],
+        width: int,
+        image_size: int,
+        head: nn.Module | None = None,
+    ):
+        super().__init__()
+        small, tiny = image_size < SMALL, image_size < TINY
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False) if small else nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.Identity() if tiny else nn.MaxPool2d(3, 2, 1)
+        grow = block.expansion
+        self.layer1 = _stage(block, width, width, depths[0], stride=1)
+        self.layer2 = _stage(block, width * grow, 2 * width, depths[1], stride=2)
+        self.layer3 = _stage(block, 2 * width * grow, 4 * width, depths[2], stride=2)
+        self.layer4 = _stage(block, 4 * width * grow, 8 * width, depths[3], stride=2)
+        for conv in filter(lambda module: isinstance(module, nn.Conv2d), self.modules()):
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # torchvision's rule
+        if small:
+            _fan_in_normal_(self.conv1)
+        self.resizer = head or nn.Identity()  # joins last: it has an initialisation of its own
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.resizer(self.maps(images)).mean(dim=(2, 3))  # (n, dim)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The last stage, before the expanding head: (n, 3, H, W) -> (n, channels, h / 8, w / 8)."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (n, width, h, w)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+class ExpandingHead(nn.Module):
+    """Sets the dimension of the representation between the last stage and the average pooling.
+
+    Maps (n, channels, h, w) -> (n, dim, h, w) through 1x1, 3x3 and 1x1 convolutions. Where `dim` is a multiple of
+    `channels`, copies of the whole map, one after the other, are added before the last ReLU; a smaller `dim` has no
+    such residual. Raises ValueError for any other `dim`. Dubois et al. 2022, released code.
+    """
+
+    def __init__(self, channels: int, bottleneck: int, dim: int):
+        super().__init__()
+        if dim > channels and dim % channels:
+            raise ValueError(f"dim {dim} must be a multiple of the {channels} channels, or smaller than them")
+        self.copies = dim // channels  # 0: no residual
+        self.conv1 = nn.Conv2d(channels, bottleneck, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(bottleneck)
+        self.conv2 = nn.Conv2d(bottleneck, bottleneck, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(bottleneck)
+        self.conv3 = nn.Conv2d(bottleneck, dim, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(dim)
+        self.relu = nn.ReLU(inplace=True)
+        nn.init.normal_(self.conv1.weight, std=bottleneck**-0.5)
+        _fan_in_normal_(self.conv2)
+        _fan_in_normal_(self.conv3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))  # (n, bottleneck, h, w)
+        out = self.relu(self.bn2(self.conv2(out)))  # (n, bottleneck, h, w)
+        out = self.bn3(self.conv3(out))  # (n, dim, h, w)
+        if self.copies:
+            out = out + x.repeat(1, self.copies, 1, 1)  # channel c gets channel c mod channels
+        return self.relu(out)
+
+
+def _stage(block: type[BasicBlock | Bottleneck], inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
+    """Blocks of one resolution: (n, inputs, h, w) -> (n, planes * expansion, h / stride, w / stride)."""
+    outputs = planes * block.expansion
+    downsample = None
+    if stride != 1 or inputs != outputs:
+        downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(block(inputs, planes, stride, downsample), *(block(outputs, planes) for _ in range(1, depth)))
+
+
+def _fan_in_normal_(conv: nn.Conv2d) -> None:
+    """Normal with standard deviation 1.137 / sqrt(fan_in).
+
+    The released code divides by 0.8796 to make up for a truncation at two standard deviations; but its limits are
+    absolute, so nothing is truncated and only the larger scale remains.
+    """
+    fan_in = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
+    nn.init.normal_(conv.weight, std=fan_in**-0.5 / 0.8796)

@@ -1,0 +1,98 @@
+"""Objectives: one class for each method, with its settings."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from issl.spec.value import Probability, Value
+
+
+class SimCLR(Value):
+    """SimCLR (Chen et al., 2020) as the released code has it."""
+
+    name: Literal["simclr"]
+    temperature: PositiveFloat = 0.07
+    hidden: PositiveInt = 1024
+    out: PositiveInt = 128
+    widths: tuple[PositiveInt, ...] = Field((), description="of the projector's hidden layers, instead of `hidden`")
+
+
+class CISSL(Value):
+    """CISSL; `predictor: mlp` makes predictor and projector two-layer MLPs."""
+
+    name: Literal["cissl"]
+    predictor: Literal["linear", "mlp"] = "linear"
+    temperature: PositiveFloat = 0.07
+    hidden: PositiveInt = Field(1024, description="width of the projector beside a linear predictor")
+    mlp_hidden: PositiveInt = Field(2048, description="width of both heads for an MLP predictor")
+    out: PositiveInt = 128
+    widths: tuple[PositiveInt, ...] = Field(
+        (), description="of the projector's hidden layers beside a linear predictor, instead of `hidden`"
+    )
+
+
+class DISSL(Value):
+    """DISSL; `predictor: mlp` makes predictor and projector two-layer MLPs."""
+
+    name: Literal["dissl"]
+    predictor: Literal["linear", "mlp"] = "linear"
+    classes: Annotated[int, Field(ge=2)] = Field(16384, description="number of equivalence classes C")
+    student_temperature: PositiveFloat = 1.0
+    teacher_temperature: PositiveFloat = 0.5
+    entropy_weight: NonNegativeFloat = Field(2.3, description="lambda: weight of the marginal's entropy")
+    invariance_weight: NonNegativeFloat = Field(0.8, description="beta: weight of determinism and invariance")
+    hidden: PositiveInt = Field(1024, description="width of the projector beside a linear predictor")
+    mlp_hidden: PositiveInt = Field(2048, description="width of both heads for an MLP predictor")
+    bottleneck: PositiveInt = 512
+
+
+class DISSLMultiCrop(Value):
+    """DISSL as released for ImageNet: two large views teach, these and any number of small ones learn."""
+
+    name: Literal["dissl_multicrop"]
+    classes: Annotated[int, Field(ge=2)] = Field(16384, description="number of equivalence classes C")
+    student_temperature: PositiveFloat = 1.0
+    teacher_temperature: PositiveFloat = 0.5
+    entropy_weight: NonNegativeFloat = Field(2.3, description="lambda: weight of the marginal's entropy")
+    invariance_weight: NonNegativeFloat = Field(0.6, description="beta: weight of determinism and invariance")
+    invariance_warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="in which beta goes linearly from lambda to its value"
+    )
+    teacher: Literal["residual", "reduced"] = Field(
+        "residual",
+        description="residual: its block works on z itself; reduced: on the bottleneck, as for 8192 dimensions",
+    )
+    hidden: PositiveInt = Field(2048, description="width of the teacher's residual block")
+    bottleneck: PositiveInt = 512
+
+
+class DINO(Value):
+    """DINO (Caron et al., 2021) as the released baseline has it; its quirks are named options."""
+
+    name: Literal["dino"]
+    classes: Annotated[int, Field(ge=2)] = 1000
+    student_temperature: PositiveFloat = 0.1
+    teacher_temperature: PositiveFloat = Field(0.07, description="reached after the temperature warm-up")
+    teacher_temperature_start: PositiveFloat = 0.04
+    temperature_warmup_epochs: Annotated[int, Field(ge=0)] = 50
+    center_momentum: Probability = 0.9
+    ema: Probability = Field(0.996, description="momentum of the teacher at the start")
+    ema_schedule: Literal["full_period", "half_period"] = Field(
+        "full_period",
+        description="full_period: up to 1 at half time and back, as released; half_period: up to 1 at the end",
+    )
+    teacher_projector: Literal["independent", "copy"] = Field(
+        "independent", description="its initialisation: drawn anew, as released, or a copy of the student's"
+    )
+    normalize: Literal["before_bottleneck", "after_bottleneck"] = Field(
+        "before_bottleneck", description="where the l2-normalisation stands: as released, or as in the DINO paper"
+    )
+    evaluate: Literal["student", "teacher"] = Field(
+        "student", description="whose encoder is the result: the student's, as released, or as in the DINO paper"
+    )
+    freeze_last_layer_epochs: Annotated[int, Field(ge=0)] = 1
+    hidden: PositiveInt = 1024
+    bottleneck: PositiveInt = 256
+
+
+ObjectiveSpec = Annotated[SimCLR | CISSL | DISSL | DISSLMultiCrop | DINO, Field(discriminator="name")]

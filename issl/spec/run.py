@@ -1,0 +1,45 @@
+"""A pretraining run: data set, augmentation, encoder, objective and optimisation."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from issl.spec.augment import Augment
+from issl.spec.data import DataSpec, ImageNet
+from issl.spec.encoder import Encoder
+from issl.spec.objective import DISSLMultiCrop, ObjectiveSpec
+from issl.spec.optim import Optim
+from issl.spec.value import Value, short_hash
+
+
+class RunSpec(Value):
+    """One pretraining. The seed is not part of it: it stands beside the run in every path."""
+
+    data: DataSpec
+    objective: ObjectiveSpec
+    augment: Augment = Augment()
+    encoder: Encoder = Encoder()
+    optim: Optim = Optim()
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        # oneDNN writes beyond its buffers there: fewer than 8 channels, channels_last, AVX2 (seen with torch 2.15).
+        narrow = [name for name in ("width", "bottleneck", "dim") if getattr(self.encoder, name) < 8]
+        if narrow:
+            raise ValueError(
+                f"encoder.{narrow[0]} {getattr(self.encoder, narrow[0])} is below 8: training on a CPU may crash there"
+            )
+        views = self.augment.views
+        if isinstance(self.data, ImageNet) != bool(views):
+            raise ValueError("'augment: {views: ...}' goes with data of kind imagenet, and such data with it")
+        if len(views) > 1 and not isinstance(self.objective, DISSLMultiCrop):
+            raise ValueError(f"{self.objective.name} takes two views; more go with dissl_multicrop")
+        return self
+
+
+def run_id(run: RunSpec) -> str:
+    """Readable words plus hash, e.g. ``cissl-z2048-e1000-3fa91c2e``."""
+    method = run.objective.name
+    if getattr(run.objective, "predictor", "linear") == "mlp":
+        method += "_mlp"
+    return f"{method}-z{run.encoder.dim}-e{run.optim.epochs}-{short_hash(run.canonical())}"

@@ -1,0 +1,153 @@
+"""Private, undeclared checkpoints: two generations, so that a torn one is never the only one."""
+
+import errno
+import logging
+import os
+import pickle
+import shutil
+import signal
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from issl.errors import UserError
+from issl.jobs import allocation, distributed
+from issl.training.lightning import pl
+
+log = logging.getLogger(__name__)
+
+NAMES = ("last.ckpt", "previous.ckpt")
+UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError)
+
+
+class Checkpoints(pl.callbacks.Checkpoint):
+    """Saves after a step when the last save is `minutes` ago; saves and stops when told to, or before the slot ends.
+
+    SIGTERM, SIGINT and SIGUSR1 tell it to stop: what schedulers, people and `sbatch --signal` send. A slot is left
+    `margin` minutes before its end, at most a fifth of it. Raises `slot.Stopped` then.
+
+    A Lightning `Checkpoint`, because those come last among the hooks: the history has its row by then, and a loss that
+    is not finite has stopped the run.
+    """
+
+    def __init__(self, folder: Path, minutes: float, margin: float):
+        self.folder, self.seconds = folder, 60 * minutes
+        self.stop_requested, self.resources = allocation.StopRequest(), ExitStack()
+        now, left = time.monotonic(), allocation.seconds_left()
+        self.saved = now
+        self.end = None if left is None else now + left - min(60 * margin, left / 5)
+        if left is not None:
+            log.info("this slot lasts %.0f more minutes", left / 60)
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        # Now, not earlier: Lightning has set its own handlers, which would end the process without a checkpoint.
+        handling_signals = allocation.handling_signals(
+            self.stop_requested, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
+        )
+        self.resources.enter_context(handling_signals)
+
+    # Before Lightning gives back the handlers that it found: ours must be off by then, or its own would come back last.
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.resources.close()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self.resources.close()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx + 1 < trainer.num_training_batches:  # after the last step the history still lacks its row
+            self._look(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: pl.Trainer) -> None:
+        now = time.monotonic()
+        walltime_over = self.end is not None and now >= self.end
+        if distributed.agreed(bool(self.stop_requested.signal or walltime_over)):
+            if trainer.global_step < trainer.num_training_batches * trainer.max_epochs:  # else it is done anyway
+                self._stop(trainer, walltime_over)
+        elif distributed.agreed(now - self.saved >= self.seconds):
+            try:
+                save(trainer, self.folder)
+            except UserError as error:  # the disk may have room again at the next attempt; training goes on meanwhile
+                log.warning("%s; training goes on, and tries again", error)
+            self.saved = time.monotonic()
+
+    def _stop(self, trainer: pl.Trainer, walltime_over: bool) -> None:
+        reason = self.stop_requested.signal or "the slot ends"
+        save(trainer, self.folder)
+        raise allocation.Stopped(
+            f"stopped after step {trainer.global_step} ({reason}) and saved; the same command continues there",
+            walltime_over and not self.stop_requested.signal,
+        )
+
+
+def save(trainer: pl.Trainer, folder: Path) -> None:
+    """Writes a new last.ckpt whole, keeping the one before it as previous.ckpt. Raises UserError where it cannot."""
+    last, previous = (folder / name for name in NAMES)
+    temporary = folder / ".writing.ckpt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(temporary)  # by all ranks together; the first one writes
+        if not distributed.is_rank_zero():
+            return
+        _exchange(temporary, last, previous)
+    except (OSError, RuntimeError) as error:  # torch says RuntimeError when the disk is full
+        with suppress(OSError):
+            temporary.unlink()
+        raise UserError(f"{folder}: no checkpoint could be saved: {_reason(error, folder)}") from error
+
+
+def _exchange(temporary: Path, last: Path, previous: Path) -> None:
+    """Makes a complete file the newest generation, on the disk before it gets its name."""
+    with temporary.open("rb+") as written:
+        os.fsync(written.fileno())
+    if last.exists():
+        last.replace(previous)
+    temporary.replace(last)
+    _sync(last.parent)
+
+
+def _reason(error: OSError | RuntimeError, folder: Path) -> str:
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno else str(error)
+    full = folder.exists() and shutil.disk_usage(folder).free < 2**20
+    return os.strerror(errno.ENOSPC) if full else str(error).splitlines()[0]
+
+
+def _sync(folder: Path) -> None:
+    """Makes the renaming itself survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def newest(folder: Path, identity: dict[str, Any]) -> tuple[Path, int] | None:
+    """The newest readable checkpoint of this very run and the number of its steps, or None.
+
+    Raises UserError for a checkpoint of another run: the folder is then not what its name says.
+    """
+    for path in (folder / name for name in NAMES):
+        if not path.exists():
+            continue
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except UNREADABLE as error:
+            log.warning("%s cannot be read (%s); trying the one before it", path, str(error).splitlines()[0])
+            continue
+        if content.get("identity") != identity:
+            raise UserError(f"{path}: belongs to another run; move {folder} away to start this one anew")
+        return path, content["global_step"]
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Removes the checkpoints of a finished run."""
+    shutil.rmtree(folder, ignore_errors=True)

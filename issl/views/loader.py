@@ -1,0 +1,133 @@
+"""What a training looks at, step by step: views of arrays that lie in memory, or of photographs decoded meanwhile.
+
+Both give the same by the same calls, on the device, this rank's share of each batch alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from issl.data.arrays import Arrays
+from issl.jobs import distributed
+from issl.spec.run import RunSpec
+from issl.views import augment, batches, decode
+from issl.views.random import epoch_order, generator
+
+
+class Batch(NamedTuple):
+    """Views of B images, for each resolution (V B, 3, S, S) float32, view by view; those of the first are two."""
+
+    views: tuple[Tensor, ...]
+    labels: Tensor  # (B,) int64
+
+
+class Source(Protocol):
+    """The views of one run with one seed."""
+
+    def steps(self, epoch: int, step: int) -> Iterator[Batch]:
+        """What each step sees, from this one of this epoch to the last of the last epoch."""
+        ...
+
+    def pairs(self, epoch: int) -> Iterator[Batch]:
+        """A clean and an augmented view of each test image, batch by batch, for monitoring after an epoch."""
+        ...
+
+
+def of(
+    run: RunSpec, seed: int, arrays: Arrays, device: torch.device, resident_gb: float, workers: int
+) -> "ResidentViews | StreamedViews":
+    """The source that fits the data: `resident_gb` is for arrays, `workers` are the processes that decode."""
+    if run.augment.views:
+        return StreamedViews(run, seed, arrays, device, workers)
+    return ResidentViews(run, seed, arrays, device, resident_gb)
+
+
+def order(run: RunSpec, seed: int, epoch: int, images: int) -> tuple[Tensor, ...]:
+    """Row numbers of each batch of an epoch, (B of all ranks,) each."""
+    return epoch_order("order", seed, epoch, images, run.optim.batch_size, run.optim.drop_last)
+
+
+class ResidentViews:
+    """Views computed on the device from whole batches of equally large images."""
+
+    def __init__(self, run: RunSpec, seed: int, arrays: Arrays, device: torch.device, resident_gb: float):
+        self.run, self.seed, self.device = run, seed, device
+        self.n_images = arrays.meta["splits"]
+        self.train, self.test = (batches.of_split(arrays, split, device, resident_gb) for split in ("train", "test"))
+
+    def steps(self, epoch: int, step: int) -> Iterator[Batch]:
+        for later in range(epoch, self.run.optim.epochs):
+            first = step if later == epoch else 0
+            rest = order(self.run, self.seed, later, self.n_images["train"])[first:]
+            images = self.train([distributed.share(rows) for rows in rest])  # (B, H, W, 3), (B,)
+            for number, (batch, labels) in enumerate(images, first):
+                yield Batch((self.views(batch.permute(0, 3, 1, 2), "augment", later, number),), labels)
+
+    def pairs(self, epoch: int) -> Iterator[Batch]:
+        rows = torch.arange(self.n_images["test"]).split(self.run.optim.batch_size)
+        for number, (images, labels) in enumerate(self.test([distributed.share(batch) for batch in rows])):
+            batch, size = images.permute(0, 3, 1, 2), len(labels)
+            augmented = self.views(batch, "validate", epoch, number)[size:]
+            yield Batch((torch.cat([augment.clean(batch), augmented]),), labels)
+
+    def views(self, images: Tensor, purpose: str, *position: int) -> Tensor:
+        """Two views of each image: uint8 (B, 3, H, W) -> (2B, 3, H, W), drawn for this position and rank alone."""
+        draws = generator(purpose, self.seed, *position)
+        return augment.two_views(images, self.run.augment, draws, distributed.world_size(), distributed.rank())
+
+
+class StreamedViews:
+    """Views cropped from photographs on the CPU, and recoloured on the device."""
+
+    def __init__(self, run: RunSpec, seed: int, arrays: Arrays, device: torch.device, workers: int):
+        self.run, self.seed, self.device, self.workers = run, seed, device, workers
+        self.n_images = arrays.meta["splits"]
+        self.first = {split: arrays.split(split).start for split in self.n_images}
+        self.labels = torch.from_numpy(arrays.labels)
+        # For monitoring, clean images have the size of the large views beside them.
+        self.photos = decode.of(arrays, run.data.model_copy(update={"image_size": run.augment.views[0].size}))
+
+    def steps(self, epoch: int, step: int) -> Iterator[Batch]:
+        wanted = (  # read ahead of the steps, and beyond the end of an epoch
+            decode.CropRequest(chunk.tolist(), "augment", self.seed, later)
+            for later, rows in self.rows(epoch, step)
+            for chunk in rows.split(decode.CHUNK)
+        )
+        crops = decode.crops(self.photos, self.run.augment, wanted, self.workers, self.pinned)
+        for _, rows in self.rows(epoch, step):
+            chunks = list(islice(crops, len(rows.split(decode.CHUNK))))
+            yield Batch(tuple(self.color_and_blur(views) for views in zip(*chunks)), self.labels[rows].to(self.device))
+
+    def rows(self, epoch: int, step: int) -> Iterator[tuple[int, Tensor]]:
+        """Epoch and this rank's rows, of every step from a given one on."""
+        for later in range(epoch, self.run.optim.epochs):
+            rest = order(self.run, self.seed, later, self.n_images["train"])[step if later == epoch else 0 :]
+            yield from ((later, distributed.share(rows) + self.first["train"]) for rows in rest)
+
+    def pairs(self, epoch: int) -> Iterator[Batch]:
+        images = torch.arange(self.n_images["test"]).split(self.run.optim.batch_size)
+        batches = [distributed.share(rows) + self.first["test"] for rows in images]
+        chunks = [chunk.tolist() for rows in batches for chunk in rows.split(decode.CHUNK)]
+        large = self.run.augment.model_copy(update={"views": self.run.augment.views[:1]})
+        wanted = (decode.CropRequest(chunk, "validate", self.seed, epoch) for chunk in chunks)
+        squares = decode.squares(self.photos, chunks, self.workers, self.pinned)
+        crops = decode.crops(self.photos, large, wanted, self.workers, self.pinned)
+        for rows in batches:
+            number = len(rows.split(decode.CHUNK))
+            clean = torch.cat([square.to(self.device) for square in islice(squares, number)])  # (B, S, S, 3)
+            augmented = self.color_and_blur([views for (views,) in islice(crops, number)])[: len(rows)]
+            pair = torch.cat([augment.clean(clean.permute(0, 3, 1, 2)), augmented])
+            yield Batch((pair,), self.labels[rows].to(self.device))
+
+    def color_and_blur(self, chunks: Sequence[decode.Views]) -> Tensor:
+        """The views of one resolution of a batch, that came in chunks: (V B, 3, S, S) float32, normalised."""
+        images, draws = decode.joined(chunks, self.device)
+        views = augment.color_and_blur(images, draws, self.run.augment.blur_kernel)
+        return augment.normalize(views)
+
+    @property
+    def pinned(self) -> bool:
+        return self.device.type == "cuda"  # from page-locked memory the copy goes on beside the computation
