@@ -9,7 +9,7 @@ import sys
 from snakemake.utils import min_version
 
 from issl.config.plan import plans
-from issl.config.presets import PAPER
+from issl.config.presets import PAPER, with_presets
 from issl.config.yaml import refuse_mistakes
 from issl.errors import UserError
 from issl.jobs.environment import use_this_checkout
@@ -30,7 +30,7 @@ configfile: "config.yaml"
 
 try:
     PLANS = plans(
-        config
+        with_presets(config)
     )  # results folder -> everything that its preset asks for
 except UserError as error:
     sys.exit(f"error: {error}")

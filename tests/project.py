@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,12 @@ PROJECT = Path(__file__).resolve().parent.parent
 # Snakemake's Slurm plugin asks for the cluster's configuration. Where a controller is installed and does not answer,
 # each call would wait ten seconds for it; an empty file fails at once.
 NO_SLURM = {"SLURM_CONF": os.devnull}
+
+
+def copy_config(folder: Path) -> None:
+    """Gives a folder the project's config.yaml and presets, to plan and to run in."""
+    shutil.copy(PROJECT / "config.yaml", folder)
+    shutil.copytree(PROJECT / "presets", folder / "presets")
 
 
 def snakemake(folder: Path, *arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:

@@ -7,7 +7,7 @@ import pytest
 from project import PROJECT
 
 from issl.config import plan as catalog
-from issl.config.presets import merge
+from issl.config.presets import merge, read_config
 from issl.config.yaml import read_yaml
 from issl.errors import UserError
 from issl.spec.probe import grid_id
@@ -16,7 +16,7 @@ from issl.spec.run import run_id
 
 @pytest.fixture(scope="module")
 def raw():
-    return read_yaml(PROJECT / "config.yaml")
+    return read_config(PROJECT / "config.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +138,9 @@ def test_a_row_resolves_as_defaults_method_patches_and_own_keys(raw):
 
 def test_presets_have_their_own_folders_and_the_same_experiments(raw):
     found = catalog.plans(raw)
-    assert list(found) == ["results", "results/small", "results/tiny", "results/imagenet"]
+    assert list(found) == ["results", "results/imagenet", "results/small", "results/tiny"]
     names = [list(plan.rows) for plan in found.values()]
-    assert names[0] == names[1] == names[2] and names[3] == []
+    assert names[0] == names[2] == names[3] and names[1] == []
     assert {type(run.data).__name__ for run in found["results/tiny"].runs.values()} == {"Synthetic"}
     assert all(run.data.train_per_class == 125 for run in found["results/small"].runs.values())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
+from project import copy_config
 
 from issl.cli import issl
 from issl.config.plan import load
@@ -20,7 +21,7 @@ OLD = time.time() - 2 * 24 * 3600
 def plan(tmp_path, monkeypatch):
     """The preset *tiny* in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.yaml").write_text(Path(__file__).parent.parent.joinpath("config.yaml").read_text())
+    copy_config(tmp_path)
     return load("config.yaml")["results/tiny"]
 
 

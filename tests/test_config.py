@@ -9,14 +9,14 @@ from project import PROJECT
 
 from issl.config import schema as config
 from issl.config.plan import plans
-from issl.config.presets import merge
+from issl.config.presets import merge, read_config
 from issl.config.yaml import read_yaml
 from issl.errors import UserError
 
 
 @pytest.fixture
 def raw():
-    return copy.deepcopy(read_yaml(PROJECT / "config.yaml"))
+    return copy.deepcopy(read_config(PROJECT / "config.yaml"))
 
 
 def put(raw, path, value):

@@ -133,9 +133,9 @@ def test_all_cores_but_one_decode(monkeypatch, launcher, given, expected):
     ],
 )
 def test_processes_and_nodes_become_a_request_to_slurm(tmp_path, hardware, expected):
-    from issl.config.yaml import read_yaml
+    from issl.config.presets import read_config
 
-    raw = read_yaml("config.yaml")
+    raw = read_config("config.yaml")
     raw["hardware"]["pretrain"] |= hardware
     (tmp_path / "config.yaml").write_text(json.dumps(raw))
     plan = load(tmp_path / "config.yaml")["results"]

@@ -10,8 +10,7 @@ from project import PROJECT
 
 from issl.cli import issl
 from issl.config.plan import load
-from issl.config.presets import merge
-from issl.config.yaml import read_yaml
+from issl.config.presets import merge, read_config
 from issl.errors import UserError
 from issl.jobs import slurm
 from issl.upkeep import doctor, site
@@ -67,7 +66,7 @@ def plan(tmp_path, monkeypatch):
         (tmp_path / "profiles" / name).symlink_to(PROJECT / "profiles" / name)
 
     def build(preset="results", settings=None, **hardware):
-        raw = merge(read_yaml(PROJECT / "config.yaml"), {"hardware": hardware})
+        raw = merge(read_config(PROJECT / "config.yaml"), {"hardware": hardware})
         (tmp_path / "config.yaml").write_text(json.dumps(raw))
         if settings is not None:
             (tmp_path / site.SITE).parent.mkdir(exist_ok=True)
@@ -210,7 +209,7 @@ def test_a_results_folder_without_space_or_locks_is_reported(plan, monkeypatch):
 def test_the_required_space_grows_with_the_request(plan):
     few, many = plan(), plan(pretrain={"gpus": 1})
     assert doctor._needed(few) == doctor._needed(many)
-    raw = read_yaml("config.yaml") | {"seeds": [1, 2, 3]}
+    raw = read_config("config.yaml") | {"seeds": [1, 2, 3]}
     Path("config.yaml").write_text(json.dumps(raw))
     arrays = 1.2 * 100_000 * 3 * 64**2
     assert doctor._needed(load("config.yaml")["results"]) - arrays == pytest.approx(3 * (doctor._needed(few) - arrays))

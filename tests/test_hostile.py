@@ -9,7 +9,7 @@ import pytest
 import torch
 from project import PROJECT, planned, snakemake
 
-from issl.config.presets import merge, presets
+from issl.config.presets import merge, presets, read_config
 from issl.config.yaml import read_yaml
 from issl.errors import UserError
 from issl.training import checkpoints
@@ -64,7 +64,7 @@ def test_names_of_rows_and_paths_cannot_reach_a_shell(tmp_path):
             for index in range(number):
                 color = (40 * index % 255, 100, 200 if label == "a" else 0)
                 Image.new("RGB", (16, 16), color).save(images / split / label / f"{index}; touch trace.png")
-    raw = read_yaml(PROJECT / "config.yaml")
+    raw = read_config(PROJECT / "config.yaml")
     tiny = raw["presets"]["tiny"]
     raw["experiments"]["table2_mlp"]["claims"] = {}  # they speak of other rows
     own = {
@@ -97,7 +97,7 @@ def test_names_of_rows_and_paths_cannot_reach_a_shell(tmp_path):
 
 @pytest.mark.parametrize("name", ["$(touch x)", "a b", "a;b", "../up", "Upper", ""])
 def test_names_that_become_paths_are_refused(tmp_path, name):
-    raw = read_yaml(PROJECT / "config.yaml")
+    raw = read_config(PROJECT / "config.yaml")
     (tmp_path / "config.yaml").write_text(json.dumps(merge(raw, {"experiments": {name: raw["experiments"]["fig7a"]}})))
     done = snakemake(tmp_path, "-n", check=False)
     assert done.returncode == 1
@@ -113,7 +113,7 @@ def test_names_that_become_paths_are_refused(tmp_path, name):
 )
 def test_no_text_can_close_the_scripts_of_the_report(change, place):
     with pytest.raises(UserError, match=f"config: {place}: '</script' cannot stand in a report"):
-        presets(merge(read_yaml(PROJECT / "config.yaml"), change))
+        presets(merge(read_config(PROJECT / "config.yaml"), change))
 
 
 def test_an_archive_cannot_write_outside(tmp_path):

@@ -25,8 +25,7 @@ from watching import wait_for
 
 from issl import data
 from issl.config.plan import load
-from issl.config.presets import merge
-from issl.config.yaml import read_yaml
+from issl.config.presets import merge, read_config
 from issl.jobs.slurm import duration
 from issl.spec.data import data_id
 from issl.training.pretrain import pretrain
@@ -72,7 +71,7 @@ def project(tmp_path):
         )
         exact = {"execution": {"precision": "32", "checkpoint_minutes": 0.005}}
         tiny = merge(merge(MINIATURE, exact), changes)
-        config = merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
+        config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
         (folder / "config.yaml").write_text(json.dumps(config))
         folders.append(folder)
         return folder

@@ -12,8 +12,7 @@ from project import PROJECT
 from watching import logs, wait_for
 
 from issl.config.plan import plans
-from issl.config.presets import merge
-from issl.config.yaml import read_yaml
+from issl.config.presets import merge, read_config
 from issl.jobs.locks import alone
 from issl.spec.data import data_id
 from issl.spec.run import run_id
@@ -41,7 +40,7 @@ def shared(tmp_path_factory):
     root = tmp_path_factory.mktemp("elsewhere") / "results"
     root.mkdir()
     tiny = merge(MINIATURE, {"experiments": TWO_ROWS})
-    config = merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
+    config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
     plan = plans(config)["results/tiny"]
     common = plan.rows["table2_mlp"][0]
     with alone(root / f"tiny/{common.folder(1)}/.run.lock"):
@@ -100,7 +99,7 @@ def test_no_link_in_a_shared_results_tree_is_broken(shared):
 
 def test_jobs_of_one_machine_compute_on_gpus_of_their_own(tmp_path):
     """Pretended GPUs: the names are given, and torch, which finds none, computes on the CPU."""
-    config = merge(read_yaml(PROJECT / "config.yaml"), {"presets": {"tiny": {"execution": {"device": "auto"}}}})
+    config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": {"execution": {"device": "auto"}}}})
     config["presets"]["tiny"]["hardware"]["pretrain"]["gpus"] = 1
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     command = [sys.executable, "-m", "snakemake", "-s", PROJECT / "Snakefile", "--directory", tmp_path, TARGETS[0]]

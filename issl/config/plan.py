@@ -11,10 +11,9 @@ from typing import Any
 
 from issl.config.display import Scatter, word
 from issl.config.evaluations import Evaluations, evaluations, prepared, whereabouts
-from issl.config.presets import PAPER, presets
+from issl.config.presets import PAPER, presets, read_config
 from issl.config.resolve import PlannedRow, PlannedRun, known, pretrained, resolved
 from issl.config.schema import Config, Evaluation, Experiment
-from issl.config.yaml import read_yaml
 from issl.errors import UserError
 from issl.jobs.leftovers import leftovers
 from issl.spec.data import DataSpec, data_id, train_images
@@ -274,8 +273,8 @@ class Plan:
 
 
 def load(path: str | Path = "config.yaml") -> dict[str, Plan]:
-    """Plans of every preset in a config file, by results folder. Raises UserError."""
-    return plans(read_yaml(path))
+    """Plans of every preset of a config file, by results folder. Raises UserError."""
+    return plans(read_config(path))
 
 
 def plans(raw: Mapping[str, Any]) -> dict[str, Plan]:

@@ -1,13 +1,37 @@
-"""Presets: overlays on one config."""
+"""Presets: overlays on config.yaml, in files of their own beside it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from issl.config.schema import Config
 from issl.config.validation import validate
+from issl.config.yaml import read_yaml
 from issl.errors import UserError
 
 PAPER = "paper"
+FOLDER = "presets"  # beside config.yaml: a file for each preset
+
+
+def read_config(path: str | Path = "config.yaml") -> dict[str, Any]:
+    """A config file with the presets beside it. Raises UserError where a file cannot be read."""
+    return with_presets(read_yaml(path), Path(path).parent / FOLDER)
+
+
+def with_presets(raw: Mapping[str, Any], folder: Path = Path(FOLDER)) -> dict[str, Any]:
+    """The config and, as its `presets`, the files of the folder, each with what the config itself says of that preset.
+
+    Raises UserError where a file cannot be read.
+    """
+    files = {path.stem: read_yaml(path) for path in sorted(folder.glob("*.yaml"))}
+    return {**raw, "presets": _stacked(files, raw.get("presets") or {})}
+
+
+def _stacked(lower: Any, upper: Any) -> Any:
+    """One overlay on another: like `merge`, but a null stays, for it is to remove something from the config below."""
+    if not isinstance(lower, Mapping) or not isinstance(upper, Mapping):
+        return upper
+    return {**lower, **{key: _stacked(lower.get(key), value) for key, value in upper.items()}}
 
 
 def presets(raw: Mapping[str, Any]) -> dict[str, Config]:

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from project import PROJECT, snakemake
 
-from issl.config.yaml import read_yaml
+from issl.config.presets import read_config
 from issl.models import encoders
 from issl.spec.released import MODELS
 
@@ -106,7 +106,7 @@ def run(tmp_path_factory, photographs, mirror):
     """Runs the workflow in a folder with the data sets and a preset *mini*; gives the folder and the outcome."""
     folder = tmp_path_factory.mktemp("evaluated")
     write_pets(folder / "data/torchvision/oxford-iiit-pet")
-    raw = read_yaml(PROJECT / "config.yaml")
+    raw = read_config(PROJECT / "config.yaml")
     cifar10 = {"kind": "synthetic", "classes": 3, "train_per_class": 12, "test_per_class": 4, "path": None}
     raw["presets"] = {
         "mini": {

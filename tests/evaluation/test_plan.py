@@ -9,7 +9,7 @@ import pytest
 from project import PROJECT
 
 from issl.config import plan as catalog
-from issl.config.yaml import read_yaml
+from issl.config.presets import read_config
 from issl.errors import UserError
 from issl.spec.protocol import Augmented, Cached, encoding_id
 from issl.spec.released import MODELS
@@ -19,7 +19,7 @@ from issl.spec.value import short_hash
 
 @pytest.fixture(scope="module")
 def raw():
-    return read_yaml(PROJECT / "config.yaml")
+    return read_config(PROJECT / "config.yaml")
 
 
 @pytest.fixture(scope="module")

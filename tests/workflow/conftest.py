@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from project import PROJECT, snakemake
+from project import copy_config, snakemake
 from small_workflow import small_config, write
 
 
@@ -13,7 +13,7 @@ from small_workflow import small_config, write
 def fresh(tmp_path_factory) -> Path:
     """A folder with the project's own config and no results."""
     folder = tmp_path_factory.mktemp("fresh")
-    shutil.copy(PROJECT / "config.yaml", folder)
+    copy_config(folder)
     return folder
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import yaml
 from project import PROJECT
 
-from issl.config.presets import merge
-from issl.config.yaml import read_yaml
+from issl.config.presets import merge, read_config
 
 PROBES = [{"weight_decay": [1e-4, 1e-6], "epochs": 2}]
 # Two rows of a table and two points of a figure: four pretrainings. None removes what the preset has.
@@ -51,7 +50,7 @@ class _Null:
 
 def with_preset(name: str, overlay: dict) -> dict:
     """The project's config with an overlay on one of its presets."""
-    return merge(read_yaml(PROJECT / "config.yaml"), {"presets": {name: _keep_null(overlay)}})
+    return merge(read_config(PROJECT / "config.yaml"), {"presets": {name: _keep_null(overlay)}})
 
 
 def small_config() -> dict:

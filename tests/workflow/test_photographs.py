@@ -10,7 +10,7 @@ import pytest
 from project import PROJECT, planned, snakemake
 from small_workflow import with_preset, write
 
-from issl.config.yaml import read_yaml
+from issl.config.presets import read_config
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ def small_imagenet(photographs):
         "m6": [{"number": 2, "size": 24, "min_area": 0.14}, {"number": 2, "size": 16, "min_area": 0.05}],
     }
     kept = {"dissl_resnet50_dNone_e100_m2", "dissl_resnet50_d8192_e100_m6"}
-    every = read_yaml(PROJECT / "config.yaml")["evaluations"]["table_imagenet"]
+    every = read_config(PROJECT / "config.yaml")["evaluations"]["table_imagenet"]
     others = dict.fromkeys(set(every["rows"]) - kept)
     short = {
         "base": {"resize": 36, "crop": 32, "batch_size": 8},
