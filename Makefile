@@ -26,8 +26,8 @@ test: $(READY) lint
 # Tests of one xdist_group share a costly fixture. Jobs of the Slurm suite share a cluster of this machine and keep to
 # time limits, so nothing runs beside them.
 test-slow: $(READY)
-	$(PYTEST) $(PARALLEL) --dist loadgroup --maxschedchunk 1 -m slow --ignore tests/test_slurm.py
-	$(PYTEST) tests/test_slurm.py
+	$(PYTEST) $(PARALLEL) --dist loadgroup --maxschedchunk 1 -m slow --ignore tests/workflow/test_slurm.py
+	$(PYTEST) tests/workflow/test_slurm.py
 
 test-all: test test-slow
 

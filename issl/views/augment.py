@@ -3,7 +3,7 @@
 The truth is torchvision's pipeline on PIL images, RandomResizedCrop (bicubic), RandomHorizontalFlip, ColorJitter,
 RandomGrayscale and GaussianBlur in this order. It is followed operation by operation, with one
 difference: PIL goes back to 8 bits after each operation, most often by cutting off the fraction, and this stays in
-float32. A view is therefore about one level of 255 brighter on average (`tests/test_augment.py` bounds the effect).
+float32. A view is therefore about one level of 255 brighter on average (bounded in `tests/views/test_augment.py`).
 
 Randomness and arithmetic are apart. `draw` gives every random number of a batch as small CPU tensors, so a seed means
 the same views on every device, and which images an operation concerns is known without asking the device: nothing here

@@ -6,9 +6,9 @@ import subprocess
 import tomllib
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 
 import pytest
+from project import PROJECT
 
 import issl
 from issl.jobs import fingerprint, provenance
@@ -107,5 +107,5 @@ def test_the_project_version_is_known_without_installation(monkeypatch):
 
 
 def test_the_version_is_defined_once():
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert project["version"] == issl.__version__

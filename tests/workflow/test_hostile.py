@@ -1,28 +1,18 @@
 """Files and names that mean harm: nothing in them is ever run, and nothing leaves its folder."""
 
 import json
-import os
 import pickle
 import zipfile
 
 import pytest
 import torch
+from harm import Harm
 from project import PROJECT, planned, snakemake
 
 from issl.config.presets import merge, presets, read_config
 from issl.config.yaml import read_yaml
 from issl.errors import UserError
 from issl.training import checkpoints
-
-
-class Harm:
-    """Unpickles to a call that leaves a trace."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.trace),)
 
 
 @pytest.mark.parametrize("how", ["torch", "pickle"])

@@ -5,8 +5,8 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from harm import Harm
 from safetensors.torch import save_file
-from test_hostile import Harm
 from torch import nn
 
 from issl.errors import UserError

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from project import PROJECT
 from small_hub import small
 from torchvision.transforms import v2
 
@@ -135,7 +136,7 @@ def test_a_killed_job_resumes_to_bit_identical_features(models, listed, encoding
     spec = asked.model_dump_json(exclude={"data"}).rstrip("}") + f', "data": {listed[1].model_dump_json()[:-1]}'
     spec += f', "path": "{listed[1].path}"}}}}'
     arguments = [sys.executable, "-c", KILLED, spec, str(listed[0]), str(out)]
-    root = f"{Path(__file__).parent.parent.parent}:{Path(__file__).parent}"
+    root = f"{PROJECT}:{Path(__file__).parent}"
     done = subprocess.run(arguments, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not out.exists() and len(list((tmp_path / "killed.part").glob("*.npy"))) == 2
@@ -211,7 +212,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     def peak(images):
         arguments = [sys.executable, "-c", MEASURED, str(images // 4), str(tmp_path / str(images))]
-        root = f"{Path(__file__).parent.parent.parent}:{Path(__file__).parent}"
+        root = f"{PROJECT}:{Path(__file__).parent}"
         environment = os.environ | {"PYTHONPATH": root}
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
         return float(done.stdout)

@@ -104,7 +104,7 @@ def test_srun_or_lightning_starts_the_processes():
 
 
 @pytest.mark.parametrize(
-    ("crew", "given", "expected"),
+    ("launcher", "given", "expected"),
     [
         (Launcher(), None, 31),
         (Launcher(8), None, 3),  # they share the cores of one machine

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_crew import history, start
+from test_launcher import history, start
 
 from issl import data
 from issl.errors import UserError

@@ -2,7 +2,7 @@
 # Starts a Slurm cluster for tests on one Debian machine that may be thrown away: two partitions of two nodes, no
 # accounting. Each node pretends to have four cores, 16 GB and four GPUs. A test that kills a node does so in the partition
 # `frail`, so that others can use the default one, `gpu`, at the same time. Run as root; needs the packages slurm-wlm and
-# munge. Running it again replaces the cluster and its queue by an empty one.  `two-nodes.sh stop` ends it.
+# munge. Running it again replaces the cluster and its queue by an empty one.  `cluster.sh stop` ends it.
 set -euo pipefail
 
 host=$(hostname -s)

@@ -13,7 +13,7 @@ from watching import logs, wait_for
 
 from issl.config.plan import plans
 from issl.config.presets import merge, read_config
-from issl.jobs.locks import alone
+from issl.jobs.locks import locked
 from issl.spec.data import data_id
 from issl.spec.run import run_id
 
@@ -43,8 +43,8 @@ def shared(tmp_path_factory):
     config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
     plan = plans(config)["results/tiny"]
     common = plan.rows["table2_mlp"][0]
-    with alone(root / f"tiny/{common.folder(1)}/.run.lock"):
-        with alone(root / f"tiny/data/{data_id(common.run.data)}/.meta.lock"):
+    with locked(root / f"tiny/{common.folder(1)}/.run.lock"):
+        with locked(root / f"tiny/data/{data_id(common.run.data)}/.meta.lock"):
             workflows = [start(tmp_path_factory.mktemp("clone"), config, root, target) for target in TARGETS]
             wait_for(lambda: logs(root / "tiny", "prepare").count(WAITS) == 2)
         wait_for(lambda: logs(root / "tiny", "pretrain", f"{run_id(common.run)}-*").count(WAITS) == 2)

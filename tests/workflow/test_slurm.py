@@ -1,6 +1,6 @@
 """A real Slurm: what is submitted, time limits, lost jobs, nodes and Snakemakes, trainings in several tasks.
 
-Skipped where no cluster answers. `tests/slurm/two-nodes.sh` starts one on a Debian machine that may be thrown away.
+Skipped where no cluster answers. `tests/slurm/cluster.sh` starts one on a Debian machine that may be thrown away.
 Tests may run side by side: each looks at its own jobs alone, and the one that kills a node has nodes of its own.
 """
 
