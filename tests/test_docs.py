@@ -30,7 +30,12 @@ PAGES = [
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOP = {path.name for path in PROJECT.iterdir()}
 MADE = ("results/", "data/")  # by users and jobs: not in the repository
-EXAMPLES = {"issl/objectives/vicreg.py", "issl/data/npz.py", "tests/objectives/test_vicreg.py"}  # of extending.md
+EXAMPLES = {
+    "presets/digits.yaml",
+    "issl/objectives/vicreg.py",
+    "issl/data/npz.py",
+    "tests/objectives/test_vicreg.py",
+}  # of extending.md
 EXAMPLE_TARGETS = re.compile(r"results/(my_\w+|digits/\w+)\.\w+")
 
 SECTIONS = {
