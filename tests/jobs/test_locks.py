@@ -16,14 +16,14 @@ from issl.jobs import gpus, locks
 MAKE = """
 import sys, time
 from pathlib import Path
-from issl.jobs.locks import once
+from issl.jobs.locks import build_once
 out = Path(sys.argv[1])
 def make():
     with (out / "count").open("a") as count:
         count.write("x")
     time.sleep(1)
     (out / "result").write_text("made")
-once([out / "result"], make)
+build_once([out / "result"], make)
 """
 
 
@@ -41,6 +41,7 @@ def test_one_of_several_processes_makes_an_output(tmp_path):
 def test_the_lock_of_a_killed_process_is_released(tmp_path):
     first = start(tmp_path)
     while not (tmp_path / "count").exists():
+        assert first.poll() is None
         time.sleep(0.02)
     second = start(tmp_path)
     time.sleep(0.3)
@@ -157,8 +158,8 @@ def test_no_two_jobs_share_a_gpu(tmp_path):
 
 def test_a_dead_job_releases_its_gpu(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from issl.jobs.gpus import claimed\n"
-        "with claimed(1, ['0'], Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from issl.jobs.gpus import reserved\n"
+        "with reserved(1, ['0'], Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     )
     first = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == "mine\n"
