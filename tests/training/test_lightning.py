@@ -7,7 +7,7 @@ import pytest
 
 CODE = """
 import sys
-from issl import lightning
+from issl.training import lightning
 loaded = {name.partition(".")[0] for name in sys.modules}
 assert "pytorch_lightning" in loaded
 assert not loaded & lightning.UNSEEN, loaded & lightning.UNSEEN
