@@ -23,10 +23,10 @@ PARALLEL := --numprocesses logical --maxprocesses 8
 test: $(READY) lint
 	$(PYTEST) $(PARALLEL) --dist worksteal -m "not slow"
 
-# Tests of one xdist_group share a costly fixture. Those of the Slurm suite wait for its cluster most of the time, so three
+# Slow tests of one file share costly fixtures. Those of the Slurm suite wait for its cluster most of the time, so three
 # run at once, and nothing else beside them: their jobs have time limits.
 test-slow: $(READY)
-	$(PYTEST) $(PARALLEL) --dist loadgroup --maxschedchunk 1 -m slow --ignore tests/workflow/test_slurm.py
+	$(PYTEST) $(PARALLEL) --dist loadfile -m slow --ignore tests/workflow/test_slurm.py
 	$(PYTEST) --numprocesses 3 tests/workflow/test_slurm.py
 
 test-all: test test-slow

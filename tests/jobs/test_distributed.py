@@ -77,7 +77,7 @@ def work(folder, rank, world):
     dist.destroy_process_group()
 
 
-FOUR = pytest.param(4, marks=[pytest.mark.slow, pytest.mark.xdist_group("four processes")])
+FOUR = pytest.param(4, marks=pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", params=[2, FOUR])

@@ -18,7 +18,7 @@ from issl.config.presets import read_config
 from issl.models import encoders
 from issl.spec.released import MODELS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("evaluated")]
+pytestmark = pytest.mark.slow
 
 KEPT = ("dissl_resnet50_dNone_e100_m2", "dissl_resnet50_d8192_e400_m6")
 # Of the eight rows of issue 2, the two that differ in everything and have published numbers.

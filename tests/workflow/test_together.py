@@ -17,7 +17,7 @@ from issl.jobs.locks import locked
 from issl.spec.data import data_id
 from issl.spec.run import run_id
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("together")]
+pytestmark = pytest.mark.slow
 
 TARGETS = ("results/tiny/table2_mlp.md", "results/tiny/table1_distillation.md")  # one run and the data in common
 # Two rows of each table: the row DISSL is in both.
