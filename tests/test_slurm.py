@@ -105,19 +105,22 @@ def finish(workflow, folder):
     assert workflow.wait(900) == 0, said(folder)[-4000:]
 
 
-def undisturbed(calm, *others, experiment, row):
-    """Trains one run of the preset *tiny* in this process, without Slurm, and gives its data to other folders as well.
+def prepared(experiment, row, *folders):
+    """Prepares the data of one run of the preset *tiny* in each folder. Returns the run's row and its weights' name."""
+    found = load(folders[0] / "config.yaml")["results/tiny"].rows[experiment][row]
+    for folder in folders:
+        data.prepare(found.run.data, folder / arrays(found), progress=False)
+    return found, f"results/tiny/{found.folder(1)}/encoder.safetensors"
 
-    Returns its weights as a target.
-    """
-    plan = load(calm / "config.yaml")["results/tiny"]
-    planned = plan.rows[experiment][row]
-    arrays, out = (f"{plan.root}/{part}" for part in (f"data/{data_id(planned.run.data)}", planned.folder(1)))
-    data.prepare(planned.run.data, calm / arrays, progress=False)
-    pretrain(planned.run, 1, calm / arrays, calm / out, plan.config.execution)
-    for folder in others:
-        shutil.copytree(calm / arrays, folder / arrays)
-    return f"{out}/encoder.safetensors"
+
+def arrays(row):
+    return f"results/tiny/data/{data_id(row.run.data)}"
+
+
+def train(row, folder):
+    """Trains a run in this process: without Slurm, undisturbed."""
+    execution = load(folder / "config.yaml")["results/tiny"].config.execution
+    pretrain(row.run, 1, folder / arrays(row), folder / f"results/tiny/{row.folder(1)}", execution)
 
 
 def queued(folder):
@@ -199,13 +202,14 @@ def test_a_training_longer_than_its_slot_continues_in_the_next_slot(project):
     # The training ends after 80 seconds or later: Snakemake looks after 8, 26, 54 and 92.
     patient = {"slurm-init-seconds-before-status-checks": 8}
     cut = project("cut", patient, **LONG, hardware={"pretrain": {"minutes": 1}})
-    target = undisturbed(whole, cut, experiment="table2_mlp", row=0)
+    row, target = prepared("table2_mlp", 0, whole, cut)
     workflow = start(cut, target)
     wait_for(lambda: more_time(cut) or "epoch 2/" in logs(cut))
     (job,) = running(cut, "pretrain")
     with paused(job):  # until the last fifth of its slot, where it has to leave
         wait_for(lambda: (seconds_left(job) or 0) < 8)
     wait_for(lambda: "requeued after" in logs(cut))
+    train(row, whole)
     wait_for(lambda: more_time(cut) or workflow.poll() is not None)
     finish(workflow, cut)
     assert re.search(r"stopped after step \d+ \(the slot ends\) and saved", logs(cut))
@@ -237,7 +241,7 @@ def test_an_unknown_partition_is_reported_and_leaves_no_data_behind(project):
 def test_lost_jobs_nodes_and_snakemakes_lose_no_work(project):
     frail = {"default-resources": {"slurm_partition": "frail"}}
     calm, broken = project("calm", **LONG), project("broken", frail, **LONG)
-    target = undisturbed(calm, broken, experiment="table2_mlp", row=0)
+    row, target = prepared("table2_mlp", 0, calm, broken)
 
     def began():
         return logs(broken).count(" on CPU, ")
@@ -260,6 +264,7 @@ def test_lost_jobs_nodes_and_snakemakes_lose_no_work(project):
         workflow.wait()
         with paused(job):  # until the next call wants the same training
             workflow = start(broken, target)
+            train(row, calm)
             wait_for(lambda: "waiting: another process is making this" in logs(broken))
         finish(workflow, broken)
     assert "continuing after step" in logs(broken)
@@ -316,8 +321,10 @@ def test_two_tasks_of_slurm_train_as_one_process(project, shape):
     """
     short = {"defaults": {"optim": {"epochs": 4, "lr": 1.6e-3}}}
     alone, both = project("alone", **short), project("both", **short, hardware={"pretrain": shape | {"threads": 1}})
-    target = undisturbed(alone, both, experiment="table1_contrastive", row=1)
-    finish(start(both, target), both)
+    row, target = prepared("table1_contrastive", 1, alone, both)
+    workflow = start(both, target)
+    train(row, alone)
+    finish(workflow, both)
     record = json.loads((both / target).with_name("run.json").read_text())
     assert record["processes"] == 2
     losses, expected_losses = (
