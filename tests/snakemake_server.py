@@ -19,8 +19,10 @@ USED_LATER = (
     "issl.jobs.locks",
     "jsonschema",
     "nbformat",
+    "requests",
+    "snakemake.profiles",
+    "snakemake.storage",
 )
-USED_LATER += ("requests", "snakemake.profiles", "snakemake.storage")
 PLUGINS = ("Executor", "Logger", "Report", "Scheduler", "Storage")
 
 

@@ -83,23 +83,10 @@ def undisturbed(synthetic, make_run, tmp_path_factory):
 
 @pytest.mark.parametrize("objective", ["simclr", "dino"])
 @pytest.mark.parametrize("step", [(0, 1), (1, 0), (2, 2), (3, 3)])
-def test_a_killed_run_continues_to_bit_identical_weights(
-    synthetic, undisturbed, tmp_path, monkeypatch, objective, step
-):
+def test_a_killed_run_continues_to_bit_identical_weights(synthetic, undisturbed, tmp_path, killed_at, objective, step):
     run, whole_run = undisturbed(objective)
 
-    class Killed(BaseException):
-        """Stands for the end of the process: nothing may handle it."""
-
-    original = pretrain.Pretraining.training_step
-
-    def killed(module, batch, batch_idx):
-        if (module.current_epoch, batch_idx) == step:
-            raise Killed
-        return original(module, batch, batch_idx)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(pretrain.Pretraining, "training_step", killed)
+    with killed_at(step):
         pretrain.pretrain(run, 1, synthetic, tmp_path / "broken", CPU)
     assert (tmp_path / "broken/checkpoints/last.ckpt").exists()
     assert not (tmp_path / "broken/encoder.safetensors").exists()

@@ -66,22 +66,11 @@ def test_every_method_learns_from_photographs(photographs, listed, tmp_path, met
 
 
 @pytest.mark.parametrize("step", [(0, 2), *(pytest.param(s, marks=pytest.mark.slow) for s in ((1, 0), (2, 3)))])
-def test_a_killed_run_continues_to_bit_identical_weights(photographs, listed, tmp_path, monkeypatch, step):
+def test_a_killed_run_continues_to_bit_identical_weights(photographs, listed, tmp_path, killed_at, step):
     run = run_on(photographs)
     pretrain.pretrain(run, 1, listed, tmp_path / "whole", CPU)
 
-    class Killed(BaseException):
-        """Stands for the end of the process: nothing may handle it."""
-
-    original = pretrain.Pretraining.training_step
-
-    def killed(module, batch, batch_idx):
-        if (module.current_epoch, batch_idx) == step:
-            raise Killed
-        return original(module, batch, batch_idx)
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(pretrain.Pretraining, "training_step", killed)
+    with killed_at(step):
         pretrain.pretrain(run, 1, listed, tmp_path / "broken", CPU)
     pretrain.pretrain(run, 1, listed, tmp_path / "broken", CPU)
     whole, resumed = (load_file(tmp_path / name / "encoder.safetensors") for name in ("whole", "broken"))

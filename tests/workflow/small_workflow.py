@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from project import PROJECT
 
-from issl.config.presets import merge, read_config
+from issl.config.presets import FOLDER, with_presets
+from issl.config.yaml import read_yaml
 
 PROBES = [{"weight_decay": [1e-4, 1e-6], "epochs": 2}]
 # Two rows of a table and two points of a figure: four pretrainings. None removes what the preset has.
@@ -44,13 +45,9 @@ SMALL = {
 }
 
 
-class _Null:
-    """A null that `merge` keeps; a plain None would remove the key, and the file needs the null itself."""
-
-
 def with_preset(name: str, overlay: dict) -> dict:
     """The project's config with an overlay on one of its presets."""
-    return merge(read_config(PROJECT / "config.yaml"), {"presets": {name: _keep_null(overlay)}})
+    return with_presets(read_yaml(PROJECT / "config.yaml") | {"presets": {name: overlay}}, PROJECT / FOLDER)
 
 
 def small_config() -> dict:
@@ -69,17 +66,5 @@ def edited(config: dict, path: tuple[str, ...], value: Any) -> dict:
 
 
 def write(folder: Path, config: dict) -> None:
-    """Writes a config, with its nulls, as the folder's config.yaml."""
-    (folder / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False))
-
-
-def _keep_null(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _keep_null(item) for key, item in value.items()}
-    return _Null if value is None else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return None if value is _Null else value
+    """Writes a config as the folder's config.yaml."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from miniature import MINIATURE
-from project import PROJECT
+from project import PROJECT, snakemake
 from watching import logs, wait_for
 
 from issl.config.plan import plans
@@ -102,11 +102,8 @@ def test_jobs_of_one_machine_compute_on_gpus_of_their_own(tmp_path):
     config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": {"execution": {"device": "auto"}}}})
     config["presets"]["tiny"]["hardware"]["pretrain"]["gpus"] = 1
     (tmp_path / "config.yaml").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "snakemake", "-s", PROJECT / "Snakefile", "--directory", tmp_path, TARGETS[0]]
-    command += ["--profile", PROJECT / "profiles/local", "--cores", "2", "--resources", "gpu=2", "--until", "pretrain"]
-    environment = {**os.environ, "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": "3,5"}
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    local = ("--profile", PROJECT / "profiles/local", "--cores", "2", "--resources", "gpu=2", "--until", "pretrain")
+    snakemake(tmp_path, TARGETS[0], *local, CUDA_VISIBLE_DEVICES="3,5")
     texts = [path.read_text() for path in (tmp_path / "results/tiny/logs/pretrain").iterdir()]
     cards = [re.search(r"GPU (\d)$", text, re.MULTILINE)[1] for text in texts]
     assert sorted(cards) == ["3", "5"]
