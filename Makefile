@@ -1,16 +1,17 @@
-# make demo   every figure and table of the tiny preset, on the CPU
-# make test   what must hold before a commit, in minutes: lint, units, golden values, planning, one small workflow
-# make test-all   everything: also Slurm, killed work, several processes, a browser, notebooks, released shapes
-# make bench  how fast it is on this machine, beside its peers
-# make chaos  whether killed work ends as undisturbed work does: KILLS=20 times over the tiny preset
-# make mutants  how many of 300 small mistakes in the code the tests notice: build/mutants/report.md
+# make demo   build every figure and table of the tiny preset, on the CPU
+# make test   the checks before a commit, in minutes: lint, units, golden values, planning, one small workflow
+# make test-all   all checks, including Slurm, killed work, several processes, a browser, notebooks, released shapes
+# make envs   write the conda environments of the rules, from the imports of their code and the bounds in pyproject.toml
+# make bench  measure speed on this machine, compared with other libraries
+# make chaos  kill the tiny preset KILLS=20 times, and check that its results equal those of an undisturbed run
+# make mutants  count how many of 300 small mistakes in the code the tests catch: build/mutants/report.md
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 export WANDB_MODE ?= offline
 KILLS ?= 20
 
-.PHONY: demo test test-slow test-all bench chaos mutants lint format setup
+.PHONY: demo test test-slow test-all envs bench chaos mutants lint format setup
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -23,13 +24,16 @@ PARALLEL := --numprocesses logical --maxprocesses 8
 test: $(READY) lint
 	$(PYTEST) $(PARALLEL) --dist worksteal -m "not slow"
 
-# Slow tests of one file share costly fixtures. Those of the Slurm suite wait for its cluster most of the time, so three
-# run at once, and nothing else beside them: their jobs have time limits.
+# Slow tests of one file share costly fixtures. The Slurm tests mostly wait for the cluster, so three of them run at
+# once. Nothing else runs at the same time, because their jobs have time limits.
 test-slow: $(READY)
 	$(PYTEST) $(PARALLEL) --dist loadfile -m slow --ignore tests/workflow/test_slurm.py
 	$(PYTEST) --numprocesses 3 tests/workflow/test_slurm.py
 
 test-all: test test-slow
+
+envs: $(READY)
+	$(BIN)/python envs/write.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

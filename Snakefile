@@ -1,45 +1,45 @@
-# The paper end to end. Ask for a result by its file name:
+# Reproduces the paper from end to end. Request a result by its file name:
 #
-#   snakemake results/fig7c.pdf --profile slurm       the paper's settings
-#   snakemake -c all results/tiny/fig7c.pdf           the same DAG on synthetic images
+#   snakemake results/fig7c.pdf --profile slurm       with the paper's settings
+#   snakemake -c all results/tiny/fig7c.pdf           the same DAG, on synthetic images
 #
-# Rules look things up in PLANS (issl/config/plan.py), which knows what config.yaml asks for.
-import sys
-
+# Rules look up everything in PLANS (issl/config/plan.py), which is built from config.yaml.
 from snakemake.utils import min_version
 
 from issl.config.plan import plans
 from issl.config.presets import PAPER, with_presets
+from issl.config.targets import refuse_unknown
 from issl.config.yaml import refuse_mistakes
-from issl.errors import UserError
+from issl.errors import exiting
 from issl.jobs.environment import use_this_checkout
-from issl.jobs.locks import mark_workflow_start
+from issl.jobs.locks import mark_forced, mark_workflow_start
+from issl.jobs.slurm import ask_squeue_without_accounting
 
 min_version("9.12")
 
-try:
-    refuse_mistakes(
-        "config.yaml", *workflow.configfiles
-    )  # what Snakemake's own reading would let pass
-except UserError as error:
-    sys.exit(f"error: {error}")
+# Snakemake's own reading would let these mistakes pass.
+with exiting():
+    refuse_mistakes("config.yaml", *workflow.configfiles)
 
 
 configfile: "config.yaml"
 
 
-try:
-    PLANS = plans(
-        with_presets(config)
-    )  # results folder -> everything that its preset asks for
-except UserError as error:
-    sys.exit(f"error: {error}")
-
-use_this_checkout(workflow.basedir)
+with exiting():
+    PLANS = plans(with_presets(config))  # results folder -> plan of its preset
+    use_this_checkout(workflow.basedir)
 mark_workflow_start()
 
 
+onstart:
+    mark_forced(workflow.dag_settings)
+    ask_squeue_without_accounting(workflow.executor_settings)
+
+
 report: "workflow/report/workflow.rst"
+
+
+include: "rules/common.smk"
 
 
 wildcard_constraints:
@@ -47,31 +47,19 @@ wildcard_constraints:
     data=r"[a-z0-9_]+-[0-9a-f]{8}",
     run=r"[a-z0-9_]+-z\d+-e\d+-[0-9a-f]{8}",
     seed=r"\d+",
-    grid=r"[a-z-]+-[0-9a-f]{8}",
-    experiment="|".join({name: None for plan in PLANS.values() for name in plan.rows}),
-    figure="|".join({name: None for plan in PLANS.values() for name in plan.figures}),
-    table="|".join(
-        {
-            name: None
-            for plan in PLANS.values()
-            for name in (*plan.tables, *plan.evaluations.rows)
-        }
-    ),
-    # A preset may have none, and an empty pattern would match everything.
-    evaluation="|".join(
-        {name: None for plan in PLANS.values() for name in plan.evaluations.rows}
-    )
-    or "(?!)",
-    weights=r"[\w-]+",
+    encoder=r"runs/[^/]+/s\d+|weights/[\w-]+",
     encoding=r"[a-z0-9_]+-[0-9a-f]{8}",
+    grid=r"[a-z_]+-[0-9a-f]{8}",
+    experiment=names(lambda each: (*each.figures, *each.tables)),
+    figure=names(lambda each: each.figures),
+    table=names(lambda each: each.tables),
 
 
 localrules:
     all,
     aggregate,
-    aggregate_weights,
     plot,
-    plot_table,
+    tabulate,
     compare,
     curves,
 
@@ -80,11 +68,9 @@ include: "rules/prepare.smk"
 include: "rules/pretrain.smk"
 include: "rules/featurize.smk"
 include: "rules/probe.smk"
-include: "rules/featurize_weights.smk"
-include: "rules/probe_weights.smk"
 include: "rules/aggregate.smk"
-include: "rules/aggregate_weights.smk"
 include: "rules/plot.smk"
+include: "rules/tabulate.smk"
 include: "rules/compare.smk"
 include: "rules/curves.smk"
 
@@ -95,13 +81,17 @@ rule all:
         PLANS["results"].targets(),
 
 
-# Every other preset has a target of its name: `snakemake tiny`.
-for plan in PLANS.values():
-    if plan.preset != PAPER:
+# Every other preset has a target named after it: `snakemake tiny`.
+for each in PLANS.values():
+    if each.preset != PAPER:
 
         rule:
             name:
-                plan.preset
+                each.preset
             input:
-                plan.targets(),
+                each.targets(),
             localrule: True
+
+
+with exiting():
+    refuse_unknown(targets_of_this_command(), PLANS, workflow.rules)

@@ -8,7 +8,7 @@ from torch import nn
 
 from issl import hub as _hub  # torch.hub lists whatever can be called and has no underscore
 
-dependencies = ["PIL", "filelock", "numpy", "pydantic", "safetensors", "torch", "torchvision", "tqdm"]
+dependencies = ["PIL", "filelock", "safetensors", "torch", "torchvision", "tqdm"]
 
 
 def dissl_resnet50_dNone_e100_m2(pretrained: bool = True, progress: bool = True) -> nn.Module:

@@ -16,13 +16,13 @@ import torch
 
 from benchmarks.measure import Row
 from issl.jobs.execution import Execution
-from issl.spec.probe import ProbeGrid, ProbeSpec
+from issl.spec.encoding import Encoding
+from issl.spec.probe import Linear, ProbeGrid
 from issl.spec.run import RunSpec
 
 SEED = 1
 LARGEST_GB, LARGEST_RATIO = 24, 2
 N_FEATURES, N_TEST, DIM, CLASSES = 100_000, 2_000, 8192, 200
-CHUNK = 4096  # rows of features that are drawn at a time
 
 DISSL = Row("memory_dissl", "GB", f"<= {LARGEST_GB} GB", "a GPU with 24 GB; C = 16384, z = 8192, batch 512, ResNet-18")
 FEATURES = Row(
@@ -58,20 +58,18 @@ def of_dissl(run: RunSpec) -> Row:
 def of_features(folder: Path, n: int, n_test: int, dim: int, classes: int) -> Row:
     """An epoch of three probes on n features in `folder`, which this fills; details tell what an import alone takes.
 
-    Pages of the mapped file count where they are resident.
+    Pages of the mapped files count where they are resident.
     """
     from benchmarks.probing import blank_images
+    from issl.probing import shards
 
     labels = np.arange(n) % classes
     blank_images(folder / "data", labels, n - n_test, classes)
-    features = folder / "features.npy"
-    rows = np.lib.format.open_memmap(features, "w+", np.float16, (n, dim))
     draws = np.random.default_rng(SEED)
-    for start in range(0, n, CHUNK):
-        rows[start : start + CHUNK] = draws.random((len(rows[start : start + CHUNK]), dim), np.float32)
-    rows.flush()
-    size = rows.nbytes / 1e9
-    del rows
+    for start in range(0, n, shards.ROWS):
+        z = draws.random((min(shards.ROWS, n - start), dim), np.float32).astype(np.float16)
+        shards.write(folder / "features", start, z)
+    size = 2 * n * dim / 1e9
     found = _child("probes", str(folder))
     peak = found["resident_gb"]
     details = found | {"features_gb": size, "import_gb": _child("import")["resident_gb"]}
@@ -101,15 +99,18 @@ def _pretrain(run: str) -> None:
 
 
 def _probe(folder: str) -> None:
-    from issl.probing.heads import probe
+    from benchmarks.probing import BLANK
+    from issl.probing.job import Job, probe
 
-    grid = ProbeGrid(probes=tuple(ProbeSpec(weight_decay=decay, epochs=1) for decay in (1e-4, 1e-5, 1e-6)))
-    paths = (Path(folder) / name for name in ("features.npy", "data", "scores.csv"))
-    probe(grid, SEED, *paths, Execution(device="auto", progress=False))
+    grid = ProbeGrid(probes=tuple(Linear(kind="linear", weight_decay=d, epochs=1) for d in (1e-4, 1e-5, 1e-6)))
+    paths = (Path(folder) / name for name in ("features", "data", "scores.csv"))
+    encoding = Encoding(data=BLANK, resize=1, crop=1)
+    probe(grid, SEED, Job("drawn", encoding, *paths, 1, Execution(device="auto", progress=False)))
 
 
 def _import() -> None:
-    import issl.probing.heads  # noqa: F401
+    import issl.probing.heads
+    import issl.probing.job  # noqa: F401
 
 
 def resident_gb() -> float:
@@ -119,7 +120,7 @@ def resident_gb() -> float:
     """
     status = Path("/proc/self/status")
     if not status.exists():
-        from issl.jobs.device import peak_memory_gb
+        from issl.jobs.devices import peak_memory_gb
 
         return peak_memory_gb(torch.device("cpu"))
     line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

@@ -30,7 +30,7 @@ from benchmarks import peers
 from benchmarks.measure import Row, spread, take_turns
 from issl import data, objectives
 from issl.data.arrays import Arrays
-from issl.jobs import device
+from issl.jobs import devices
 from issl.jobs.execution import Execution
 from issl.models import encoders
 from issl.objectives.base import Clock
@@ -147,11 +147,11 @@ def faster(row: Row, least: float, ours: Sequence[float], peer: Sequence[float],
 
 
 def _about(run: RunSpec, execution: Execution) -> dict[str, Any]:
-    where = device.choose(execution)
+    where = devices.choose(execution)
     return {
         "run": json.loads(run.canonical()),
-        "device": device.describe(where),
-        "precision": device.precision(execution, where),
+        "device": devices.describe(where),
+        "precision": devices.precision(execution, where),
     }
 
 
@@ -174,8 +174,8 @@ def real_loop(run: RunSpec, folder: Path, execution: Execution) -> float:
 
 def ready_views(run: RunSpec, folder: Path, execution: Execution, warm_up: int, timed: int) -> float:
     """The ceiling: steps on one batch of views that are ready on the device."""
-    where = device.choose(execution)
-    method = Method(run, where, device.precision(execution, where))
+    where = devices.choose(execution)
+    method = Method(run, where, devices.precision(execution, where))
     images = torch.from_numpy(data.read(folder).images[: run.optim.batch_size].copy())  # (B, H, W, 3)
     draws = torch.Generator().manual_seed(SEED)
     views = augment.two_views(images.to(where).permute(0, 3, 1, 2), run.augment, draws)  # (2B, 3, H, W)
@@ -189,8 +189,8 @@ def ready_views(run: RunSpec, folder: Path, execution: Execution, warm_up: int, 
 
 def pil_views(run: RunSpec, folder: Path, execution: Execution, workers: int, warm_up: int, timed: int) -> float:
     """The same steps on views that torchvision makes of PIL images in DataLoader workers."""
-    where = device.choose(execution)
-    method = Method(run, where, device.precision(execution, where))
+    where = devices.choose(execution)
+    method = Method(run, where, devices.precision(execution, where))
     pictures = Pictures(data.read(folder), run.augment)
     # One long epoch, and a little longer than what is timed, so that workers neither start nor run dry meanwhile.
     drawn = (warm_up + timed + 2 * workers) * run.optim.batch_size
@@ -248,7 +248,7 @@ class Method:
 
     def backward(self, views: Tensor) -> None:
         """Gradients of the method's loss on views (2B, 3, H, W)."""
-        with device.autocast(self.where, self.kind):
+        with devices.autocast(self.where, self.kind):
             loss = self.objective(self.encoder(views), views, self.clock).loss
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()

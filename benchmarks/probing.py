@@ -18,11 +18,16 @@ from torch import Tensor
 
 from benchmarks.measure import Row, spread, take_turns
 from issl.data import arrays
-from issl.jobs import device
+from issl.jobs import devices
 from issl.jobs.execution import Execution
-from issl.probing.heads import fit_and_score, stratified
+from issl.probing import shards
+from issl.probing.heads import RECIPE
+from issl.probing.side_by_side import fit_and_score, groups
+from issl.probing.subsets import stratified
+from issl.probing.task import Task
 from issl.spec.data import Synthetic
-from issl.spec.probe import ProbeGrid, ProbeSpec
+from issl.spec.encoding import Encoding
+from issl.spec.probe import Linear, ProbeGrid
 
 SEED = 1
 TRAIN, TEST, CLASSES = 20_000, 2_000, 200
@@ -36,6 +41,8 @@ GRID = Row("probes_512", "s", f"ratio >= {LEAST['cpu']}, on a GPU {LEAST['cuda']
 WIDE = replace(GRID, name="probes_2048")
 NAMES = (GRID.name, WIDE.name)
 
+BLANK = Synthetic(kind="synthetic")  # what `blank_images` says of itself
+
 Rows = tuple[Tensor, Tensor]  # features (n, dim), labels (n,)
 
 
@@ -45,14 +52,15 @@ def grid(rounds: int) -> list[Row]:
     Raises RuntimeError if the contenders' accuracies differ by more than `ALIKE` points.
     """
     execution = Execution(device="auto", progress=False)
-    where = device.choose(execution)
-    kind = device.precision(execution, where)
-    probes = [ProbeSpec(weight_decay=decay, fraction=part) for part in FRACTIONS for decay in DECAYS]
+    where = devices.choose(execution)
+    kind = devices.precision(execution, where)
+    probes = [Linear(kind="linear", weight_decay=decay, fraction=part) for part in FRACTIONS for decay in DECAYS]
     rows = []
     for row, dim in ((GRID, 512), (WIDE, 2048)):
         z, labels = drawn(TRAIN + TEST, dim, CLASSES, NOISE[dim])
-        train, test = (z[:TRAIN].to(where), labels[:TRAIN].to(where)), (z[TRAIN:].to(where), labels[TRAIN:].to(where))
-        row = beside_single_probes(row, probes, train, test, CLASSES, kind, LEAST[where.type], min(rounds, ROUNDS))
+        with tempfile.TemporaryDirectory() as name:
+            task = on_device(Path(name), z, labels, TRAIN, where, kind)
+            row = beside_single_probes(row, probes, task, LEAST[where.type], min(rounds, ROUNDS))
         row.details["seconds_of_scikit_learn_for_one_probe"] = scikit_learn((z[:TRAIN], labels[:TRAIN]))
         if dim == min(NOISE):
             # A job of several weight decays holds labels out to choose one: a hundredth of these is too few for that.
@@ -77,24 +85,23 @@ def drawn(n: int, dim: int, classes: int, noise: float) -> Rows:
     return ((centres[seen] + own).clamp_(min=0) * (512 / dim) ** 0.5).half(), labels
 
 
-def beside_single_probes(
-    row: Row,
-    probes: Sequence[ProbeSpec],
-    train: Rows,
-    test: Rows,
-    classes: int,
-    kind: str,
-    least: float,
-    rounds: int,
-) -> Row:
-    """The row with the seconds of both contenders, who train on the same tensors.
+def on_device(folder: Path, z: Tensor, labels: Tensor, n_train: int, where: torch.device, kind: str) -> Task:
+    """What a job of probes makes of the features that it finds in a folder, which this fills; all are resident."""
+    shards.write(folder, 0, z.numpy())
+    features = shards.Features(folder, len(z), where, resident_gb=float("inf"))
+    rows, classes = np.arange(len(z)), int(labels.max()) + 1
+    return Task(SEED, labels.numpy(), rows[:n_train], rows[n_train:], classes, where, kind, features=features)
+
+
+def beside_single_probes(row: Row, probes: Sequence[Linear], task: Task, least: float, rounds: int) -> Row:
+    """The row with the seconds of both contenders, who train on the same features.
 
     Raises RuntimeError if their accuracies differ by more than `ALIKE` points.
     """
-    accuracies: dict[str, list[float]] = {}
-    work = (probes, train, test, classes, kind, accuracies)
+    accuracies: dict[str, dict[Linear, float]] = {}
+    work = (probes, task, accuracies)
     together, alone = take_turns(partial(side_by_side, *work), partial(one_by_one, *work), rounds=rounds)
-    difference = 100 * max(abs(a - b) for a, b in zip(accuracies["side by side"], accuracies["one by one"]))
+    difference = 100 * max(abs(accuracies["side by side"][probe] - accuracies["one by one"][probe]) for probe in probes)
     if difference > ALIKE:
         raise RuntimeError(f"{row.name}: accuracies differ by {difference:.2f} points: {accuracies}")
     ratio = median(alone) / median(together)
@@ -109,9 +116,9 @@ def beside_single_probes(
         details={
             "peer_spread": spread(alone),
             "probes": len(probes),
-            "device": device.describe(train[0].device),
-            "precision": kind,
-            "accuracies": [100 * accuracy for accuracy in accuracies["side by side"]],
+            "device": devices.describe(task.device),
+            "precision": task.precision,
+            "accuracies": [100 * accuracies["side by side"][probe] for probe in probes],
             "largest_difference_in_points": difference,
         },
     )
@@ -120,40 +127,23 @@ def beside_single_probes(
 # --- the contenders: seconds -----------------------------------------------------------------------------------------
 
 
-def side_by_side(
-    probes: Sequence[ProbeSpec], train: Rows, test: Rows, classes: int, kind: str, found: dict[str, list[float]]
-) -> float:
-    """Probes with the same labels together, as `issl.probing.heads.probe` trains them; puts accuracies into `found`."""
-    return _timed("side by side", _groups(probes), train, test, classes, kind, found)
+def side_by_side(probes: Sequence[Linear], task: Task, found: dict[str, dict[Linear, float]]) -> float:
+    """Probes with the same labels together, as a job of probes trains them; puts accuracies into `found`."""
+    return _timed("side by side", groups(probes, RECIPE.own), task, found)
 
 
-def one_by_one(
-    probes: Sequence[ProbeSpec], train: Rows, test: Rows, classes: int, kind: str, found: dict[str, list[float]]
-) -> float:
+def one_by_one(probes: Sequence[Linear], task: Task, found: dict[str, dict[Linear, float]]) -> float:
     """The same code, one probe at a time; puts accuracies into `found`."""
-    return _timed("one by one", [[probe] for probe in probes], train, test, classes, kind, found)
+    return _timed("one by one", [[probe] for probe in probes], task, found)
 
 
-def _groups(probes: Sequence[ProbeSpec]) -> list[list[ProbeSpec]]:
-    return [[probe for probe in probes if probe.fraction == part] for part in dict.fromkeys(p.fraction for p in probes)]
-
-
-def _timed(
-    name: str,
-    groups: Sequence[Sequence[ProbeSpec]],
-    train: Rows,
-    test: Rows,
-    classes: int,
-    kind: str,
-    found: dict[str, list[float]],
-) -> float:
-    z, labels = train
-    known = labels.cpu().numpy()
-    found[name] = []
+def _timed(name: str, parts: Sequence[Sequence[Linear]], task: Task, found: dict[str, dict[Linear, float]]) -> float:
+    found[name] = {}
     started = time.perf_counter()
-    for group in groups:
-        chosen = torch.from_numpy(stratified(known, group[0].fraction, SEED)).to(z.device)
-        found[name] += fit_and_score(group, SEED, train, test, classes, kind, chosen)
+    for part in parts:
+        subset = stratified(task.labels[task.train], part[0].fraction, SEED)
+        scores = fit_and_score(part, RECIPE, task, task.train[subset], task.test)
+        found[name] |= {probe: score["top-1"] for probe, score in zip(part, scores)}
     return time.perf_counter() - started
 
 
@@ -168,7 +158,7 @@ def scikit_learn(train: Rows) -> float:
     return time.perf_counter() - started
 
 
-def jobs(probes: Sequence[ProbeSpec], z: Tensor, labels: Tensor, n_train: int, classes: int) -> dict[str, float]:
+def jobs(probes: Sequence[Linear], z: Tensor, labels: Tensor, n_train: int, classes: int) -> dict[str, float]:
     """Seconds of one job for all probes, and of a job for each, one after the other, as a workflow would start them.
 
     The one job does more: it trains every probe once more to choose the weight decay on held-out labels.
@@ -176,20 +166,27 @@ def jobs(probes: Sequence[ProbeSpec], z: Tensor, labels: Tensor, n_train: int, c
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         blank_images(folder / "data", labels.numpy(), n_train, classes)
-        np.save(folder / "features.npy", z.numpy())
+        shards.write(folder / "features", 0, z.numpy())
         together = _job(folder, probes)
         alone = sum(_job(folder, [probe]) for probe in probes)
     return {"probes": len(probes), "one_job": together, "a_job_a_probe": alone}
 
 
-def _job(folder: Path, probes: Sequence[ProbeSpec]) -> float:
-    wanted = ProbeGrid(probes=tuple(probes)).model_dump_json()
-    settings = Execution(device="auto", progress=False).model_dump_json()
-    paths = ("--features", folder / "features.npy", "--data", folder / "data", "--out", folder / "scores.csv")
-    paths += ("--log", folder / "probe.log")
-    command = [sys.executable, "-m", "issl", "probe", "--spec", wanted, "--seed", str(SEED), "--settings", settings]
+def _job(folder: Path, probes: Sequence[Linear]) -> float:
+    options = {
+        "encoder": "drawn",
+        "spec": Encoding(data=BLANK, resize=1, crop=1).canonical(),
+        "probes": ProbeGrid(probes=tuple(probes)).canonical(),
+        "seed": SEED,
+        "features": folder / "features",
+        "data": folder / "data",
+        "out": folder / "scores.csv",
+        "log": folder / "probe.log",
+        "settings": Execution(device="auto", progress=False).model_dump_json(),
+    }
+    command = [sys.executable, "-m", "issl", "probe", *(f"--{name}={value}" for name, value in options.items())]
     started = time.perf_counter()
-    subprocess.run([*command, *map(str, paths)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
@@ -204,7 +201,7 @@ def blank_images(folder: Path, labels: np.ndarray, n_train: int, classes: int) -
         source={"name": "blank"},
         parallel=False,
     )
-    arrays.write(folder, content, Synthetic(kind="synthetic"))
+    arrays.write(folder, content, BLANK)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.measure import Row, spread, take_turns
 from benchmarks.pretraining import real_loop
-from benchmarks.probing import drawn
+from benchmarks.probing import drawn, on_device
 from issl import data
 from issl.data.arrays import Arrays
-from issl.jobs import device
+from issl.jobs import devices
 from issl.jobs.execution import Execution
-from issl.probing.heads import fit_and_score
-from issl.spec.probe import ProbeSpec
+from issl.probing.heads import RECIPE
+from issl.probing.side_by_side import fit_and_score
+from issl.spec.probe import Linear
 from issl.spec.run import RunSpec
 from issl.training.lightning import LightningEnvironment, pl
 from issl.training.pretrain import PRECISIONS, Pretraining
@@ -114,12 +115,13 @@ def step(run: RunSpec, folder: Path, execution: Execution) -> float:
 
 def probe_heads(heads: int, n: int, dim: int, epochs: int, execution: Execution) -> float:
     """Of training that many linear probes side by side on n features, and of scoring them."""
-    where = device.choose(execution)
-    z, labels = (tensor.to(where) for tensor in drawn(n, dim, 50, 0.3))
-    probes = [ProbeSpec(weight_decay=1e-6 * number, epochs=epochs) for number in range(heads)]
-    started = time.perf_counter()
-    fit_and_score(probes, SEED, (z, labels), (z[:100], labels[:100]), 50, device.precision(execution, where))
-    return time.perf_counter() - started
+    where = devices.choose(execution)
+    probes = [Linear(kind="linear", weight_decay=1e-6 * number, epochs=epochs) for number in range(heads)]
+    with tempfile.TemporaryDirectory() as name:
+        task = on_device(Path(name), *drawn(n, dim, 50, 0.3), n, where, devices.precision(execution, where))
+        started = time.perf_counter()
+        fit_and_score(probes, RECIPE, task, task.train, task.train[:100])
+        return time.perf_counter() - started
 
 
 def epoch(run: RunSpec, n_images: int, steps: int, execution: Execution) -> float:
@@ -127,8 +129,8 @@ def epoch(run: RunSpec, n_images: int, steps: int, execution: Execution) -> floa
 
     Lightning counts the steps, as in `issl.training.pretrain`, but stops an epoch early. The first epoch warms up.
     """
-    where = device.choose(execution)
-    kind = device.precision(execution, where)
+    where = devices.choose(execution)
+    kind = devices.precision(execution, where)
     module = Pretraining(run, SEED, _noise(run, n_images), execution, fused=kind != "fp16")
     trainer = pl.Trainer(
         accelerator="gpu" if where.type == "cuda" else "cpu",
@@ -152,6 +154,7 @@ def _noise(run: RunSpec, n_images: int) -> Arrays:
     shape = (n_images + n_test, size, size, 3)
     images = np.random.default_rng(SEED).integers(0, 256, shape, np.uint8)
     meta = {"splits": {"train": n_images, "test": n_test}, "classes": list("0123456789"), "image_size": size}
+    meta["sha256"] = {"images": "", "labels": ""}
     return Arrays(images, np.arange(len(images)) % 10, meta)
 
 

@@ -1,8 +1,10 @@
-"""The commands behind the rules, usable without Snakemake: ``python -m issl <command> --help``."""
+"""Command line of the rules, usable without Snakemake: ``python -m issl <command> --help``."""
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,36 +19,43 @@ from issl.errors import UserError, nearest
 from issl.jobs.execution import Execution
 from issl.jobs.logs import to_file
 from issl.spec.data import DataSpec
-from issl.spec.probe import ProbeGrid
-from issl.spec.protocol import Encoding, Protocol
+from issl.spec.encoding import Encoding
+from issl.spec.probe import ON_CPU, ProbeGrid
 from issl.spec.run import RunSpec
 from issl.spec.value import Value
 
-# torch, Lightning and the rest are imported inside the commands: `issl plan` must answer at once. JSON is read inside
-# `to_file`, so that what is wrong with it stands in the log file too.
+# Commands import torch, Lightning and the rest themselves, so that `issl plan` answers at once. Commands of rules parse
+# their JSON themselves, so that mistakes in it reach the log file.
 
 M = TypeVar("M", bound=BaseModel)
 
 _folder = click.Path(file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
-_log = click.option("--log", "log_file", type=_file, help="Write messages there; errors go to stderr as well.")
-_settings = click.option("--settings", default="{}", help="The config's `execution`, as JSON.")
-_run = click.option("--spec", required=True, help="The run, as JSON.")
+_spec = click.option("--spec", required=True, help="Spec of the job, as JSON.")
 _seed = click.option("--seed", type=click.IntRange(min=0), required=True)
-_place = click.option("--place", default="{}", help="Where the data set lies, as JSON.")
+_place = click.option("--place", default="{}", help="Location of the data set, as JSON.")
+_encoder = click.option("--encoder", required=True, help="Folder of a run, or name of a released model.")
+_threads = click.option("--threads", type=click.IntRange(min=1), default=1)
 _data = click.option("--data", type=_folder, required=True, help="Folder of a prepared data set.")
+_config = click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
+
+
+def _job(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorates a command that a rule calls: it gets `execution`, and its messages go to the rule's log file."""
+
+    @wraps(command)
+    def logged(settings: str, log_file: Path | None, **options: Any) -> None:
+        with to_file(log_file):
+            command(execution=_read(Execution, settings, "--settings"), **options)
+
+    log = click.option("--log", "log_file", type=_file, help="Write messages to this file; errors also go to stderr.")
+    return click.option("--settings", default="{}", help="The config's `execution`, as JSON.")(log(logged))
 
 
 class _Data(Value):
     """Holds a data set, whose model depends on its kind."""
 
     data: DataSpec
-
-
-class _Protocol(Value):
-    """Holds a protocol, whose model depends on its kind."""
-
-    protocol: Protocol
 
 
 def _object(text: str, option: str) -> dict[str, Any]:
@@ -64,10 +73,16 @@ def _read(model: type[M], text: str, option: str = "--spec") -> M:
 
 
 def _read_run(spec: str, place: str) -> RunSpec:
-    """A run that knows where its data set lies, for those that are decoded when they are needed."""
+    """A run with the location of its data set, which photographs decoded during training need."""
     run = _read(RunSpec, spec)
     located = run.data.model_dump() | _object(place, "--place")
     return run.model_copy(update={"data": validate(type(run.data), located, "--place")})
+
+
+def _read_encoding(spec: str, place: str) -> Encoding:
+    """An encoding with the location of its data set."""
+    content = merge(_object(spec, "--spec"), {"data": _object(place, "--place")})
+    return validate(Encoding, content, "--spec")
 
 
 def _own_gpus(execution: Execution, number: int = 1) -> AbstractContextManager[list[str]]:
@@ -82,174 +97,105 @@ def issl() -> None:
 
 
 @issl.command()
-@click.option("--spec", required=True, help="What the data set is, as JSON.")
+@_spec
 @_place
 @click.option("--out", type=_folder, required=True)
-@click.option("--threads", type=click.IntRange(min=1), default=1)
-@_settings
-@_log
-def prepare(spec: str, place: str, out: Path, threads: int, settings: str, log_file: Path | None) -> None:
+@_threads
+@_job
+def prepare(spec: str, place: str, out: Path, threads: int, execution: Execution) -> None:
     """Decode a data set once into memory-mapped arrays."""
-    with to_file(log_file):
-        content = _object(spec, "--spec") | _object(place, "--place")
-        wanted = validate(_Data, {"data": content}, "--spec").data
-        progress = _read(Execution, settings, "--settings").progress
-        from issl import data
+    from issl import data
 
-        data.prepare(wanted, out, threads, progress)
+    content = _object(spec, "--spec") | _object(place, "--place")
+    data.prepare(validate(_Data, {"data": content}, "--spec").data, out, threads, execution.progress)
 
 
 @issl.command()
-@_run
+@_spec
+@_place
 @_seed
 @_data
-@_place
 @click.option("--out", type=_folder, required=True)
 @click.option("--experiments", default="", help="Names for W&B, separated by commas.")
-@click.option("--per-node", type=click.IntRange(min=1), default=1, help="Processes on a machine, a GPU for each.")
-@click.option("--nodes", type=click.IntRange(min=1), help="Machines, where srun starts the processes.")
-@_settings
-@_log
+@click.option("--per-node", type=click.IntRange(min=1), default=1, help="Processes per machine, each with its own GPU.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Machines, if srun starts the processes.")
+@_job
 def pretrain(
     spec: str,
+    place: str,
     seed: int,
     data: Path,
-    place: str,
     out: Path,
     experiments: str,
     per_node: int,
     nodes: int | None,
-    settings: str,
-    log_file: Path | None,
+    execution: Execution,
 ) -> None:
-    """Pretrain an encoder; continues where an interrupted attempt stopped."""
-    with to_file(log_file):
-        run, execution = _read_run(spec, place), _read(Execution, settings, "--settings")
-        with _own_gpus(execution, per_node):
-            from issl.training.launcher import Launcher
-            from issl.training.pretrain import pretrain
+    """Pretrain an encoder, continuing where an interrupted attempt stopped."""
+    run = _read_run(spec, place)
+    with _own_gpus(execution, per_node):
+        from issl.training.launcher import Launcher
+        from issl.training.pretrain import pretrain
 
-            names = [name for name in experiments.split(",") if name]
-            pretrain(run, seed, data, out, execution, names, Launcher(per_node, nodes))
+        names = [name for name in experiments.split(",") if name]
+        pretrain(run, seed, data, out, execution, names, Launcher(per_node, nodes))
 
 
 @issl.command()
-@_run
-@click.option("--encoder", type=_file, required=True)
+@_encoder
+@_spec
+@_place
 @_data
-@click.option("--out", type=_file, required=True)
-@_settings
-@_log
-def featurize(spec: str, encoder: Path, data: Path, out: Path, settings: str, log_file: Path | None) -> None:
-    """Encode every image of a data set once."""
-    with to_file(log_file):
-        run, execution = _read(RunSpec, spec), _read(Execution, settings, "--settings")
-        with _own_gpus(execution):
-            from issl.probing.encode import featurize
+@click.option("--out", type=_folder, required=True)
+@_threads
+@_job
+def featurize(encoder: str, spec: str, place: str, data: Path, out: Path, threads: int, execution: Execution) -> None:
+    """Encode every image of a data set once, continuing where an interrupted attempt stopped."""
+    encoding = _read_encoding(spec, place)
+    with _own_gpus(execution):
+        from issl.probing.featurize import featurize
 
-            featurize(run, encoder, data, out, execution)
+        featurize(encoder, encoding, data, out, threads, execution)
 
 
 @issl.command()
-@click.option("--spec", required=True, help="The probes, as JSON.")
+@_encoder
+@_spec
+@_place
+@click.option("--probes", required=True, help="The probes, as JSON.")
 @_seed
-@click.option("--features", type=_file, required=True)
+@click.option("--features", type=_folder, required=True, help="Output of featurize; some probes read images instead.")
 @_data
 @click.option("--out", type=_file, required=True)
-@_settings
-@_log
-def probe(spec: str, seed: int, features: Path, data: Path, out: Path, settings: str, log_file: Path | None) -> None:
-    """Train and score all probes of a grid on one run's features."""
-    with to_file(log_file):
-        grid, execution = _read(ProbeGrid, spec), _read(Execution, settings, "--settings")
-        with _own_gpus(execution):
-            from issl.probing.heads import probe
+@_threads
+@_job
+def probe(encoder: str, spec: str, place: str, probes: str, seed: int, **job: Any) -> None:
+    """Train and score probes of one kind on a frozen encoder."""
+    grid, encoding = _read(ProbeGrid, probes, "--probes"), _read_encoding(spec, place)
+    with _own_gpus(job["execution"], 0 if grid.kind in ON_CPU else 1):
+        from issl.probing.job import Job, probe
 
-            probe(grid, seed, features, data, out, execution)
+        probe(grid, seed, Job(encoder, encoding, **job))
 
 
 @issl.command()
 @click.argument("run", type=_folder)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder, or NAME.safetensors.")
 def export(run: Path, out: Path) -> None:
-    """Write a run's encoder with a model card, for others to load. RUN is its folder, results/runs/<run>/s<seed>."""
+    """Write a run's encoder and a model card, to share. RUN is its folder, results/runs/<run>/s<seed>."""
     from issl.report.export import export
 
     for path in export(run, out):
         click.echo(path)
 
 
-_encoding = click.option("--spec", required=True, help="Weights, data set and how images are encoded, as JSON.")
-_places = click.option("--place", default="{}", help="Where the data set lies, and the run if it is ours, as JSON.")
-_threads = click.option("--threads", type=click.IntRange(min=1), default=1)
-
-
-def _read_encoding(spec: str, place: str) -> Encoding:
-    return validate(Encoding, merge(_object(spec, "--spec"), _object(place, "--place")), "--spec")
-
-
 @issl.command()
-@_encoding
-@_places
-@_data
-@click.option("--out", type=_folder, required=True)
-@_threads
-@_settings
-@_log
-def featurize_weights(
-    spec: str, place: str, data: Path, out: Path, threads: int, settings: str, log_file: Path | None
-) -> None:
-    """Encode every image with frozen weights; continues where an interrupted attempt stopped."""
-    with to_file(log_file):
-        encoding, execution = _read_encoding(spec, place), _read(Execution, settings, "--settings")
-        with _own_gpus(execution):
-            from issl.probing.featurize import featurize
-
-            featurize(encoding, data, out, threads, execution)
-
-
-@issl.command()
-@_encoding
-@_places
-@click.option("--protocol", required=True, help="The protocol, as JSON.")
-@_seed
-@click.option("--features", type=_folder, help="What featurize-weights wrote; the augmented protocol reads images.")
-@_data
-@click.option("--out", type=_file, required=True)
-@_threads
-@_settings
-@_log
-def probe_weights(
-    spec: str,
-    place: str,
-    protocol: str,
-    seed: int,
-    features: Path | None,
-    data: Path,
-    out: Path,
-    threads: int,
-    settings: str,
-    log_file: Path | None,
-) -> None:
-    """Score frozen weights by one protocol."""
-    with to_file(log_file):
-        encoding, execution = _read_encoding(spec, place), _read(Execution, settings, "--settings")
-        asked = validate(_Protocol, {"protocol": _object(protocol, "--protocol")}, "--protocol").protocol
-        if features is None and asked.kind != "augmented":
-            raise UserError(f"--features: the protocol {asked.kind} needs them")
-        with _own_gpus(execution, 1 if asked.kind in ("cached", "augmented") else 0):
-            from issl.probing.protocols import probe
-
-            probe(asked, seed, encoding, features, data, out, threads, execution)
-
-
-@issl.command()
-@click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
+@_config
 @click.argument("experiments", nargs=-1)
 def plan(path: Path, experiments: tuple[str, ...]) -> None:
     """Show the runs of every preset: id, epochs, and the experiments that use it."""
     plans = catalog.load(path)
-    known = {name for plan in plans.values() for name in (*plan.rows, *plan.pretrained)}
+    known = {name for plan in plans.values() for name in plan.rows}
     for name in set(experiments) - known:
         raise UserError(f"unknown experiment '{name}', {nearest(name, known)}")
     for root, plan in plans.items():
@@ -261,7 +207,7 @@ def plan(path: Path, experiments: tuple[str, ...]) -> None:
 
 @issl.command()
 @click.argument("run")
-@click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
+@_config
 def show(run: str, path: Path) -> None:
     """Show every setting of a run, defaults included."""
     runs = {run: spec for plan in catalog.load(path).values() for run, spec in plan.runs.items()}
@@ -271,12 +217,12 @@ def show(run: str, path: Path) -> None:
 
 
 @issl.command()
-@click.option("--profile", help="As for snakemake; a cluster is looked at where it submits to Slurm.")
-@click.option("--preset", default=PAPER, show_default=True, help="Whose jobs would run.")
-@click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
-@click.option("--job/--no-job", default=True, show_default=True, help="Run a job of a minute that looks from inside.")
+@click.option("--profile", help="Snakemake profile; if it submits to Slurm, the cluster is checked too.")
+@click.option("--preset", default=PAPER, show_default=True, help="Preset whose jobs would run.")
+@_config
+@click.option("--job/--no-job", default=True, show_default=True, help="Also check from inside a one-minute job.")
 def doctor(profile: str | None, preset: str, path: Path, job: bool) -> None:
-    """Tell what is missing here before anything is submitted; status 1 if something is."""
+    """Check that jobs can run here before you submit any; exit status 1 if something is missing."""
     plan = _of_preset(path, preset)
     from issl.upkeep.doctor import findings
 
@@ -289,11 +235,11 @@ def doctor(profile: str | None, preset: str, path: Path, job: bool) -> None:
 
 
 @issl.command()
-@click.option("--delete", is_flag=True, help="Remove what is listed; without it nothing is touched.")
-@click.option("--preset", multiple=True, help="Only its results folder; may be given several times.")
-@click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
+@click.option("--delete", is_flag=True, help="Delete what is listed; without this flag nothing is changed.")
+@click.option("--preset", multiple=True, help="Only look at this preset's results; may be repeated.")
+@_config
 def gc(delete: bool, preset: tuple[str, ...], path: Path) -> None:
-    """List what no target of the config uses and what killed jobs left; --delete removes it."""
+    """List results that no target of the config uses and remains of killed jobs; --delete removes them."""
     from issl.upkeep.cleanup import remove, rubbish
 
     plans = [_of_preset(path, name) for name in preset] or list(catalog.load(path).values())
@@ -302,9 +248,9 @@ def gc(delete: bool, preset: tuple[str, ...], path: Path) -> None:
         for entry in rubbish(plan):
             kept = delete and not remove(plan, entry)
             total += 0 if kept else entry.bytes
-            why = "in use now: kept" if kept else entry.why
+            why = "in use: kept" if kept else entry.why
             click.echo(f"{entry.bytes / 1e6:10.1f} MB  {plan.root}/{entry.path}  {why}")
-    click.echo(f"{total / 1e6:10.1f} MB  " + ("removed" if delete else "can go: issl gc --delete"))
+    click.echo(f"{total / 1e6:10.1f} MB  " + ("removed" if delete else "can be removed: issl gc --delete"))
 
 
 def _of_preset(path: Path, preset: str) -> catalog.Plan:
@@ -321,7 +267,7 @@ def schema() -> None:
 
 
 def main() -> None:
-    """Runs a command; a mistake of the user is one line on stderr and exit status 1, never a traceback."""
+    """Runs a command; a user's mistake gives one line on stderr and exit status 1, never a traceback."""
     try:
         issl(sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:

@@ -1,52 +1,65 @@
-"""Pretrained encoders by name or folder: those that the authors released, and those of our own runs.
+"""Pretrained encoders by name or folder: the authors' released models, and our own runs.
 
-An encoder comes in eval mode, with `preprocess`, which makes its input from an image, and `dim`, the dimension of its
-representation. The released ones are DISSL ResNet-50 on ImageNet (Dubois et al. 2022, the table in their README).
+An encoder is in eval mode, and has `preprocess`, which turns an image into its input, and `dim`, the dimension of its
+representation. The released models are DISSL ResNet-50s on ImageNet (Dubois et al. 2022, table in their README).
 """
 
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
-from issl.config.validation import validate
-from issl.data.download import fetch
 from issl.errors import UserError, nearest
 from issl.models import encoders, weights
 from issl.spec.released import MODELS, Model
-from issl.spec.run import RunSpec
-from issl.views.augment import MEAN, STD
+from issl.spec.shape import MEAN, STD, Shape
 
-MIRROR = "ISSL_HUB_URL"  # environment: where the files lie instead, for machines that do not reach the release
+if TYPE_CHECKING:
+    from issl.spec.run import RunSpec
+
+# pydantic, filelock and tqdm are imported only when needed: loading a file takes just torch and safetensors.
+
+MIRROR = "ISSL_HUB_URL"  # environment: a mirror of the files, for machines that cannot reach the release
 RESIZE, CROP = 256, 224  # px, of the released models
-WEIGHTS = "encoder.safetensors"  # in the folder of a run, and of an exported one
+WEIGHTS = "encoder.safetensors"  # in the folder of a run or of an export
 
 
 def load(model: str | Path, pretrained: bool = True, progress: bool = True) -> nn.Module:
     """The encoder `model` in eval mode: images (n, 3, H, W) -> representations (n, dim).
 
     `encoder.preprocess` maps an image, PIL or uint8 tensor (..., 3, H, W), to its input, float32 (..., 3, S, S);
-    `encoder.dim` is the dimension. Weights of a released model are kept in ``torch.hub.get_dir()/checkpoints``.
+    `encoder.dim` is the dimension. Weights of released models are cached in ``torch.hub.get_dir()/checkpoints``.
 
     Args:
-        model: a name in `MODELS`; or the folder of a finished run, e.g. ``results/runs/<run>/s1``; or what
-            ``issl export`` wrote, its folder or its .safetensors file.
-        pretrained: False gives an encoder with new weights, drawn from torch's global generator.
-        progress: shows a bar while it downloads, on a terminal.
+        model: a name in `MODELS`, the folder of a finished run, e.g. ``results/runs/<run>/s1``, or the folder or
+            .safetensors file that ``issl export`` wrote.
+        pretrained: False gives random weights, drawn from torch's global generator.
+        progress: show a progress bar while downloading, on a terminal.
 
     Raises:
-        UserError: unknown name, a folder that is not a run, no network, weights that are not this encoder's.
+        UserError: unknown name, a folder that is not a run, no network, or weights of another encoder.
     """
     if str(model) in MODELS:
         return _released(str(model), pretrained, progress)
+    return _own(_existing(model), pretrained)
+
+
+def shape(model: str | Path) -> Shape:
+    """The shape of the encoder `model`, without reading weights. Raises UserError as `load` does."""
+    return MODELS[str(model)].encoder if str(model) in MODELS else _shape_of(_existing(model))[0]
+
+
+def _existing(model: str | Path) -> Path:
     path = Path(model)
     if not path.exists():
         raise UserError(f"'{model}' is neither a released model nor a folder, {nearest(model, MODELS)}")
-    return _own(path, pretrained)
+    return path
 
 
 def _released(name: str, pretrained: bool, progress: bool) -> nn.Module:
@@ -59,41 +72,56 @@ def _released(name: str, pretrained: bool, progress: bool) -> nn.Module:
 
 
 def _downloaded(model: Model, progress: bool) -> Path:
-    """Its file, from torch's cache or downloaded into it; the name is the one under which torch.hub keeps it too."""
+    """The model's file in torch's cache, downloaded if necessary; torch.hub uses the same file name."""
     file = model.url.rpartition("/")[2]
     path = Path(torch.hub.get_dir(), "checkpoints", file)
     mirror = os.environ.get(MIRROR)
-    if not path.exists():  # asked before `fetch` does, which wants to write: a cache may be read-only
+    if not path.exists():  # before `fetch`, which writes: a cache may be read-only
+        from issl.jobs.download import fetch
+
         fetch(f"{mirror.rstrip('/')}/{file}" if mirror else model.url, path, model.md5, progress)
     return path
 
 
 def _published_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """With the expanding head as the files have it, `resizer`, where it has the name of the authors' hub."""
+    """Renames the expanding head from its name in the authors' hub to `resizer`, as in their files."""
     if any(key.startswith("resizer.") for key in tensors):
         return tensors
     return {key.replace("avgpool.0.", "resizer.", 1): tensor for key, tensor in tensors.items()}
 
 
-def read_run(path: Path) -> tuple[RunSpec, dict[str, Tensor]]:
+def read_run(path: Path) -> tuple["RunSpec", dict[str, Tensor]]:
     """Settings and encoder weights of a run, from its folder or its .safetensors file.
 
-    Both stand in the same file, so they cannot contradict each other. Raises UserError where it is not one of a run.
+    Both are in one file, so they always match. Raises UserError if it is not a run's file.
     """
     tensors, notes = weights.read_safetensors(_file(path))
     return _spec(notes, _file(path)), tensors
 
 
-def read_spec(path: Path) -> RunSpec:
-    """Settings of a run, likewise."""
-    return _spec(weights.read_notes(_file(path)), _file(path))
+def _shape_of(path: Path) -> tuple[Shape, int]:
+    """Shape of a run's encoder, and its image size in pixels, from its folder or .safetensors file."""
+    return _shape(weights.read_notes(_file(path)), _file(path))
 
 
-def _spec(notes: dict[str, str], file: Path) -> RunSpec:
+def _shape(notes: dict[str, str], file: Path) -> tuple[Shape, int]:
+    if "encoder" not in notes:  # written by an older version
+        run = _spec(notes, file)
+        return run.encoder, run.data.image_size
+    try:
+        return Shape(**json.loads(notes["encoder"])), int(notes["image_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: invalid metadata ({error}); pretrain again") from None
+
+
+def _spec(notes: dict[str, str], file: Path) -> "RunSpec":
+    from issl.config.validation import validate
+    from issl.spec.run import RunSpec
+
     try:
         content = json.loads(notes.get("spec", ""))
     except json.JSONDecodeError:
-        raise UserError(f"{file}: does not say which run it is from; give the {WEIGHTS} that a run wrote") from None
+        raise UserError(f"{file}: does not name its run; give the {WEIGHTS} that a run wrote") from None
     return validate(RunSpec, content, f"{file}: spec")
 
 
@@ -105,13 +133,13 @@ def _file(path: Path) -> Path:
 
 
 def _own(path: Path, pretrained: bool) -> nn.Module:
-    run, tensors = read_run(path)
-    size = run.data.image_size
-    encoder = encoders.build(run.encoder, size)
+    tensors, notes = weights.read_safetensors(_file(path))
+    shape, size = _shape(notes, _file(path))
+    encoder = encoders.build(shape, size)
     if pretrained:
         weights.fill(encoder, tensors, _file(path))
     as_image_folder = v2.Lambda(_central_square), v2.Resize(size, InterpolationMode.BICUBIC)
-    return _ready(encoder, run.encoder.dim, preprocessing(*as_image_folder))
+    return _ready(encoder, shape.dim, preprocessing(*as_image_folder))
 
 
 def _ready(encoder: nn.Module, dim: int, preprocess: v2.Compose) -> nn.Module:
@@ -122,11 +150,21 @@ def _ready(encoder: nn.Module, dim: int, preprocess: v2.Compose) -> nn.Module:
 def preprocessing(*geometry: v2.Transform) -> v2.Compose:
     """RGB, then `geometry`, then ImageNet's normalisation.
 
-    Maps a PIL image of any mode to float32 (3, S, S), and uint8 (..., 3, H, W) to float32 (..., 3, S, S).
+    Maps a PIL image to float32 (3, S, S), and uint8 (..., 3, H, W) to float32 (..., 3, S, S). Raises UserError for
+    a PIL image of 32-bit integers or floats, whose range of values nobody knows.
     """
     last = (v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD), v2.ToPureTensor())
-    return v2.Compose([v2.RGB(), *geometry, *last])
+    return v2.Compose([v2.Lambda(_eight_bits), v2.RGB(), *geometry, *last])
 
 
 def _central_square(image: Image.Image | Tensor) -> Image.Image | Tensor:
     return v2.functional.center_crop(image, [min(v2.functional.get_size(image))])
+
+
+def _eight_bits(image: Image.Image | Tensor) -> Image.Image | Tensor:
+    """A PIL image with 16-bit grey values scaled to 8 bits: Pillow would clip them, and show white."""
+    if not isinstance(image, Image.Image) or image.mode not in ("I;16", "I;16B", "I;16L", "I", "F"):
+        return image
+    if image.mode in ("I", "F"):
+        raise UserError(f"a PIL image of mode {image.mode}: scale its values to 8 bits first (mode L or RGB)")
+    return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))

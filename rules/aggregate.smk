@@ -3,8 +3,8 @@
 
 rule aggregate:
     input:
-        scores=lambda w: PLANS[w.root].scores(w.experiment),
-        histories=lambda w: PLANS[w.root].histories(w.experiment),
+        scores=lambda w: plan(w).scores(w.experiment),
+        histories=lambda w: plan(w).histories(w.experiment),
     output:
         "{root}/{experiment}.csv",
     log:
@@ -14,6 +14,6 @@ rule aggregate:
     conda:
         "../envs/results.yaml"
     params:
-        rows=lambda w: PLANS[w.root].rows_for(w.experiment),
+        rows=lambda w: plan(w).rows_for(w.experiment),
     script:
         "../workflow/scripts/aggregate.py"

@@ -1,25 +1,23 @@
-# tidy results + published numbers + what made the results -> the comparison
+# tidy results + published numbers + provenance of the results -> the comparison
 from issl.jobs import fingerprint
 
 
 rule compare:
     input:
         results=lambda w: expand(
-            "{root}/{name}.csv", root=w.root, name=PLANS[w.root].compared
+            "{root}/{name}.csv", root=w.root, name=plan(w).compared
         ),
-        prepare=lambda w: PLANS[w.root].records("prepare"),
-        pretrain=lambda w: PLANS[w.root].records("pretrain"),
-        featurize=lambda w: PLANS[w.root].records("featurize"),
-        probe=lambda w: PLANS[w.root].records("probe"),
-        featurize_weights=lambda w: PLANS[w.root].records("featurize_weights"),
-        probe_weights=lambda w: PLANS[w.root].records("probe_weights"),
+        prepare=lambda w: plan(w).records("prepare"),
+        pretrain=lambda w: plan(w).records("pretrain"),
+        featurize=lambda w: plan(w).records("featurize"),
+        probe=lambda w: plan(w).records("probe"),
     output:
         md="{root}/reproduction.md",
         json="{root}/reproduction.json",
         html=report(
             "{root}/reproduction.html",
             caption="../workflow/report/reproduction.rst",
-            category="Reproduced beside published",
+            category="Published and reproduced results",
             labels={"preset": "{root}"},
         ),
     log:
@@ -29,9 +27,9 @@ rule compare:
     conda:
         "../envs/results.yaml"
     params:
-        asked=lambda w: PLANS[w.root].comparison(),
-        leftovers=lambda w: PLANS[w.root].leftovers(),
-        # A change of code is reported, so it must be seen; asked for only where the comparison is.
-        code=lambda w: fingerprint.of_stages(),
+        request=lambda w: plan(w).comparison(),
+        leftovers=lambda w: plan(w).leftovers(),
+        # The comparison reports code changes, so it must rerun after one; computed only for this rule.
+        code=lambda w: fingerprint.of_package(),
     script:
         "../workflow/scripts/compare.py"

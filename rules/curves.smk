@@ -1,11 +1,11 @@
-# history of every run -> training curves
+# histories of all runs -> training curves
 
 
 rule curves:
     input:
-        lambda w: PLANS[w.root].trained(),
+        lambda w: plan(w).trained(),
     output:
-        # A picture a run, not one page of them: a browser shows no page above 2 MB inside another.
+        # One picture per run instead of one page: a browser shows no page above 2 MB inside another.
         report(
             directory("{root}/curves"),
             patterns=["{run}-s{seed}.svg"],

@@ -1,27 +1,32 @@
-# arrays + encoder -> features, kept until every probe of the run is done
+# arrays (or a list of photographs) + encoder -> features, kept until all their probes are done
 
 
 rule featurize:
     input:
-        arrays=lambda w: PLANS[w.root].arrays(w.run),
-        encoder="{root}/runs/{run}/s{seed}/encoder.safetensors",
+        arrays=lambda w: plan(w).arrays(plan(w).encodings[w.encoding].data),
+        weights=lambda w: plan(w).weights(w.encoder),
     output:
-        features=temp("{root}/runs/{run}/s{seed}/features.npy"),
-        about="{root}/runs/{run}/s{seed}/features.json",
+        features=temp(directory("{root}/{encoder}/features/{encoding}")),
+        about="{root}/{encoder}/features/{encoding}.json",
     log:
-        "{root}/logs/featurize/{run}-s{seed}.log",
+        "{root}/logs/featurize/{encoder}/{encoding}.log",
     benchmark:
-        "{root}/benchmarks/featurize/{run}-s{seed}.tsv"
+        "{root}/benchmarks/featurize/{encoder}/{encoding}.tsv"
+    group:
+        lambda w: plan(w).group(w.encoder, w.encoding)
     conda:
         "../envs/featurize.yaml"
-    threads: lambda w: PLANS[w.root].config.hardware.featurize.threads
+    threads: requested("featurize", lambda r: r.threads)
     resources:
-        gpu=lambda w: PLANS[w.root].config.hardware.featurize.gpus,
-        mem_mb=lambda w: PLANS[w.root].mem_mb("featurize"),
-        runtime=lambda w: PLANS[w.root].minutes("featurize"),
+        gpu=requested("featurize", lambda r: r.gpus),
+        mem_mb=requested("featurize", resources.mem_mb),
+        runtime=requested("featurize", lambda r: r.minutes),
     params:
-        spec=lambda w: PLANS[w.root].runs[w.run].canonical(),
-        settings=lambda w, resources: PLANS[w.root].settings(),
+        encoder=lambda w: plan(w).encoder(w.encoder),
+        spec=lambda w: plan(w).encodings[w.encoding].canonical(),
+        place=unrecorded(lambda w: plan(w).place(plan(w).encodings[w.encoding].data)),
+        settings=settings,
     shell:
-        "python -m issl featurize --spec {params.spec:q} --encoder {input.encoder:q}"
-        " --data $(dirname {input.arrays[0]:q}) --out {output.features:q} --settings {params.settings:q} --log {log:q}"
+        "python -m issl featurize --encoder {params.encoder:q} --spec {params.spec:q} --place {params.place:q}"
+        " --data $(dirname {input.arrays[0]:q}) --out {output.features:q} --threads {threads}"
+        " --settings {params.settings:q} --log {log:q}"

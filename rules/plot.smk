@@ -1,4 +1,4 @@
-# tidy results -> figures and tables
+# tidy results -> figure
 
 
 rule plot:
@@ -19,33 +19,7 @@ rule plot:
     conda:
         "../envs/results.yaml"
     params:
-        shown=lambda w: PLANS[w.root].shown(w.figure),
-        caption=lambda w: PLANS[w.root].caption(w.figure),
+        display=lambda w: plan(w).display(w.figure),
+        caption=lambda w: plan(w).caption(w.figure),
     script:
         "../workflow/scripts/plot.py"
-
-
-rule plot_table:
-    input:
-        "{root}/{table}.csv",
-    output:
-        md="{root}/{table}.md",
-        tex="{root}/{table}.tex",
-        html=report(
-            "{root}/{table}.html",
-            caption="../workflow/report/result.rst",
-            category="Tables",
-            labels={"table": "{table}"},
-        ),
-    log:
-        "{root}/logs/plot_table/{table}.log",
-    benchmark:
-        "{root}/benchmarks/plot_table/{table}.tsv"
-    conda:
-        "../envs/results.yaml"
-    params:
-        shown=lambda w: PLANS[w.root].shown(w.table),
-        caption=lambda w: PLANS[w.root].caption(w.table),
-        published=lambda w: PLANS[w.root].published(w.table),
-    script:
-        "../workflow/scripts/plot_table.py"

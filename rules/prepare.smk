@@ -12,15 +12,14 @@ rule prepare:
         "{root}/benchmarks/prepare/{data}.tsv"
     conda:
         "../envs/prepare.yaml"
-    threads: lambda w: PLANS[w.root].config.hardware.prepare.threads
+    threads: requested("prepare", lambda r: r.threads)
     resources:
-        mem_mb=lambda w: PLANS[w.root].mem_mb("prepare"),
-        runtime=lambda w: PLANS[w.root].minutes("prepare"),
+        mem_mb=requested("prepare", resources.mem_mb),
+        runtime=requested("prepare", lambda r: r.minutes),
     params:
-        spec=lambda w: PLANS[w.root].prepared[w.data].canonical(),
-        # Derived from resources, and so not compared: a moved archive is still the same data set.
-        place=lambda w, resources: PLANS[w.root].place(w.data),
-        settings=lambda w, resources: PLANS[w.root].settings(),
+        spec=lambda w: plan(w).data[w.data].canonical(),
+        place=unrecorded(lambda w: plan(w).place(plan(w).data[w.data])),
+        settings=settings,
     shell:
         "python -m issl prepare --spec {params.spec:q} --place {params.place:q} --out $(dirname {output.meta:q})"
         " --threads {threads} --settings {params.settings:q} --log {log:q}"

@@ -3,7 +3,7 @@
 
 rule pretrain:
     input:
-        arrays=lambda w: PLANS[w.root].arrays(w.run),
+        arrays=lambda w: plan(w).arrays(plan(w).runs[w.run].data),
     output:
         encoder="{root}/runs/{run}/s{seed}/encoder.safetensors",
         history="{root}/runs/{run}/s{seed}/history.csv",
@@ -14,26 +14,25 @@ rule pretrain:
         "{root}/benchmarks/pretrain/{run}-s{seed}.tsv"
     conda:
         "../envs/pretrain.yaml"
-    threads: lambda w: PLANS[w.root].config.hardware.pretrain.threads
+    threads: requested("pretrain", lambda r: r.threads)
     resources:
-        gpu=lambda w: PLANS[w.root].asks("gpu"),
-        gres=lambda w: PLANS[w.root].asks("gres"),
-        mpi=lambda w: PLANS[w.root].asks("mpi"),
-        nodes=lambda w: PLANS[w.root].asks("nodes"),
-        tasks=lambda w: PLANS[w.root].asks("tasks"),
-        tasks_per_node=lambda w: PLANS[w.root].asks("tasks_per_node"),
-        tasks_per_gpu=lambda w: PLANS[w.root].asks("tasks_per_gpu"),
-        mem_mb=lambda w: PLANS[w.root].mem_mb("pretrain"),
-        runtime=lambda w: PLANS[w.root].minutes("pretrain", w.run),
+        gpu=lambda w: resources.of_pretraining(plan(w), "gpu"),
+        gres=lambda w: resources.of_pretraining(plan(w), "gres"),
+        mpi=lambda w: resources.of_pretraining(plan(w), "mpi"),
+        nodes=lambda w: resources.of_pretraining(plan(w), "nodes"),
+        tasks=lambda w: resources.of_pretraining(plan(w), "tasks"),
+        tasks_per_node=lambda w: resources.of_pretraining(plan(w), "tasks_per_node"),
+        tasks_per_gpu=lambda w: resources.of_pretraining(plan(w), "tasks_per_gpu"),
+        mem_mb=requested("pretrain", resources.mem_mb),
+        runtime=lambda w: resources.pretraining_minutes(plan(w), w.run),
     params:
-        spec=lambda w: PLANS[w.root].runs[w.run].canonical(),
-        # Derived from resources, and so not compared: neither changes what comes out.
-        settings=lambda w, resources: PLANS[w.root].settings(),
-        experiments=lambda w, resources: ",".join(PLANS[w.root].experiments_of(w.run)),
-        place=lambda w, resources: PLANS[w.root].place_of(w.run),
-        # `crew` is the old name of the world: another command text would train every run again.
-        launcher=lambda w, resources: PLANS[w.root].launcher(),
-        crew=lambda w, resources: PLANS[w.root].world(),
+        spec=lambda w: plan(w).runs[w.run].canonical(),
+        settings=settings,
+        experiments=unrecorded(lambda w: ",".join(plan(w).experiments_of(w.run))),
+        place=unrecorded(lambda w: plan(w).place(plan(w).runs[w.run].data)),
+        # `crew` is an old name for the world size. Renaming it would change the command, and so retrain every run.
+        launcher=unrecorded(lambda w: resources.launcher(plan(w))),
+        crew=unrecorded(lambda w: resources.world(plan(w))),
     shell:
         "{params.launcher}python -m issl pretrain --spec {params.spec:q} --seed {wildcards.seed} --data $(dirname {input.arrays[0]:q})"
         " --place {params.place:q} --out $(dirname {output.run:q}) --experiments {params.experiments:q} --settings {params.settings:q}"

@@ -1,27 +1,35 @@
-# features + all probes of an experiment -> scores
+# features (or images and an encoder) + probes of one kind -> scores
 
 
 rule probe:
     input:
-        arrays=lambda w: PLANS[w.root].arrays(w.run),
-        features="{root}/runs/{run}/s{seed}/features.npy",
+        arrays=lambda w: plan(w).arrays(plan(w).encodings[w.encoding].data),
+        read=lambda w: plan(w).read_by(w.encoder, w.encoding, w.grid),
     output:
-        scores="{root}/runs/{run}/s{seed}/probes/{grid}.csv",
-        about="{root}/runs/{run}/s{seed}/probes/{grid}.json",
+        scores="{root}/{encoder}/probes/{encoding}/{grid}-s{seed}.csv",
+        about="{root}/{encoder}/probes/{encoding}/{grid}-s{seed}.json",
     log:
-        "{root}/logs/probe/{run}-s{seed}-{grid}.log",
+        "{root}/logs/probe/{encoder}/{encoding}/{grid}-s{seed}.log",
     benchmark:
-        "{root}/benchmarks/probe/{run}-s{seed}-{grid}.tsv"
+        "{root}/benchmarks/probe/{encoder}/{encoding}/{grid}-s{seed}.tsv"
+    group:
+        lambda w: plan(w).group(w.encoder, w.encoding, w.grid)
     conda:
         "../envs/probe.yaml"
-    threads: lambda w: PLANS[w.root].config.hardware.probe.threads
+    threads: requested("probe", lambda r: r.threads)
     resources:
-        gpu=lambda w: PLANS[w.root].config.hardware.probe.gpus,
-        mem_mb=lambda w: PLANS[w.root].mem_mb("probe"),
-        runtime=lambda w: PLANS[w.root].minutes("probe"),
+        gpu=requested("probe", lambda r: r.gpus),
+        mem_mb=requested("probe", resources.mem_mb),
+        runtime=requested("probe", lambda r: r.minutes),
     params:
-        spec=lambda w: PLANS[w.root].grids[w.grid].canonical(),
-        settings=lambda w, resources: PLANS[w.root].settings(),
+        encoder=lambda w: plan(w).encoder(w.encoder),
+        spec=lambda w: plan(w).encodings[w.encoding].canonical(),
+        probes=lambda w: plan(w).grids[w.grid].canonical(),
+        features="{root}/{encoder}/features/{encoding}",
+        place=unrecorded(lambda w: plan(w).place(plan(w).encodings[w.encoding].data)),
+        settings=settings,
     shell:
-        "python -m issl probe --spec {params.spec:q} --seed {wildcards.seed} --features {input.features:q}"
-        " --data $(dirname {input.arrays[0]:q}) --out {output.scores:q} --settings {params.settings:q} --log {log:q}"
+        "python -m issl probe --encoder {params.encoder:q} --spec {params.spec:q} --place {params.place:q}"
+        " --probes {params.probes:q} --seed {wildcards.seed} --features {params.features:q}"
+        " --data $(dirname {input.arrays[0]:q}) --out {output.scores:q} --threads {threads}"
+        " --settings {params.settings:q} --log {log:q}"

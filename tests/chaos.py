@@ -187,7 +187,7 @@ def made(folder: Path) -> list[str]:
     kinds = (
         "runs/*/s*/encoder.safetensors",
         "runs/*/s*/history.csv",
-        "runs/*/s*/probes/*.csv",
+        "runs/*/s*/probes/*/*.csv",
         "*.csv",
         "*.md",
         "*.tex",

@@ -41,7 +41,8 @@ from cosmic_ray.plugins import get_operator, operator_names
 
 PROJECT = Path(__file__).resolve().parent.parent  # not from tests/project.py: each child imports that of its tree
 MODULES = ("objectives/*", "probing/*", "models/heads", "views/augment", "views/blur", "views/random", "training/optim")
-MODULES += ("training/lars", "report/claims", "report/published", "config/plan", "config/evaluations", "config/resolve")
+MODULES += ("training/lars", "report/claims", "report/published")
+MODULES += ("config/plan", "config/points", "config/resolve", "config/resources")
 UNSEEN = ("workflow", "slurm", "chaos", "together", "notebooks", "benchmarks")  # start processes, which nobody watches
 LOADED = ("torchvision.transforms.v2", "pytorch_lightning", "pandas", "pydantic", "scipy.stats", "matplotlib.pyplot")
 LOADED += ("sklearn.linear_model", "sklearn.model_selection", "sklearn.pipeline", "sklearn.svm", "safetensors.torch")

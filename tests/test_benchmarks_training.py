@@ -9,7 +9,8 @@ import torch
 from benchmarks import memory, pretraining, probing, scaling
 from benchmarks.measure import Row
 from issl.jobs.execution import Execution
-from issl.spec.probe import ProbeSpec
+from issl.probing import heads
+from issl.spec.probe import Linear, ProbeGrid
 from issl.training import pretrain
 from issl.views import loader
 
@@ -91,24 +92,35 @@ def spy_on_first_step(monkeypatch):
 # --- probes ----------------------------------------------------------------------------------------------------------
 
 
-def test_probes_side_by_side_and_one_by_one_agree():
-    z, labels = probing.drawn(60, 8, 4, noise=0.1)
-    probes = [ProbeSpec(weight_decay=decay, fraction=part, epochs=2) for part in (1, 0.5) for decay in (1e-4, 1e-6)]
-    row = probing.beside_single_probes(
-        probing.GRID, probes, (z[:40], labels[:40]), (z[40:], labels[40:]), 4, "32", least=1, rounds=1
-    )
+def test_probes_side_by_side_and_one_by_one_agree(tmp_path):
+    task = probing.on_device(tmp_path, *probing.drawn(60, 8, 4, noise=0.1), 40, torch.device("cpu"), "32")
+    probes = [
+        Linear(kind="linear", weight_decay=decay, fraction=part, epochs=2, holdout=0.5)
+        for part in (1, 0.5)
+        for decay in (1e-4, 1e-6)
+    ]
+    row = probing.beside_single_probes(probing.GRID, probes, task, least=1, rounds=1)
     assert row.ours > 0 and row.peer > 0
     assert len(row.details["accuracies"]) == 4
     assert row.details["largest_difference_in_points"] <= probing.ALIKE
+    expected = [score.test["top-1"] for score in heads.evaluate(ProbeGrid(probes=probes), task)]
+    assert row.details["accuracies"] == pytest.approx([100 * accuracy for accuracy in expected])
 
 
-def test_probes_that_disagree_are_an_error(monkeypatch):
-    accuracies = iter([[0.5, 0.5], [0.5], [0.6]] * 2)
+def test_probes_that_disagree_are_an_error(monkeypatch, tmp_path):
+    accuracies = iter([[{"top-1": 0.5}, {"top-1": 0.5}], [{"top-1": 0.5}], [{"top-1": 0.6}]] * 2)
     monkeypatch.setattr(probing, "fit_and_score", lambda *_: next(accuracies))
-    z, labels = probing.drawn(8, 4, 2, noise=0.1)
-    probes = [ProbeSpec(weight_decay=decay) for decay in (1e-4, 1e-6)]
+    task = probing.on_device(tmp_path, *probing.drawn(16, 4, 2, noise=0.1), 8, torch.device("cpu"), "32")
+    probes = [Linear(kind="linear", weight_decay=decay) for decay in (1e-4, 1e-6)]
     with pytest.raises(RuntimeError, match=r"differ by 10\.00 points"):
-        probing.beside_single_probes(probing.GRID, probes, (z, labels), (z, labels), 2, "32", least=1, rounds=1)
+        probing.beside_single_probes(probing.GRID, probes, task, least=1, rounds=1)
+
+
+@pytest.mark.slow
+def test_a_job_for_all_probes_and_a_job_for_each_are_timed():
+    probes = [Linear(kind="linear", weight_decay=decay, epochs=1) for decay in (1e-4, 1e-6)]
+    seconds = probing.jobs(probes, *probing.drawn(60, 8, 4, noise=0.1), 40, 4)
+    assert seconds["probes"] == 2 and min(seconds["one_job"], seconds["a_job_a_probe"]) > 0
 
 
 # --- scaling ---------------------------------------------------------------------------------------------------------

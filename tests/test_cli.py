@@ -16,11 +16,14 @@ from project import PROJECT
 
 from issl import cli
 from issl.config.schema import Config
+from issl.spec.encoding import Encoding
 from issl.spec.probe import ProbeGrid
-from issl.spec.run import RunSpec, run_id
+from issl.spec.run import RunSpec, file_notes, run_id
 
 CPU = json.dumps({"device": "cpu", "progress": False})
 SYNTHETIC = {"kind": "synthetic", "classes": 4, "train_per_class": 16, "test_per_class": 8, "image_size": 16}
+ENCODING = Encoding.model_validate({"data": SYNTHETIC, "resize": 16, "crop": 16}).canonical()
+PROBES = '{"probes": [{"kind": "linear"}]}'
 STAYS = re.compile(r"\.lock$|\.\d{8}-\d{6}-\d+\.log$")
 
 
@@ -121,8 +124,8 @@ def test_a_mistake_in_a_run_ends_the_process_with_one_line_and_status_1(make_run
     [
         ('{"kind": "synthetic", "imagesize": 32}', "imagesize: unknown key, did you mean 'image_size'?"),
         ('{"kind": "synthetik"}', "unknown kind 'synthetik', did you mean 'synthetic'?"),
-        ('{"kind": "synthetic", "classes": "many"}', "classes: Input should be a valid integer"),
-        ('{"kind": "synthetic", "classes": 1}', "classes: Input should be greater than or equal to 2, not 1"),
+        ('{"kind": "synthetic", "classes": "many"}', "classes: must be a whole number"),
+        ('{"kind": "synthetic", "classes": 1}', "classes: must be greater than or equal to 2, not 1"),
         ("{}", "--spec: data"),
         ('{"kind":', "not valid JSON"),
         ("", "not valid JSON"),
@@ -146,7 +149,7 @@ def test_a_wrong_data_path_is_refused(refused, tmp_path, place):
         ({"objectiv": {}}, "objectiv: unknown key, did you mean 'objective'?"),
         ({"objective": {"name": "simclr", "temprature": 1}}, "temprature: unknown key, did you mean 'temperature'?"),
         ({"objective": {"name": "simcrl"}}, "unknown name 'simcrl', did you mean 'simclr'?"),
-        ({"optim": {"epochs": 1.5}}, "optim.epochs: Input should be a valid integer"),
+        ({"optim": {"epochs": 1.5}}, "optim.epochs: must be a whole number"),
         ({"optim": {"epochs": 5, "warmup_epochs": 5}}, "optim: epochs 5 must exceed warmup_epochs 5"),
         ({"data": None}, "data"),
     ],
@@ -167,7 +170,7 @@ def test_a_malformed_run_is_refused(refused, tmp_path, spec):
     ("settings", "says"),
     [
         ('{"devise": "cpu"}', "--settings: devise: unknown key, did you mean 'device'?"),
-        ('{"device": "tpu"}', "--settings: device: Input should be 'gpu', 'cpu' or 'auto', not 'tpu'"),
+        ('{"device": "tpu"}', "--settings: device: must be 'gpu', 'cpu' or 'auto', not 'tpu'"),
         ('{"wandb": {"mod": "offline"}}', "--settings: wandb.mod: unknown key, did you mean 'mode'?"),
     ],
 )
@@ -176,12 +179,48 @@ def test_wrong_settings_are_refused(refused, tmp_path, settings, says):
     assert says in refused("prepare", "--spec", json.dumps(SYNTHETIC), *out, "--settings", settings)
 
 
-def test_a_wrong_probe_is_refused(refused, tmp_path):
-    where = ("--features", tmp_path / "z.npy", "--data", tmp_path, "--out", tmp_path / "scores.csv", "--settings", CPU)
-    spec = json.dumps({"probes": [{"weight_decya": 0}]})
-    assert "weight_decya: unknown key, did you mean 'weight_decay'?" in refused(
-        "probe", "--spec", spec, "--seed", 1, *where
-    )
+@pytest.mark.parametrize(
+    ("probes", "says"),
+    [
+        (
+            '{"probes": [{"kind": "linear", "weight_decya": 0}]}',
+            "--probes: probes.0.weight_decya: unknown key, did you mean 'weight_decay'?",
+        ),
+        ('{"probes": [{"kind": "lineer"}]}', "probes.0: unknown kind 'lineer', did you mean 'linear'?"),
+        ('{"probes": [{"kind": "linear"}, {"kind": "svm"}]}', "all probes of a grid must be of one kind"),
+        ('{"probes": []}', "--probes: probes: Tuple should have at least 1 item"),
+        ('{"probes": ', "--probes: not valid JSON"),
+    ],
+)
+def test_a_wrong_probe_is_refused(refused, tmp_path, probes, says):
+    where = ("--features", tmp_path / "z", "--data", tmp_path, "--out", tmp_path / "scores.csv", "--settings", CPU)
+    what = ("--encoder", tmp_path, "--spec", ENCODING, "--probes", probes, "--seed", 1)
+    assert says in refused("probe", *what, *where)
+
+
+@pytest.mark.parametrize("stage", ["featurize", "probe"])
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ({"resise": 16}, "--spec: resise: unknown key, did you mean 'resize'?"),
+        ({"crop": 64}, "crop 64 exceeds the shorter side, resize 16"),
+        ({"layer": "trunc"}, "--spec: layer: must be 'output' or 'trunk', not 'trunc'"),
+        ({"data": SYNTHETIC | {"clases": 4}}, "--spec: data.clases: unknown key, did you mean 'classes'?"),
+        ({"data": None}, "--spec: data"),
+        (None, "--spec: must be a JSON object, not null"),
+    ],
+)
+def test_a_wrong_encoding_is_refused(refused, tmp_path, stage, spec, says):
+    what = ("--encoder", tmp_path, "--spec", json.dumps(spec and json.loads(ENCODING) | spec))
+    if stage == "probe":
+        what = (*what, "--probes", PROBES, "--seed", 1, "--features", tmp_path / "z")
+    assert says in refused(stage, *what, "--data", tmp_path, "--out", tmp_path / "made", "--settings", CPU)
+
+
+@pytest.mark.parametrize("place", ['["data"]', "1", '{"path": "a"}', "{"])
+def test_a_wrong_path_of_encoded_data_is_refused(refused, tmp_path, place):
+    what = ("--encoder", tmp_path, "--spec", ENCODING, "--place", place)  # synthetic images have no path
+    refused("featurize", *what, "--data", tmp_path, "--out", tmp_path / "made", "--settings", CPU)
 
 
 def test_a_misspelt_command_or_option_is_refused(call):
@@ -212,10 +251,8 @@ def test_a_folder_that_cannot_be_written_is_named(refused, synthetic, make_run, 
     (tmp_path / "file").write_text("not a folder")
     below = tmp_path / "file/below"
     assert f"{below}: " in refused("prepare", "--spec", json.dumps(SYNTHETIC), "--out", below)
-    spec = ("--spec", make_run().canonical(), "--data", synthetic, "--settings", CPU)
-    save_encoder(make_run(), tmp_path / "encoder.safetensors")
-    encoder = ("--encoder", tmp_path / "encoder.safetensors")
-    assert f"{below}: " in refused("featurize", *spec, *encoder, "--out", below / "z.npy")
+    what = ("--encoder", save_encoder(make_run(), tmp_path), "--spec", ENCODING)
+    assert f"{below}: " in refused("featurize", *what, "--data", synthetic, "--out", below / "z", "--settings", CPU)
 
 
 def test_a_log_file_that_cannot_be_written_is_named(call, tmp_path):
@@ -233,12 +270,15 @@ def test_a_data_set_that_is_not_prepared_is_named(refused, make_run, tmp_path):
     assert f"{tmp_path}/nowhere: not a prepared data set, meta.json is missing: prepare it first" in line
 
 
-def save_encoder(run: RunSpec, path: Path) -> None:
+def save_encoder(run: RunSpec, folder: Path, claimed: RunSpec | None = None) -> Path:
+    """Gives a folder the weights of a run, which the file may claim to be another's."""
     from safetensors.torch import save_file
 
     from issl.models import encoders
 
-    save_file(encoders.build(run.encoder, run.data.image_size).state_dict(), path)
+    tensors = encoders.build(run.encoder, run.data.image_size).state_dict()
+    save_file(tensors, folder / "encoder.safetensors", metadata=file_notes(claimed or run, 1))
+    return folder
 
 
 def test_a_batch_larger_than_the_data_is_refused(refused, synthetic, make_run, tmp_path):
@@ -269,38 +309,62 @@ def test_a_checkpoint_of_another_run_is_refused_and_kept(refused, synthetic, mak
     assert f"{last}: belongs to another run" in line
 
 
-def test_weights_of_another_architecture_are_refused(refused, synthetic, make_run, tmp_path):
-    weights = tmp_path / "encoder.safetensors"
-    save_encoder(make_run(encoder={"width": 16, "dim": 128}), weights)
-    where = ("--encoder", weights, "--data", synthetic, "--out", tmp_path / "z.npy", "--settings", CPU)
-    assert f"{weights}: not the weights of this run" in refused("featurize", "--spec", make_run().canonical(), *where)
+@pytest.fixture
+def featurize(refused, synthetic, tmp_path):
+    """Refusals of featurizing the synthetic data set with an encoder."""
+
+    def run(encoder: object) -> str:
+        where = ("--data", synthetic, "--out", tmp_path / "z", "--settings", CPU)
+        return refused("featurize", "--encoder", encoder, "--spec", ENCODING, *where)
+
+    return run
+
+
+def test_weights_of_another_architecture_are_refused(featurize, make_run, tmp_path):
+    save_encoder(make_run(encoder={"width": 16, "dim": 128}), tmp_path, claimed=make_run())
+    assert f"{tmp_path / 'encoder.safetensors'}: not the " in featurize(tmp_path)
 
 
 @pytest.mark.parametrize("length", [None, 0, 5, 1000], ids=["absent", "empty", "no header", "half"])
-def test_weights_that_cannot_be_read_are_named(refused, synthetic, make_run, tmp_path, length):
-    weights = tmp_path / "encoder.safetensors"
+def test_weights_that_cannot_be_read_are_named(featurize, make_run, tmp_path, length):
+    weights = save_encoder(make_run(), tmp_path) / "encoder.safetensors"
+    content = weights.read_bytes()
+    weights.unlink()
     if length is not None:
-        save_encoder(make_run(), weights)
-        weights.write_bytes(weights.read_bytes()[:length])
-    where = ("--encoder", weights, "--data", synthetic, "--out", tmp_path / "z.npy", "--settings", CPU)
-    assert str(weights) in refused("featurize", "--spec", make_run().canonical(), *where)
+        weights.write_bytes(content[:length])
+    line = featurize(tmp_path)
+    assert str(weights) in line or f"{tmp_path}: not the folder of a finished run: it has no {weights.name}" in line
+
+
+def test_an_unknown_encoder_is_named(featurize):
+    assert "dissl_resnet50_dNone_e100_m3" in featurize("dissl_resnet50_dNone_e100_m3")
+
+
+@pytest.fixture
+def probe(refused, synthetic, tmp_path):
+    """Refusals of probes on features of the synthetic data set, which has 96 images."""
+
+    def run(features: Path) -> str:
+        where = ("--features", features, "--data", synthetic, "--out", tmp_path / "scores.csv", "--settings", CPU)
+        return refused("probe", "--encoder", tmp_path, "--spec", ENCODING, "--probes", PROBES, "--seed", 1, *where)
+
+    return run
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not an array"], ids=["absent", "empty", "something else"])
-def test_features_that_cannot_be_read_are_named(refused, synthetic, tmp_path, content):
-    features = tmp_path / "features.npy"
+def test_features_that_cannot_be_read_are_named(probe, tmp_path, content):
+    shard = tmp_path / "features/000000000.npy"
     if content is not None:
-        features.write_bytes(content)
-    where = ("--features", features, "--data", synthetic, "--out", tmp_path / "scores.csv", "--settings", CPU)
-    assert str(features) in refused("probe", "--spec", '{"probes": [{}]}', "--seed", 1, *where)
+        shard.parent.mkdir()
+        shard.write_bytes(content)
+    assert str(shard.parent if content is None else shard) in probe(shard.parent)
 
 
-def test_features_of_another_data_set_are_refused(refused, synthetic, tmp_path):
-    features = tmp_path / "features.npy"
-    np.save(features, np.zeros((95, 8), np.float16))
-    where = ("--features", features, "--data", synthetic, "--out", tmp_path / "scores.csv", "--settings", CPU)
-    line = refused("probe", "--spec", '{"probes": [{}]}', "--seed", 1, *where)
-    assert f"{features}: 95 rows, but {synthetic} has 96 images" in line
+def test_features_of_another_data_set_are_refused(probe, tmp_path):
+    features = tmp_path / "features"
+    features.mkdir()
+    np.save(features / "000000000.npy", np.zeros((95, 8), np.float16))
+    assert f"{features}: its 1 shards are not all 96 features; delete it" in probe(features)
 
 
 def test_an_unexpected_error_keeps_its_traceback_in_the_log(call, tmp_path, monkeypatch):
@@ -410,7 +474,7 @@ def test_help_lists_every_command_and_succeeds(call):
 
 
 def test_the_commands_lead_from_nothing_to_scores_silently(call, make_run, tmp_path):
-    run, grid = make_run().canonical(), ProbeGrid.model_validate({"probes": [{"epochs": 2}]}).canonical()
+    run, probes = make_run().canonical(), ProbeGrid.model_validate({"probes": [{"kind": "linear", "epochs": 2}]})
     data = ("--data", tmp_path / "data", "--settings", CPU)
     log = {name: tmp_path / f"logs/deep/{name}.log" for name in ("prepare", "pretrain", "featurize", "probe")}
 
@@ -427,21 +491,17 @@ def test_the_commands_lead_from_nothing_to_scores_silently(call, make_run, tmp_p
     for words in ("seed 1 on CPU", "epoch 1/3", "epoch 3/3", "images/s"):
         assert words in log["pretrain"].read_text()
 
-    encoder, features = tmp_path / "run/encoder.safetensors", tmp_path / "features.npy"
-    encoded = call(
-        *("featurize", "--spec", run, "--encoder", encoder, *data, "--out", features, "--log", log["featurize"])
-    )
+    features, what = tmp_path / "features", ("--encoder", tmp_path / "run", "--spec", ENCODING)
+    encoded = call("featurize", *what, *data, "--out", features, "--log", log["featurize"])
     assert encoded == Answer(0, "", "")
-    assert "96 features of dimension 64" in log["featurize"].read_text()
-    assert np.load(features).shape == (96, 64)
+    assert "features of 96 of 96 images" in log["featurize"].read_text()
+    assert sum(len(np.load(shard)) for shard in features.glob("*.npy")) == 96
 
-    scores = tmp_path / "scores.csv"
-    scored = call(
-        *("probe", "--spec", grid, "--seed", 1, "--features", features, *data, "--out", scores, "--log", log["probe"])
-    )
+    scores, read = tmp_path / "scores.csv", ("--probes", probes.canonical(), "--seed", 1, "--features", features)
+    scored = call("probe", *what, *read, *data, "--out", scores, "--log", log["probe"])
     assert scored == Answer(0, "", "")
-    assert "linear probes on 64 labels" in log["probe"].read_text()
-    assert len(scores.read_text().splitlines()) == 2
+    assert "linear: weight decay 1e-06, epochs 2, 64 labels: top-1 " in log["probe"].read_text()
+    assert len(scores.read_text().splitlines()) == 1 + 3  # a line for each metric
 
     assert all("error" not in path.read_text() for path in log.values())
     private = [path for path in tmp_path.rglob(".*") if path.is_file() and path.suffix != ".lock"]
@@ -449,8 +509,7 @@ def test_the_commands_lead_from_nothing_to_scores_silently(call, make_run, tmp_p
 
 
 def test_without_a_log_file_messages_go_to_stderr(call, synthetic, make_run, tmp_path):
-    save_encoder(make_run(), tmp_path / "encoder.safetensors")
-    where = ("--encoder", tmp_path / "encoder.safetensors", "--data", synthetic, "--out", tmp_path / "z.npy")
-    status, _, err = call("featurize", "--spec", make_run().canonical(), *where, "--settings", CPU)
+    what = ("--encoder", save_encoder(make_run(), tmp_path), "--spec", ENCODING)
+    status, _, err = call("featurize", *what, "--data", synthetic, "--out", tmp_path / "z", "--settings", CPU)
     assert status == 0
-    assert "96 features of dimension 64" in err
+    assert "features of 96 of 96 images" in err

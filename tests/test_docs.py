@@ -13,14 +13,15 @@ from project import PROJECT, snakemake
 from issl.cli import issl
 from issl.config import plan as catalog
 from issl.config.display import Lines, Table
-from issl.config.hardware import Hardware, Resources
+from issl.config.hardware import Hardware, PretrainResources
+from issl.config.presets import merge, read_config
 from issl.jobs.execution import Execution
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec
 from issl.spec.encoder import Encoder
 from issl.spec.objective import CISSL, DINO, DISSL, DISSLMultiCrop, SimCLR
 from issl.spec.optim import Optim
-from issl.spec.probe import ProbeSpec
+from issl.spec.probe import KINDS
 
 PAGES = [
     *sorted((PROJECT / "docs").glob("*.md")),
@@ -33,7 +34,8 @@ MADE = ("results/", "data/")  # by users and jobs: not in the repository
 EXAMPLES = {
     "presets/digits.yaml",
     "issl/objectives/vicreg.py",
-    "issl/data/npz.py",
+    "issl/data/datasets/npz.py",
+    "issl/probing/means.py",
     "tests/objectives/test_vicreg.py",
 }  # of extending.md
 EXAMPLE_TARGETS = re.compile(r"results/(my_\w+|digits/\w+)\.\w+")
@@ -43,7 +45,7 @@ SECTIONS = {
     "encoder": [Encoder],
     "optim": [Optim],
     "objective": [SimCLR, CISSL, DISSL, DISSLMultiCrop, DINO],
-    "probes": [ProbeSpec],
+    "probes": list(KINDS.values()),
     "figure": [Lines],
     "table": [Table],
     "execution": [Execution],
@@ -79,7 +81,8 @@ def commands(page: Path, program: str) -> list[list[str]]:
 def targets() -> set[str]:
     """Everything that the plans can make and people ask for."""
     plans = catalog.load(PROJECT / "config.yaml").values()
-    made = {target for plan in plans for target in (*plan.targets(), *plan.evaluations.targets())}
+    made = {target for plan in plans for target in plan.targets()}
+    made |= {file for plan in plans for name in plan.rows for file in plan.files(name)}
     return made | {"all", "tiny", "small"}
 
 
@@ -105,7 +108,7 @@ def test_every_config_key_in_the_docs_exists(page):
             continue
         models, steps = SECTIONS[key[1]], key[2].strip(".").split(".")
         if key[1] == "hardware" and len(steps) == 2:
-            assert steps[1] in Resources.model_fields, f"{page.name}: `{code}`"
+            assert steps[1] in PretrainResources.model_fields, f"{page.name}: `{code}`"
         if key[1] == "execution" and len(steps) == 2:
             models, steps = [Execution.model_fields[steps[0]].annotation], steps[1:]
         assert any(steps[0] in model.model_fields for model in models), f"{page.name}: `{code}`"
@@ -153,6 +156,16 @@ def test_python_in_the_docs_parses(page):
 def test_yaml_in_the_docs_parses(page):
     for code in blocks(page, "yaml"):
         assert yaml.safe_load(code)
+
+
+@every_page
+def test_an_experiment_in_the_docs_is_planned(page):
+    for code in blocks(page, "yaml"):
+        overlay = yaml.safe_load(code)
+        if isinstance(overlay, dict) and overlay.keys() == {"experiments"}:
+            plan = catalog.plans(merge(read_config(PROJECT / "config.yaml"), overlay))["results"]
+            for name in overlay["experiments"]:
+                assert plan.scores(name) and plan.files(name), name
 
 
 def test_every_make_target_in_the_docs_exists():

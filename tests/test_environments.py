@@ -1,18 +1,29 @@
 """Conda environments, pyproject.toml and constraints.txt declare every package that the code imports."""
 
 import ast
+import json
+import os
 import re
 import subprocess
 import sys
+import threading
 import tomllib
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import grimp
 import pytest
 import rattler
+import torch
 import yaml
 from project import PROJECT
+
+from issl.models import encoders
+from issl.probing.kinds import KINDS
+from issl.spec.shape import Shape
 
 ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
 
@@ -21,14 +32,13 @@ PYPI = {"PIL": "pillow", "pytorch_lightning": "pytorch-lightning", "rattler": "p
 PYPI |= {"yaml": "pyyaml", "markdown_it": "markdown-it-py", "cosmic_ray": "cosmic-ray"}
 CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 
-# What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded.
+# What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded. Kinds
+# of probes are imported by a computed name, which no reader of the source sees.
 STAGES = {
-    "prepare": "issl.data",
-    "pretrain": "issl.training.pretrain",
-    "featurize": "issl.probing.encode",
-    "probe": "issl.probing.heads",
-    "featurize_weights": "issl.probing.featurize",
-    "probe_weights": "issl.probing.protocols",
+    "prepare": ("issl.data",),
+    "pretrain": ("issl.training.pretrain",),
+    "featurize": ("issl.probing.featurize",),
+    "probe": ("issl.probing.job", *KINDS.values()),
 }
 
 
@@ -97,14 +107,15 @@ def needed(environment: str) -> set[str]:
     if environment == "results":
         return closure(*(PROJECT / "workflow/scripts").glob("*.py"))
     commands = closure("issl.__main__", inside_functions=False)  # all commands share what `issl.cli` needs to start
-    return commands | closure(STAGES[environment])
+    return commands | closure(*STAGES[environment])
 
 
 @pytest.mark.slow
 def test_the_import_closure_agrees_with_a_real_interpreter():
     """The reading of the sources agrees with an interpreter that starts the leanest and the richest stage."""
     for environment in ("prepare", "pretrain"):
-        code = f"import sys, issl.cli, {STAGES[environment]}; print(*{{n.partition('.')[0] for n in sys.modules}})"
+        modules = ", ".join(("sys", "issl.cli", *STAGES[environment]))
+        code = f"import {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
         later = {"prepare": {"torchvision", "simplejpeg", "scipy"}, "pretrain": {"wandb", "simplejpeg"}}[
             environment
@@ -139,6 +150,19 @@ def test_an_environment_has_every_package_that_its_rule_imports(path):
     assert read_environment(path).keys() >= {CONDA.get(name, name) for name in needed(path.stem)}
 
 
+def test_the_environments_are_as_they_are_written():
+    """Written by: make envs"""
+    module = spec_from_file_location("write", PROJECT / "envs/write.py")
+    writer = module_from_spec(module)
+    module.loader.exec_module(writer)
+    graph = grimp.build_graph(
+        "issl", include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
+    )
+    assert set(writer.ENVIRONMENTS) == {path.stem for path in ENVIRONMENTS}
+    for path in ENVIRONMENTS:
+        assert path.read_text() == writer.text(path.stem, graph), path.name
+
+
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_an_environment_has_the_bounds_of_pyproject(path):
     bounds = {CONDA.get(name, name): bound for name, bound in declared().items()}
@@ -161,7 +185,7 @@ def test_every_rule_has_an_environment_and_every_environment_a_rule():
 def test_a_rule_runs_the_stage_of_its_environment():
     for stage in STAGES:
         text = (PROJECT / f"rules/{stage}.smk").read_text()
-        assert f"python -m issl {stage.replace('_', '-')} " in text
+        assert f"python -m issl {stage} " in text
         assert f'"../envs/{stage}.yaml"' in text
 
 
@@ -226,14 +250,41 @@ def test_every_import_of_the_package_is_a_dependency():
     assert used_in("issl", "workflow") <= declared().keys()
 
 
-def test_hubconf_declares_every_package_it_imports():
+def test_hubconf_declares_every_package_that_a_released_model_needs(tmp_path):
+    """A small one is downloaded where nothing else that this project depends on can be imported."""
     import hubconf
 
-    assert {PYPI.get(name, name) for name in hubconf.dependencies} == closure(PROJECT / "hubconf.py")
+    declares = {PYPI.get(name, name) for name in hubconf.dependencies}
+    assert declares <= closure(PROJECT / "hubconf.py")
+    names = {package: name for name, package in PYPI.items()}
+    absent = [names.get(package, package) for package in declared().keys() - declares - {"numpy"}]  # torchvision has it
+    assert {"yaml", "sklearn", "click"} <= set(absent)
+    torch.save(encoders.build(SMALL, 224).state_dict(), tmp_path / "small.torch")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    there = {"PYTHONPATH": str(PROJECT), "TORCH_HOME": str(tmp_path / "torch")}
+    there["ISSL_HUB_URL"] = f"http://127.0.0.1:{server.server_port}"
+    command = [sys.executable, "-c", BARE, json.dumps(absent), json.dumps(vars(SMALL))]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **there})
+    server.shutdown()
+    server.server_close()
+    assert done.stdout == "64\n", done.stderr
 
 
-def test_every_import_of_the_tests_is_declared():
-    assert used_in("tests") <= declared().keys() | declared("test").keys() | declared("mutants").keys()
+SMALL = Shape(arch="resnet10", width=8, dim=64)
+BARE = """
+import json, sys
+sys.modules |= dict.fromkeys(json.loads(sys.argv[1]))
+import hubconf
+from issl.spec.released import MODELS, Model
+from issl.spec.shape import Shape
+MODELS["dissl_resnet50_dNone_e100_m2"] = Model(Shape(**json.loads(sys.argv[2])), 1, "m2", "nowhere/small.torch")
+print(hubconf.dissl_resnet50_dNone_e100_m2(progress=False).dim)
+"""
+
+
+def test_every_import_of_the_tests_and_tools_is_declared():
+    assert used_in("tests", "envs") <= declared().keys() | declared("test").keys() | declared("mutants").keys()
 
 
 def test_only_the_mutation_tester_imports_the_mutants_extra():

@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 from project import PROJECT
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from torchvision import transforms
@@ -28,10 +28,13 @@ from torchvision.transforms import v2
 
 import hubconf
 from issl import data, hub
+from issl.data.datasets import READERS
 from issl.errors import UserError
 from issl.jobs.execution import Execution
-from issl.probing.encode import load_encoder
+from issl.models import encoders
+from issl.probing.encoders import representation
 from issl.spec.data import ImageFolder
+from issl.spec.encoding import Encoding
 from issl.spec.run import RunSpec
 from issl.training.pretrain import pretrain
 from issl.views import augment
@@ -257,7 +260,11 @@ def test_without_a_network_the_error_says_which_file_to_put_where(cache, monkeyp
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("ISSL_HUB_URL", url)
     line = refusal(SMALL, progress=False)
-    for words in (f"{url}/{SMALL}.torch: ", "Connection refused", f"fetch it by hand and put it at {cache / SMALL}.to"):
+    for words in (
+        f"{url}/{SMALL}.torch: ",
+        "Connection refused",
+        f"download it by hand and save it as {cache / SMALL}.to",
+    ):
         assert words in line
     assert files(cache) == []
 
@@ -269,7 +276,7 @@ def test_without_a_mirror_the_release_is_downloaded(cache, monkeypatch):
         asked.append((url, path, md5, progress))
         raise UserError("no network")
 
-    monkeypatch.setattr(hub, "fetch", fetch)
+    monkeypatch.setattr("issl.jobs.download.fetch", fetch)
     refusal(SMALL, progress=False)
     assert asked == [(hub.MODELS[SMALL].url, cache / f"{SMALL}.torch", None, False)]
 
@@ -319,6 +326,23 @@ def test_preprocessing_equals_torchvisions(size):
     torch.testing.assert_close(out, usual(image), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_preprocessing_scales_16_bit_grey_to_8_bits(mode):
+    values = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    image = Image.fromarray(values).convert("I").convert("I;16") if mode == "I;16" else Image.fromarray(values)
+    if mode == "I;16B":
+        image = Image.frombytes("I;16B", (64, 64), values.astype(">u2").tobytes())
+    plain = Image.fromarray((values.astype(np.float64) / 65535 * 255).round().astype(np.uint8))
+    preprocess = hub.preprocessing()
+    assert torch.equal(preprocess(image), preprocess(plain)) and preprocess(plain).std() > 0.5
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_preprocessing_refuses_values_without_a_range(mode):
+    with pytest.raises(UserError, match=f"a PIL image of mode {mode}: scale its values to 8 bits first"):
+        hub.preprocessing()(Image.new(mode, (8, 8), 300))
+
+
 def test_preprocessing_accepts_images_of_every_mode():
     preprocess = hub.preprocessing(v2.Resize(40), v2.CenterCrop(32))
     image = Image.fromarray(np.random.default_rng(0).integers(256, size=(50, 60), dtype=np.uint8))
@@ -357,8 +381,12 @@ def test_an_own_run_gives_the_features_of_its_probes(own, synthetic, kind):
     assert encoder.dim == 128 and not any(module.training for module in encoder.modules())
     arrays = data.read(synthetic)
     images = torch.from_numpy(arrays.images[:6].copy()).permute(0, 3, 1, 2)
+    plain = encoders.build(run.encoder, 16).eval()
+    plain.load_state_dict(load_file(folder / "encoder.safetensors"))
     with torch.no_grad():
-        expected = load_encoder(run, folder / "encoder.safetensors")(augment.clean(images))
+        expected = plain(augment.clean(images))
+        probed = representation(str(folder), Encoding(data=run.data, resize=16, crop=16))
+        torch.testing.assert_close(probed(augment.clean(images)), expected, rtol=0, atol=0)
         one_by_one = torch.stack([encoder.preprocess(Image.fromarray(image)) for image in arrays.images[:6]])
         torch.testing.assert_close(encoder(one_by_one), expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(encoder(encoder.preprocess(images)), expected, rtol=1e-4, atol=1e-5)
@@ -374,7 +402,7 @@ def test_an_own_run_prepares_images_as_its_data_set_does(own, tmp_path, size):
     for split in ("train", "test"):
         (tmp_path / split / "a").mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / split / "a/1.png")
-    content = data.READERS["folder"](ImageFolder(kind="folder", name="f", image_size=16, path=str(tmp_path)))
+    content = READERS["folder"](ImageFolder(kind="folder", name="f", image_size=16, path=str(tmp_path)))
     prepared = augment.clean(torch.from_numpy(content.open()(0, 1)).permute(0, 3, 1, 2))[0]
     ours = hub.load(own[0]).preprocess(Image.fromarray(pixels))
     assert ours.shape == (3, 16, 16)
@@ -390,6 +418,38 @@ def test_an_own_run_can_be_loaded_with_new_weights(own):
     assert not torch.equal(new.conv1.weight, old.conv1.weight)
 
 
+def test_a_run_of_an_older_version_says_what_its_encoder_looks_like_in_its_settings_alone(own, tmp_path):
+    folder, run = own
+    file = tmp_path / "encoder.safetensors"
+    save_file(load_file(folder / "encoder.safetensors"), file, metadata={"spec": run.canonical(), "seed": "1"})
+    old, new = hub.load(file), hub.load(folder)
+    assert old.dim == 128 and all(
+        torch.equal(a, b) for a, b in zip(old.state_dict().values(), new.state_dict().values())
+    )
+    image = Image.fromarray(np.random.default_rng(0).integers(256, size=(20, 30, 3), dtype=np.uint8))
+    assert torch.equal(old.preprocess(image), new.preprocess(image))
+
+
+def test_weights_are_loaded_without_what_reads_settings_or_downloads(own, cache, skeletons):
+    """For users who have torch, torchvision, safetensors and Pillow alone."""
+    cache.mkdir(parents=True)
+    torch.save(skeletons[2048], cache / f"{SMALL}.torch")
+    done = subprocess.run(
+        [sys.executable, "-c", BARE, str(own[0]), SMALL], cwd=PROJECT, capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["128", "2048"]
+
+
+BARE = """
+import sys
+sys.modules |= dict.fromkeys(("click", "filelock", "pydantic", "pytorch_lightning", "sklearn", "snakemake", "yaml"))
+from issl import hub
+for name in sys.argv[1:]:
+    print(hub.load(name).dim)
+"""
+
+
 def test_a_folder_that_is_not_a_run_is_one_line(tmp_path):
     assert refusal(tmp_path) == f"{tmp_path}: not the folder of a finished run: it has no encoder.safetensors"
     assert "neither a released model nor a folder" in refusal(tmp_path / "nowhere")
@@ -398,13 +458,16 @@ def test_a_folder_that_is_not_a_run_is_one_line(tmp_path):
 @pytest.mark.parametrize(
     ("notes", "says"),
     [
-        (None, "does not say which run it is from"),
-        ({"spec": "{"}, "does not say which run it is from"),
+        (None, "does not name its run"),
+        ({"spec": "{"}, "does not name its run"),
         ({"spec": '{"data": {"kind": "synthetic"}, "optm": {}}'}, "spec: optm: unknown key, did you mean 'optim'?"),
         (
             {"spec": '{"data": {"kind": "synthetic"}, "objective": {"name": "simclr"}}'},
             "not the 120 tensors of this encoder: 119 missing (conv1.weight, bn1.weight, bn1.bias, ...)",
         ),
+        ({"encoder": "{", "image_size": "16"}, "invalid metadata"),
+        ({"encoder": '{"arch": "resnet10", "dim": 64, "depth": 3}', "image_size": "16"}, "'depth'"),
+        ({"encoder": '{"arch": "resnet10", "dim": 64}'}, "invalid metadata ('image_size')"),
     ],
 )
 def test_weights_that_belong_to_no_run_are_one_line(tmp_path, notes, says):

@@ -1,5 +1,7 @@
-"""How results are shown: figures and tables of config.yaml."""
+"""Figures and tables of config.yaml."""
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,29 +17,38 @@ from issl.spec.value import Value
 
 
 def word(value: Any) -> Any:
-    """Names a point the same way whether YAML, a CSV or a spec says it: 1, 1.0 and "1.0" are all "1"."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return value
+    """Names a point the same way for YAML, JSON, a CSV and a spec: 1, 1.0 and "1.0" are all "1".
+
+    Other words stay as they are written, also 007, 1e3 and True.
+    """
+    if isinstance(value, str | bool):
+        return re.sub(r"^(-?\d+)\.0+$", r"\1", str(value))
+    if value is None:
+        return None
+    number = float(value)
     return str(int(number)) if number.is_integer() else str(number)
 
 
 Word = Annotated[str, BeforeValidator(word), WithJsonSchema({"type": ["string", "number"]})]
 
 
+Selection = Literal[
+    "test_selected", "val_selected"
+]  # by the test split, as the paper's code does, or by held-out labels
+
+
 class Lines(Value):
-    """A figure of accuracy against one column of the tidy results, a line for each value of another column."""
+    """A figure of accuracy against one column of the tidy results, with a line for each value of another column."""
 
     kind: Literal["lines"]
     caption: str = ""
     x: Literal["dim", "n_labels", "epochs", "strength"]
-    hue: Literal["method", "strength", "dim", "probe"]
+    hue: Literal["method", "strength", "dim", "probe", "data"]
     xscale: Literal["linear", "log2", "log10"] = "linear"
     xlabel: str
     ylabel: str = "Accuracy"
-    accuracy: Literal["published", "honest"] = Field("published", description="how the weight decay was chosen")
-    weight_decay: NonNegativeFloat | None = Field(None, description="keep only this one instead of choosing")
+    accuracy: Selection = Field("test_selected", description="on what the setting of the probe is selected")
+    weight_decay: NonNegativeFloat | None = Field(None, description="show only this one instead of selecting one")
     palette: Literal["categorical", "sequential"] = "categorical"
     legend: Literal["inside", "outside"] = "inside"
     legend_title: str | None = None
@@ -45,15 +56,16 @@ class Lines(Value):
     line_width: PositiveFloat = 4.0
 
     @property
-    def axes(self) -> tuple[str, str]:
+    def axes(self) -> tuple[str, tuple[str, ...]]:
         """Columns of the tidy results that name a point's line and its column."""
-        return self.hue, self.x
+        return self.hue, (self.x,)
 
 
 class Scatter(Value):
-    """A figure of accuracy against a number of the run itself: a point a run, a look for each value of `hue`.
+    """A figure of accuracy against a quantity of the encoder: a point per encoder, a colour for each value of `hue`.
 
-    Shows the probes of each method's own family on all labels.
+    Shows the probes of each method's own family on all labels. Released weights, whose quantity is not known, are
+    horizontal lines.
     """
 
     kind: Literal["scatter"]
@@ -62,13 +74,13 @@ class Scatter(Value):
     hue: Literal["method", "dim", "strength"]
     xlabel: str
     ylabel: str = "Accuracy"
-    accuracy: Literal["published", "honest"] = Field("published", description="how the weight decay was chosen")
+    accuracy: Selection = Field("test_selected", description="on what the setting of the probe is selected")
     size: tuple[PositiveFloat, PositiveFloat] = Field((6.0, 5.0), description="inches")
 
     @property
-    def axes(self) -> tuple[str, str]:
+    def axes(self) -> tuple[str, tuple[str, ...]]:
         """Columns of the tidy results that name a point's line and its column."""
-        return self.hue, "run"
+        return self.hue, ("encoder",)
 
 
 Figure = Annotated[Lines | Scatter, Field(discriminator="kind")]
@@ -80,29 +92,17 @@ def figure_of(text: str) -> Lines | Scatter:
 
 
 class Table(Value):
-    """A table of accuracies: a line a row, and a column for each fraction of the labels, if there are several."""
+    """A table of accuracies: a line per row, and a column for each value of `columns`, or just one."""
 
     caption: str
-    columns: Literal["fraction"] | None = None
+    columns: tuple[Literal["probe", "fraction", "metric"], ...] = ()
 
     @property
-    def axes(self) -> tuple[str, str | None]:
+    def axes(self) -> tuple[str, tuple[str, ...]]:
         """Columns of the tidy results that name a point's line and its column."""
         return "row", self.columns
 
 
-class EvaluationTable(Value):
-    """A table of accuracies of frozen weights: a line a row, and a column for each protocol and metric."""
-
-    kind: Literal["evaluation"]
-    caption: str
-
-    @property
-    def axes(self) -> tuple[str, str]:
-        """Columns of the tidy results that name a point's line and its column."""
-        return "row", "protocol"
-
-
-def table_of(text: str) -> Table | EvaluationTable:
-    """A table from its canonical JSON."""
-    return TypeAdapter(EvaluationTable | Table).validate_json(text)
+def point_name(facts: Mapping[str, Any], axes: tuple[str, ...]) -> str:
+    """The name of a line or column of a figure or table, from the tidy results."""
+    return ", ".join(str(word(facts[axis])) for axis in axes)

@@ -1,4 +1,4 @@
-"""What results are held against: published numbers, claims, and the rules of comparison."""
+"""Published numbers, claims, and the rules for comparing results with them."""
 
 from typing import Annotated, Self
 
@@ -14,13 +14,11 @@ from issl.spec.value import Value
 
 
 class Published(Value):
-    """What the paper reports of an experiment, in per cent, and how exactly that is known."""
+    """The paper's numbers for an experiment, in per cent, and their precision."""
 
-    source: str = Field(description="where the numbers stand")
-    precision: PositiveFloat | None = Field(None, description="points: half the last digit, or the error of reading")
-    values: dict[Word, dict[Word, float] | float] = Field(
-        {}, description="of each line, or of each column of each line"
-    )
+    source: str = Field(description="where the numbers are published")
+    precision: PositiveFloat | None = Field(None, description="points: half the last digit, or the reading error")
+    values: dict[Word, dict[Word, float] | float] = Field({}, description="per line, or per line and column")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -30,33 +28,35 @@ class Published(Value):
 
     @property
     def points(self) -> dict[tuple[str, str], float]:
-        """Per cent by line and column; the column of a line that has one value only is the empty word."""
-        columns = {line: said if isinstance(said, dict) else {"": said} for line, said in self.values.items()}
-        return {(line, column): value for line, said in columns.items() for column, value in said.items()}
+        """Per cent by line and column; the column is empty if a line has only one value."""
+        columns = {line: value if isinstance(value, dict) else {"": value} for line, value in self.values.items()}
+        return {(line, column): value for line, values in columns.items() for column, value in values.items()}
 
 
 class Claim(Value):
-    """What the paper says of an experiment, in terms of its lines: one of the first five keys, and its partners."""
+    """A claim of the paper about the lines of an experiment: exactly one of the first five keys, and its partners."""
 
-    better: Word | None = Field(None, description="this line is more accurate than `than`, in every column")
-    rises: Word | None = Field(None, description="grows from the first column to the last, and no step falls")
-    saturates: Word | None = Field(None, description="the last step gains less than the first")
+    better: Word | None = Field(None, description="this line is more accurate than `than` in every column")
+    rises: Word | None = Field(None, description="this line rises from the first to the last column, and no step falls")
+    saturates: Word | None = Field(None, description="this line's last step gains less than its first")
     narrows: Word | None = Field(
-        None, description="its lead over `than` is smaller in the last column than in the first"
+        None, description="this line's lead over `than` is smaller in the last column than in the first"
     )
-    falls: Word | None = Field(None, description="of a scatter: accuracy falls as x grows, over its runs")
+    falls: Word | None = Field(None, description="for a scatter: this line's accuracy falls as x grows, over its runs")
     than: Word | None = None
-    instead_of: Word | None = Field(None, description="with `better`: what is left of the lead over this line")
+    instead_of: Word | None = Field(
+        None, description="with `better`: report how much of the lead over this line remains"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        said = [verb for verb in VERBS if getattr(self, verb) is not None]
-        if len(said) != 1:
+        verbs = [verb for verb in VERBS if getattr(self, verb) is not None]
+        if len(verbs) != 1:
             raise ValueError(f"needs exactly one of {', '.join(VERBS)}")
-        if (self.than is None) == (said[0] in ("better", "narrows")):
-            raise ValueError("'than' goes with better and narrows, and with nothing else")
-        if self.instead_of is not None and said[0] != "better":
-            raise ValueError("'instead_of' goes with better alone")
+        if (self.than is None) == (verbs[0] in ("better", "narrows")):
+            raise ValueError("better and narrows need 'than', and no other claim takes it")
+        if self.instead_of is not None and verbs[0] != "better":
+            raise ValueError("only better takes 'instead_of'")
         return self
 
     @property
@@ -81,8 +81,8 @@ class Comparison(Value):
     """When a reproduced number agrees with a published one, and when a claim holds."""
 
     repeat: PositiveFloat = Field(
-        0.3, description="points between two runs of one configuration, taken as the standard deviation of a difference"
+        0.3, description="points between two runs of one configuration, used as the standard deviation of a difference"
     )
-    repeat_images: PositiveInt = Field(10_000, description="test images on which that was seen")
-    standard_errors: PositiveFloat = Field(2.0, description="a number agrees within that many of them")
+    repeat_images: PositiveInt = Field(10_000, description="number of test images of those two runs")
+    standard_errors: PositiveFloat = Field(2.0, description="a number agrees within this many standard errors")
     significance: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.05, description="level of the test of a claim")

@@ -1,4 +1,4 @@
-"""What the jobs of each rule request from a cluster."""
+"""Resources that the jobs of each rule request."""
 
 from typing import Annotated
 
@@ -14,22 +14,22 @@ from issl.spec.value import Value
 
 
 class Resources(Value):
-    """What a job of a rule asks for, on a cluster and from the local scheduler."""
+    """Resources that a job of a rule requests, from a cluster or from the local scheduler."""
 
-    gpus: Annotated[int, Field(ge=0, le=1)] = Field(0, description="a job computes on one GPU at most")
+    gpus: Annotated[int, Field(ge=0, le=1)] = Field(0, description="a job uses at most one GPU")
     threads: PositiveInt = 1
     mem_gb: PositiveFloat = 4
     minutes: PositiveInt = 10
-    minutes_per_epoch: NonNegativeFloat = Field(0, description="pretrain only: added for each epoch")
 
 
 class PretrainResources(Resources):
-    """What a pretraining asks for: it may share its batches among the GPUs of one machine or several."""
+    """Resources of pretraining, which may split its batches among the GPUs of one or more machines."""
 
-    gpus: NonNegativeInt = Field(0, description="on each machine; a process for each, and equal parts of every batch")
-    threads: PositiveInt = Field(1, description="of each process where srun starts them (`nodes`), else of the job")
+    gpus: NonNegativeInt = Field(0, description="per machine; one process per GPU, each with an equal part of a batch")
+    threads: PositiveInt = Field(1, description="of each process if srun starts them (`nodes`), else of the job")
+    minutes_per_epoch: NonNegativeFloat = Field(0, description="added to `minutes` for each epoch")
     nodes: PositiveInt | None = Field(
-        None, description="machines; srun then starts the processes. Without it, Lightning does, on one machine"
+        None, description="machines; srun then starts the processes. By default Lightning does, on one machine"
     )
 
 
@@ -40,6 +40,18 @@ class Hardware(Value):
     pretrain: PretrainResources = PretrainResources()
     featurize: Resources = Resources()
     probe: Resources = Resources()
-    featurize_weights: Resources = Resources()
-    probe_weights: Resources = Resources()
-    probe_images: Resources = Resources()
+
+
+class More(Value):
+    """Larger requests for the jobs of one experiment; by default those of `hardware` apply."""
+
+    threads: PositiveInt | None = None
+    mem_gb: PositiveFloat | None = None
+    minutes: PositiveInt | None = None
+
+
+class MoreHardware(Value):
+    """Larger requests of an experiment. A job that several experiments share gets the largest of each."""
+
+    featurize: More = More()
+    probe: More = More()

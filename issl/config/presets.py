@@ -1,4 +1,4 @@
-"""Presets: overlays on config.yaml, in files of their own beside it."""
+"""Presets: overlays on config.yaml, one file each in the folder beside it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,35 +14,35 @@ FOLDER = "presets"  # beside config.yaml: a file for each preset
 
 
 def read_config(path: str | Path = "config.yaml") -> dict[str, Any]:
-    """A config file with the presets beside it. Raises UserError where a file cannot be read."""
+    """A config file with the presets beside it. Raises UserError if a file cannot be read."""
     return with_presets(read_yaml(path), Path(path).parent / FOLDER)
 
 
 def with_presets(raw: Mapping[str, Any], folder: Path = Path(FOLDER)) -> dict[str, Any]:
-    """The config and, as its `presets`, the files of the folder, each with what the config itself says of that preset.
+    """The config and, as its `presets`, the folder's files, each overlaid with the config's own entry for that preset.
 
-    Raises UserError where a file cannot be read.
+    Raises UserError if a file cannot be read.
     """
     files = {path.stem: read_yaml(path) for path in sorted(folder.glob("*.yaml"))}
     return {**raw, "presets": _stacked(files, raw.get("presets") or {})}
 
 
 def _stacked(lower: Any, upper: Any) -> Any:
-    """One overlay on another: like `merge`, but a null stays, for it is to remove something from the config below."""
+    """Merges two overlays: like `merge`, but nulls stay, to remove keys from the config below."""
     if not isinstance(lower, Mapping) or not isinstance(upper, Mapping):
         return upper
     return {**lower, **{key: _stacked(lower.get(key), value) for key, value in upper.items()}}
 
 
 def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
-    """Validates config.yaml and gives each preset: *paper* is the file itself, the others lie over it.
+    """Validates config.yaml and returns each preset: *paper* is the file itself, the others are overlays.
 
-    Raises UserError with one line naming the key, the value and what is allowed.
+    Raises UserError: one line with the key, the value and what is allowed.
     """
     base = {key: value for key, value in raw.items() if key != "presets"}
     overlays = raw.get("presets") or {}
     if not isinstance(overlays, Mapping) or not all(isinstance(o, Mapping) for o in overlays.values()):
-        raise UserError("config: presets: each preset must be a mapping of what it changes")
+        raise UserError("config: presets: each preset must be a mapping of changes")
     for name in overlays:
         if name == PAPER or not str(name).isidentifier():
             raise UserError(f"config: presets.{name}: a preset needs a plain name other than '{PAPER}'")
@@ -55,7 +55,7 @@ def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
 
 
 def _refuse_ends_of_scripts(content: Any, place: str = "config") -> None:
-    """Snakemake's report carries captions and names inside a script, which such a word would end in the middle."""
+    """Rejects '</script': Snakemake's report has captions and names inside a script, which it would end."""
     if isinstance(content, Mapping):
         for key, value in content.items():
             _refuse_ends_of_scripts(str(key), f"{place}: a key")
@@ -64,20 +64,27 @@ def _refuse_ends_of_scripts(content: Any, place: str = "config") -> None:
         for value in content:
             _refuse_ends_of_scripts(value, place)
     elif isinstance(content, str) and "</script" in content.lower():
-        raise UserError(f"{place}: '</script' cannot stand in a report, not {content!r}")
+        raise UserError(f"{place}: {content!r} contains '</script', which would break Snakemake's report: remove it")
 
 
 def _below(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """What lies below a preset: of the evaluations only those that it names, since they know no smaller settings.
+    """The config below a preset, without experiments on request that it does not name: they have no smaller settings.
 
-    Its numbers are not comparable with the paper's unless it says so.
+    With `inherit: named`, without any that it does not name. Presets are comparable with the paper only if they say so.
     """
-    every, named = base.get("evaluations") or {}, overlay.get("evaluations") or {}
-    return {**base, "comparable": False, "evaluations": {name: every[name] for name in every if name in named}}
+    named = overlay.get("experiments") or {}
+
+    def inherited(experiment: Any) -> bool:
+        on_request = isinstance(experiment, Mapping) and experiment.get("on_request")
+        return overlay.get("inherit") != "named" and not on_request
+
+    every = (base.get("experiments") or {}).items()
+    kept = {name: experiment for name, experiment in every if name in named or inherited(experiment)}
+    return {**base, "comparable": False, "experiments": kept}
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Lays a nested mapping over another: mappings merge, other values replace, null removes."""
+    """Overlays one nested mapping on another: mappings merge, other values replace, null removes."""
     merged = dict(base)
     for key, value in overlay.items():
         if value is None:

@@ -1,91 +1,146 @@
-"""From the words of an experiment to its runs and probes.
+"""Resolves experiments to encoders, encodings of the data, and the probes that score them.
 
-A row resolves as ``defaults <- method <- patches <- its own keys``: three links, no includes, no interpolation.
+A row resolves as ``defaults <- method <- patches <- its own keys``: three links, no includes, no interpolation. A row
+with `weights` uses an existing encoder.
 """
 
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, get_origin
 
 from issl.config.presets import merge
 from issl.config.schema import Config, Experiment, Patch, Row
 from issl.config.validation import validate
 from issl.errors import UserError, nearest
-from issl.spec.data import train_images
-from issl.spec.probe import ProbeGrid, ProbeSpec, grid_id
+from issl.spec.data import DataSpec, ImageNet, train_images
+from issl.spec.encoding import Encoding, encoding_id
+from issl.spec.probe import KINDS, Metric, ProbeGrid, grid_id
+from issl.spec.released import MODELS
 from issl.spec.run import RunSpec, run_id
+from issl.spec.value import Value
 
 SECTIONS = tuple(Patch.model_fields)
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One row of an experiment that only pretrains, resolved."""
-
-    label: str
-    run: RunSpec
-
-    def folder(self, seed: int) -> str:
-        """Where its results lie with this seed, below the results folder."""
-        return f"runs/{run_id(self.run)}/s{seed}"
+PRETRAINING = ("augment", "encoder", "objective", "optim", "patches")  # keys about the pretraining of an encoder
 
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row of an experiment, resolved."""
+    """One row of an experiment, resolved: an encoder on a data set, and the probes that score it.
+
+    The encoder is one of our runs, or `released` names its weights. Without probes it is only pretrained.
+    """
 
     label: str
-    method: str
-    run: RunSpec
-    grid: ProbeGrid
+    method: str | None
+    run: RunSpec | None
+    released: str | None
+    encoding: Encoding
+    probes: Mapping[str, ProbeGrid]
+    metrics: tuple[Metric, ...]
+    seeds: tuple[int, ...]
 
-    def score(self, seed: int) -> str:
-        """Its score file with this seed, below the results folder."""
-        return f"{self.folder(seed)}/probes/{grid_id(self.grid)}.csv"
+    @cached_property
+    def name(self) -> str:
+        """Name of the encoder: the id of its run, or of the release."""
+        return self.released or run_id(self.run)
 
-    def record(self, seed: int) -> str:
-        """What made these scores, beside them."""
-        return self.score(seed).removesuffix("csv") + "json"
+    @cached_property
+    def encoding_id(self) -> str:
+        return encoding_id(self.encoding)
 
-    def folder(self, seed: int) -> str:
-        return f"runs/{run_id(self.run)}/s{seed}"
+    def encoder(self, seed: int) -> str:
+        """The folder of the encoder with this seed, below the results folder; released weights have no seed."""
+        return f"weights/{self.released}" if self.released else f"runs/{self.name}/s{seed}"
 
+    def features(self, seed: int) -> str:
+        """The folder of its features, below the results folder."""
+        return f"{self.encoder(seed)}/features/{self.encoding_id}"
 
-def resolved(config: Config, name: str, place: str) -> Iterator[PlannedRow]:
-    """The rows of one experiment, in order. Raises UserError naming the row and what is wrong with it."""
-    experiment = config.experiments[name]
-    for label, method, run, where in _runs(config, name, place):
-        grid = _probes(experiment, config.methods[method].probe, where)
-        _refuse_too_few_images(run, grid.probes, where)
-        yield PlannedRow(label, method, run, grid)
-
-
-def pretrained(config: Config, name: str, place: str) -> Iterator[PlannedRun]:
-    """The rows of an experiment that only pretrains, likewise."""
-    for label, _, run, where in _runs(config, name, place):
-        _refuse_too_few_images(run, (), where)
-        yield PlannedRun(label, run)
+    def score(self, probe: str, seed: int) -> str:
+        """The score file of the probe with this name, below the results folder."""
+        return f"{self.encoder(seed)}/probes/{self.encoding_id}/{grid_id(self.probes[probe])}-s{seed}.csv"
 
 
-def _runs(config: Config, name: str, place: str) -> Iterator[tuple[str, str, RunSpec, str]]:
-    """Label, method and run of each row, and how to name the row to the user."""
-    experiment = config.experiments[name]
-    for label, row in _declared(experiment, f"{place}: experiments.{name}"):
-        where = f"{place}: experiments.{name}: row '{label}'"
-        method = row.method or experiment.base.method
-        if method is None:
-            raise UserError(f"{where}: no method, allowed: {', '.join(config.methods)}")
-        known(method, config.methods, f"{where}: unknown method")
-        yield label, method, _resolve(config, method, experiment.base, row, where), where
+def resolve(config: Config, place: str) -> dict[str, list[PlannedRow]]:
+    """The rows of every experiment that runs, in order. Raises UserError for an inconsistent one."""
+    _refuse_duplicate_seeds(config.seeds, place)
+    for name, experiment in config.experiments.items():
+        _refuse_contradictions(experiment, f"{place}: experiments.{name}")
+    running = {name: e for name, e in config.experiments.items() if e.not_run is None and e.of is None}
+    declared = {name: list(_declared(e, f"{place}: experiments.{name}")) for name, e in running.items()}
+    runs = {
+        f"{name}/{label}": found
+        for name, rows in declared.items()
+        for label, row in rows
+        if (found := _run(config, name, label, row, place))
+    }
+    rows = {name: [_row(config, name, label, row, runs, place) for label, row in own] for name, own in declared.items()}
+    borrowed = _every_row(config, {name: own for name, own in rows.items() if not config.experiments[name].on_request})
+    return {
+        name: borrowed if experiment.of else rows[name]
+        for name, experiment in config.experiments.items()
+        if experiment.not_run is None
+    }
+
+
+OWN = ("base", "rows", "grid", "zip", "probes", "seeds", "hardware")  # keys about rows and their probes
+DISPLAYED = ("published", "claims")
+
+
+def _refuse_contradictions(experiment: Experiment, where: str) -> None:
+    def refuse(keys: Sequence[str], complaint: str) -> None:
+        if found := [key for key in keys if key in experiment.model_fields_set]:
+            raise UserError(f"{where}: {complaint} '{found[0]}'")
+
+    if experiment.not_run is not None:
+        refuse((*OWN, "of", "figure", "table", "claims", "on_request"), "has 'not_run', and so cannot have")
+        return
+    if not {"figure", "table", "probes", "of"} & experiment.model_fields_set:
+        refuse(DISPLAYED, "has no probes and only pretrains, so it cannot have")
+        return
+    if (experiment.figure is None) == (experiment.table is None):
+        raise UserError(f"{where}: needs either a figure or a table")
+    if experiment.of is not None:
+        refuse(OWN, "shows rows of other experiments, so it cannot have")
+    elif not experiment.probes:
+        raise UserError(f"{where}: probes: needs at least one")
+    _refuse_duplicate_seeds(experiment.seeds or (), where)
+
+
+def _refuse_duplicate_seeds(seeds: Sequence[int], where: str) -> None:
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"{where}: seeds: duplicate seed in {list(seeds)}")
+
+
+def _every_row(config: Config, rows: Mapping[str, Sequence[PlannedRow]]) -> list[PlannedRow]:
+    """Each encoder on the default data with each of its probes once, under its first name."""
+    default = config.data.get(config.defaults.data)
+    named = [
+        replace(row, label=f"{name}: {row.label}", probes={probe: grid})
+        for name, part in rows.items()
+        for row in part
+        for probe, grid in row.probes.items()
+        if default is None or row.encoding.data == default
+    ]
+    every: dict[Any, PlannedRow] = {}
+    for row in named:
+        first = every.setdefault((row.name, row.encoding, *row.probes.values()), row)
+        seeds = tuple(dict.fromkeys((*first.seeds, *row.seeds)))
+        every[first.name, first.encoding, *first.probes.values()] = replace(first, seeds=seeds)
+    return list(every.values())
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
 
 
 def _declared(experiment: Experiment, place: str) -> Iterator[tuple[str, Row]]:
-    """The rows as written, or as a grid or zip spells them out, with their labels."""
+    """The rows with their labels, as written or expanded from a grid or zip."""
     ways = [way for way in (experiment.rows, experiment.grid, experiment.zip) if way is not None]
     if len(ways) != 1 or not ways[0]:
-        raise UserError(f"{place}: needs exactly one of rows, grid, zip, and not an empty one")
+        raise UserError(f"{place}: needs exactly one of rows, grid, zip, not empty")
     if experiment.rows is not None:
         yield from experiment.rows.items()
         return
@@ -96,9 +151,10 @@ def _declared(experiment: Experiment, place: str) -> Iterator[tuple[str, Row]]:
     combine = zip if experiment.zip is not None else itertools.product
     seen = set()
     for values in combine(*axes.values()):
-        label = ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in zip(axes, values))
+        names = [f"{key.rpartition('.')[2]} {value}" for key, value in zip(axes, values)]
+        label = ", ".join(names) if len(axes) > 1 else str(values[0])
         if label in seen:
-            raise UserError(f"{place}: two rows with one name: '{label}'")
+            raise UserError(f"{place}: two rows have the same name '{label}'")
         seen.add(label)
         content: dict[str, Any] = {}
         for key, value in zip(axes, values):
@@ -112,61 +168,153 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
     return {head: _nested(rest, value) if rest else value}
 
 
-def _resolve(config: Config, method: str, base: Row, row: Row, where: str) -> RunSpec:
-    names = (*base.patches, *row.patches)
-    for name in names:
-        known(name, config.patches, f"{where}: unknown patch")
-    layers = [config.defaults, config.methods[method], *(config.patches[name] for name in names), base, row]
+def _run(config: Config, name: str, label: str, row: Row, place: str) -> tuple[str, RunSpec] | None:
+    """Method and pretraining of a row; None if it uses existing weights."""
+    base, experiment = config.experiments[name].base, f"experiments.{name}"
+    where = f"{place}: {experiment}: row '{label}'"
+    method, weights = row.method or base.method, row.weights or base.weights
+    if method is None and weights is None:
+        raise UserError(f"{where}: needs a method ({', '.join(config.methods)}) or weights")
+    if method and weights:
+        raise UserError(f"{where}: has both a method and weights")
+    if weights:
+        if needless := [key for key in PRETRAINING if key in base.model_fields_set | row.model_fields_set]:
+            key = "with" if needless[0] == "patches" else needless[0]
+            raise UserError(f"{where}: '{key}' needs a method, not weights")
+        return None
+    known(method, config.methods, f"{where}: unknown method")
+    patches = (*base.patches, *row.patches)
+    for patch in patches:
+        known(patch, config.patches, f"{where}: unknown patch")
+    layers = [("defaults", config.defaults), (f"methods.{method}", config.methods[method])]
+    layers += [(f"patches.{patch}", config.patches[patch]) for patch in patches]
+    layers += [(f"{experiment}.base", base), (f"{experiment}: row '{label}'", row)]
+    settings = [(name, layer.model_dump(exclude_unset=True, include=set(SECTIONS))) for name, layer in layers]
     content: dict[str, Any] = {}
-    for layer in layers:
-        content = merge(content, layer.model_dump(exclude_unset=True, include=set(SECTIONS)))
-    if "data" not in content:
-        raise UserError(f"{where}: no data set, allowed: {', '.join(config.data)}")
-    known(content["data"], config.data, f"{where}: unknown data set")
-    data = config.data[content["data"]]
+    for _, layer in settings:
+        content = merge(content, layer)
+    data = _data(config, content.get("data"), where)
     if data.kind == "torchvision":
-        raise UserError(f"{where}: data '{content['data']}' is there to evaluate weights on, not to pretrain")
-    return validate(RunSpec, content | {"data": data}, where)
+        raise UserError(f"{where}: data '{content['data']}' is only for evaluation, not for pretraining")
+
+    def origin(path: Sequence[str]) -> str:
+        """The last layer that has this setting; a combination of settings belongs to the row."""
+        having = [name for name, layer in settings if len(path) > 1 and _has(layer, path)]
+        return f"{place}: {having[-1]}" if having else where
+
+    run = validate(RunSpec, content | {"data": data}, origin)
+    images = train_images(data)
+    if images is not None and run.optim.batch_size > images:
+        raise UserError(f"{where}: optim.batch_size {run.optim.batch_size} exceeds the {images} training images")
+    return method, run
 
 
-def _probes(experiment: Experiment, kind: str, where: str) -> ProbeGrid:
-    """Spells out lists of values; the kind is the method's probe family unless said otherwise."""
-    probes = []
+def _has(layer: Any, path: Sequence[str]) -> bool:
+    """Whether a nested mapping has a value at this path; lists count as one value."""
+    for step in path:
+        if not isinstance(layer, Mapping):
+            return True
+        if step not in layer:
+            return False
+        layer = layer[step]
+    return True
+
+
+def _data(config: Config, name: str | None, where: str) -> DataSpec:
+    if name is None:
+        raise UserError(f"{where}: no data set, allowed: {', '.join(config.data)}")
+    known(name, config.data, f"{where}: unknown data set")
+    return config.data[name]
+
+
+def _row(
+    config: Config, name: str, label: str, row: Row, runs: Mapping[str, tuple[str, RunSpec]], place: str
+) -> PlannedRow:
+    experiment, where = config.experiments[name], f"{place}: experiments.{name}: row '{label}'"
+    weights = row.weights or experiment.base.weights
+    if weights:
+        known(weights, {**MODELS, **runs}, f"{where}: unknown weights")
+    method, run = (None, None) if weights in MODELS else runs[weights or f"{name}/{label}"]
+    if run and not weights:
+        data = run.data
+    else:
+        data_name = row.data or experiment.base.data
+        data = run.data if run and not data_name else _data(config, data_name or config.defaults.data, where)
+    encoding = _encoding(run, data, merge(experiment.base.features, row.features), where)
+    family = config.methods[method].probe if method else "linear"
+    probes = _probes(experiment, family, where)
+    for grid in probes.values():
+        _refuse_impossible_probes(grid, encoding, where)
+    return PlannedRow(
+        *(label, method, run, None if run else weights, encoding, probes),
+        *(row.metrics or experiment.base.metrics or ("top-1",), experiment.seeds or config.seeds),
+    )
+
+
+def _encoding(run: RunSpec | None, data: DataSpec, own: Mapping[str, Any], where: str) -> Encoding:
+    """The encoding: for our runs in the image size of pretraining, otherwise that of the released models."""
+    content: dict[str, Any] = {"data": data}
+    if run and isinstance(run.data, ImageNet):
+        content |= {"resize": run.data.resize, "crop": run.data.image_size}
+    elif run:  # as the released code of TinyImageNet does
+        content |= {"resize": run.data.image_size, "crop": run.data.image_size, "batch_size": 512}
+    return validate(Encoding, content | own, f"{where}: features")
+
+
+def _probes(experiment: Experiment, family: str, where: str) -> dict[str, ProbeGrid]:
+    """Expands lists of values, and groups probes by name: their label, or else their kind.
+
+    The default kind is the method's probe family.
+    """
+    named: dict[str, list[Value]] = {}
     for number, entry in enumerate(experiment.probes):
-        choices = [value if isinstance(value, list) else [value] for value in entry.values()]
+        here = f"{where}: probes.{number}"
+        choices = [_choices(entry.get("kind", family), key, value) for key, value in entry.items()]
         for values in itertools.product(*choices):
-            content = {"kind": kind} | dict(zip(entry, values))
+            content = {"kind": family} | dict(zip(entry, values))
+            name = content.pop("label", content["kind"])
             if content["kind"] == "linear":
-                content.pop("hidden", None)  # said for the MLPs of the same experiment; a linear probe has none
-            probes.append(validate(ProbeSpec, content, f"{where}: probes.{number}"))
-    if len(set(probes)) < len(probes):
-        raise UserError(f"{where}: probes: the same probe is asked for twice")
-    return validate(ProbeGrid, {"probes": probes}, f"{where}: probes")
+                content.pop("hidden", None)  # meant for the MLPs of the same experiment; a linear probe has none
+            known(content["kind"], KINDS, f"{here}: unknown kind")
+            named.setdefault(str(name), []).append(validate(KINDS[content["kind"]], content, here))
+    grids = {name: {"probes": probes} for name, probes in named.items()}
+    return {name: validate(ProbeGrid, grid, f"{where}: probes: '{name}'") for name, grid in grids.items()}
 
 
-def _refuse_too_few_images(run: RunSpec, probes: Sequence[ProbeSpec], where: str) -> None:
-    """What a job could say only after hours of pretraining, where the spec alone tells it."""
-    images = train_images(run.data)
+def _choices(kind: Any, key: str, value: Any) -> list[Any]:
+    """The values of a probe's entry; for a setting that is itself a list, several values are a list of lists."""
+    fields = KINDS[kind].model_fields if isinstance(kind, str) and kind in KINDS else {}
+    if key in fields and get_origin(fields[key].annotation) is tuple:
+        return value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
+    return value if isinstance(value, list) else [value]
+
+
+def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: str) -> None:
+    """Rejects probes that would fail only after hours of pretraining, if the spec alone tells."""
+    if grid.kind == "augmented":
+        if encoding.data.kind != "imagenet":
+            raise UserError(f"{where}: the augmented protocol crops photographs: it needs data of kind imagenet")
+        if encoding.layer != "output" or encoding.batch_norm != "eval":
+            raise UserError(f"{where}: the augmented protocol needs 'layer: output' and 'batch_norm: eval'")
+    images = train_images(encoding.data)
     if images is None:
         return
-    if run.optim.batch_size > images:
-        raise UserError(f"{where}: optim.batch_size {run.optim.batch_size} exceeds the {images} training images")
-    for probe in probes:
-        classes = getattr(run.data, "classes", 10)  # CIFAR-10 says so in its name
-        labels = math.ceil(probe.fraction * images)  # as scikit-learn rounds the parts that it draws
+    classes = getattr(encoding.data, "classes", 10)  # Cifar10 has no `classes`
+    fractions = [getattr(probe, "fraction", 1.0) for probe in grid.probes]
+    for probe, fraction in zip(grid.probes, fractions):
+        labels = math.ceil(fraction * images)  # scikit-learn rounds up too
         if labels < classes:
             raise UserError(
-                f"{where}: probes: fraction {probe.fraction} of {images} training images is less than one a class"
+                f"{where}: probes: fraction {fraction} of {images} training images is less than one per class"
             )
-        rivals = sum(other.model_copy(update={"weight_decay": probe.weight_decay}) == probe for other in probes)
-        if rivals > 1 and math.ceil(probe.holdout * labels) < classes:
+        if fractions.count(fraction) > 1 and math.ceil(probe.holdout * labels) < classes:
             raise UserError(
-                f"{where}: probes: holdout {probe.holdout} of fraction {probe.fraction} of {images} training images, "
-                "on which the weight decay is chosen, is less than one a class; give one weight decay or larger parts"
+                f"{where}: probes: holdout {probe.holdout} of fraction {fraction} of {images} training images, on "
+                "which a setting is selected, is less than one per class; give only one setting, or larger fractions"
             )
 
 
 def known(name: str, table: Mapping[str, Any], complaint: str) -> None:
-    """Raises UserError, with the nearest name, unless the table has this one."""
+    """Raises UserError, with the nearest name, unless the table has this name."""
     if name not in table:
         raise UserError(f"{complaint} '{name}', {nearest(name, table)}")

@@ -1,144 +1,137 @@
-"""The shape of config.yaml: its sections as typed models."""
+"""The sections of config.yaml as typed models."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    WithJsonSchema,
-)
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema, field_validator
 
-from issl.config.display import EvaluationTable, Figure, Lines, Scatter, Table
+from issl.config.display import Figure, Lines, Scatter, Table, Word, word
 from issl.config.evidence import Claim, Comparison, Published
-from issl.config.hardware import Hardware
+from issl.config.hardware import Hardware, MoreHardware
 from issl.jobs.execution import Execution
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec
 from issl.spec.encoder import Encoder
+from issl.spec.encoding import Encoding
+from issl.spec.objective import ObjectiveSpec
 from issl.spec.optim import Optim
-from issl.spec.protocol import Metric
+from issl.spec.probe import Metric, Probe
 from issl.spec.value import Name, Value
 
-# A section of a run may be given in part; the whole is validated once the layers are merged.
+# Sections of a run may be partial; they are validated once all layers are merged.
 Part = dict[str, Any]
 
+# scikit-learn rejects seeds above 32 bits, but only after pretraining.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# One seed may be written without brackets.
+Seeds = Annotated[
+    tuple[Seed, ...], Field(min_length=1), BeforeValidator(lambda seeds: [seeds] if isinstance(seeds, int) else seeds)
+]
 
-def _part_of(model: type[Value]) -> Any:
-    schema = model.model_json_schema()
-    return Annotated[Part, WithJsonSchema(_inlined(schema, schema.pop("$defs", {})))]
+PARTIAL = "x-part"  # in a schema: name of a union or model, any of whose settings may be given; see `json_schema`
 
 
-def _inlined(schema: Any, definitions: Part) -> Any:
-    """A schema with what it refers to in place: its definitions would get lost inside another schema."""
-    if isinstance(schema, list):
-        return [_inlined(part, definitions) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {key: _inlined(part, definitions) for key, part in schema.items()}
+def _part(name: str) -> Any:
+    return Annotated[Part, WithJsonSchema({PARTIAL: name})]
 
 
 class Patch(Value):
-    """Some settings of a run: what `defaults`, a method, a named patch or a row may say."""
+    """Some settings of a run, in `defaults`, a method, a named patch or a row."""
 
     data: Name | None = Field(None, description="name of an entry of `data`")
-    augment: _part_of(Augment) = {}
-    encoder: _part_of(Encoder) = {}
-    objective: Part = {}
-    optim: _part_of(Optim) = {}
+    augment: _part("Augment") = {}
+    encoder: _part("Encoder") = {}
+    objective: _part("Objective") = {}
+    optim: _part("Optim") = {}
 
 
 class Method(Patch):
-    """A named objective, how figures and tables call it, and the probe family that it is made for."""
+    """A named objective, its label in figures and tables, and its probe family."""
 
     label: str
     probe: Literal["linear", "mlp"] = "linear"
 
 
 class Row(Patch):
-    """A run of an experiment: a method, the patches on top of it, and keys of its own."""
+    """An encoder on a data set: pretrained with a method, or existing weights."""
 
-    method: Name | None = None
+    method: Name | None = Field(None, description="pretrains it; `data` is then used for pretraining and probes")
     patches: tuple[Name, ...] = Field((), alias="with")
+    weights: str | None = Field(
+        None, description="instead of a method: a released model, or <experiment>/<row>; `data` is then only for probes"
+    )
+    features: _part("Encoding") = Field({}, description="how images are encoded")
+    metrics: tuple[Metric, ...] | None = Field(None, description="the first one selects settings", min_length=1)
 
 
 class Experiment(Value):
-    """A base plus rows, a grid or a zip; its probes; how its results are shown, and what the paper says of them.
+    """A base plus rows, a grid or a zip; probes; a figure or table of the results, and the paper's numbers and claims.
 
     Without probes, figure and table it only pretrains.
     """
 
     base: Row = Row()
-    rows: dict[str, Row] | None = None
+    rows: dict[Word, Row] | None = None
     grid: dict[str, list[Any]] | None = Field(None, description="every combination of the listed values")
     zip: dict[str, list[Any]] | None = Field(None, description="the first of each list, the second of each, ...")
-    of: Literal["all"] | None = Field(None, description="instead of rows: every run of the other experiments")
-    not_run: str | None = Field(None, description="instead of rows: why only the published numbers are here")
-    probes: list[Part] = Field([], description="settings of probes; a list of values stands for each of them")
+    of: Literal["all"] | None = Field(
+        None, description="instead of rows: every row of the other experiments that is scored on the default data"
+    )
+    not_run: str | None = Field(None, description="instead of rows: why there are only published numbers")
+    on_request: bool = Field(False, description="made only if its files are requested by name, not by `all`")
+    seeds: Seeds | None = Field(None, description="instead of the preset's")
+    probes: list[_part("Probe")] = Field([], description="settings of probes; a list of values gives a probe for each")
     figure: Figure | None = None
     table: Table | None = None
     published: Published | None = None
-    claims: dict[str, Claim] = Field({}, description="what the paper says, each in its own words")
+    claims: dict[str, Claim] = Field({}, description="claims of the paper, each keyed by its text")
+    hardware: MoreHardware = MoreHardware()
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _distinct(cls, rows: Any) -> Any:
+        names = [word(name) for name in rows] if isinstance(rows, Mapping) else []
+        if alike := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two rows are both called '{alike[0]}'")
+        return rows
 
     @property
-    def shown(self) -> Lines | Scatter | Table | None:
-        """The figure or the table; None for an experiment that is not run."""
+    def display(self) -> Lines | Scatter | Table | None:
+        """The figure or the table; None for an experiment that is not run, or only pretrains."""
         return self.figure or self.table
-
-
-class EvaluationRow(Value):
-    """Frozen weights on a data set, and by what they are judged: what is not said has its default in the code."""
-
-    weights: str | None = Field(
-        None, description="name of a released model, or <experiment>/<row> of what this preset pretrains"
-    )
-    data: Name | None = Field(None, description="name of an entry of `data`")
-    resize: PositiveInt | None = Field(None, description="shorter side in pixels")
-    crop: PositiveInt | None = Field(None, description="side of the central square that is cut out of it")
-    layer: Literal["output", "trunk"] | None = None
-    batch_norm: Literal["eval", "train"] | None = None
-    batch_size: PositiveInt | None = None
-    metrics: tuple[Metric, ...] | None = Field(None, description="settings are chosen by the first", min_length=1)
-
-
-class Evaluation(Value):
-    """Rows of frozen weights, protocols that score each of them, and the table that shows them."""
-
-    caption: str = ""
-    base: EvaluationRow = EvaluationRow()
-    rows: dict[str, EvaluationRow] = {}
-    protocols: dict[str, Part] = Field({}, description="column of the table -> protocol")
-    seeds: tuple[NonNegativeInt, ...] = Field(
-        (0,), min_length=1, description="of the probes of released weights; of our own runs, those of the preset"
-    )
-    published: Published | None = None
-    claims: dict[str, Claim] = {}
-
-    @property
-    def shown(self) -> EvaluationTable:
-        """How it is shown."""
-        return EvaluationTable(kind="evaluation", caption=self.caption)
 
 
 class Config(Value):
     """One preset of config.yaml, after its overlay."""
 
-    seeds: tuple[NonNegativeInt, ...] = Field((1,), min_length=1)
+    seeds: Seeds = (1,)
     comparable: bool = Field(
-        True, description="whether published numbers may stand beside these; false for a preset that does not say it"
+        True, description="whether results are comparable with the paper's; false for a preset that does not set it"
+    )
+    inherit: Literal["all", "named"] = Field(
+        "all", description="for a preset: whether it inherits all experiments of config.yaml, or only those it names"
     )
     data: dict[Name, DataSpec]
     defaults: Patch
     methods: dict[Name, Method]
     patches: dict[Name, Patch] = {}
     experiments: dict[Name, Experiment]
-    evaluations: dict[Name, Evaluation] = Field({}, description="of published weights; made when asked for by name")
     comparison: Comparison = Comparison()
     hardware: Hardware = Hardware()
     execution: Execution = Execution()
-    existing_only: bool = Field(False, description="show and compare only what is on disk, and train nothing for it")
+    existing_only: bool = Field(False, description="show and compare only results on disk, without training")
+
+
+# --- for editors -----------------------------------------------------------------------------------------------------
+
+PARTS: dict[str, Any] = {
+    "Augment": Augment,
+    "Encoder": Encoder,
+    "Objective": ObjectiveSpec,
+    "Optim": Optim,
+    "Encoding": Encoding,
+    "Probe": Probe,
+}
 
 
 def json_schema() -> dict[str, Any]:
@@ -149,4 +142,34 @@ def json_schema() -> dict[str, Any]:
         "description": "overlays: mappings merge, other values replace, null removes",
         "additionalProperties": {"type": "object"},
     }
-    return schema
+    for name, model in PARTS.items():
+        found = TypeAdapter(model).json_schema()
+        schema["$defs"] |= found.pop("$defs", {})
+        members = [member["$ref"].rpartition("/")[2] for member in found.get("oneOf", ())]
+        parts = [_optional(schema["$defs"].pop(member), name) for member in members] or [_optional(found, name)]
+        schema["$defs"][f"Some{name}"] = {"anyOf": parts} if len(parts) > 1 else parts[0]
+    return _referring(schema)
+
+
+def _optional(schema: dict[str, Any], name: str) -> dict[str, Any]:
+    """The schema of a model with no setting required; for probes, each value may be a list of values."""
+    properties = {key: value for key, value in schema["properties"].items() if (name, key) != ("Encoding", "data")}
+    if name == "Probe":
+        properties = {key: _or_list(value) for key, value in properties.items()} | {"label": {"type": "string"}}
+    return {key: value for key, value in schema.items() if key != "required"} | {"properties": properties}
+
+
+def _or_list(schema: dict[str, Any]) -> dict[str, Any]:
+    about = {key: schema[key] for key in ("description", "default") if key in schema}
+    value = {key: part for key, part in schema.items() if key not in (*about, "title")}
+    return about | {"anyOf": [value, {"type": "array", "items": value}]}
+
+
+def _referring(schema: Any) -> Any:
+    """Replaces each mark of `_part` with a reference."""
+    if isinstance(schema, list):
+        return [_referring(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    reference = {"$ref": f"#/$defs/Some{schema[PARTIAL]}"} if PARTIAL in schema else {}
+    return {key: _referring(value) for key, value in schema.items() if key != PARTIAL} | reference

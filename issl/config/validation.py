@@ -1,8 +1,8 @@
-"""Mistakes in a config as one line: the key, the value, what is allowed, the nearest spelling."""
+"""Reports mistakes in a config as one line: the key, the value, what is allowed, the nearest spelling."""
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -18,18 +18,33 @@ M = TypeVar("M", bound=BaseModel)
 UNIONS = (typing.Union, types.UnionType)
 
 
-def validate(model: type[M], content: Any, where: str) -> M:
-    """Builds a model, turning the first of pydantic's complaints into one readable line."""
+# What pydantic calls a value of another type, and what a person would.
+TYPES = {
+    **dict.fromkeys(("tuple_type", "list_type", "set_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be a word: put it in quotes",
+}
+
+
+def validate(model: type[M], content: Any, where: str | Callable[[Sequence[str]], str]) -> M:
+    """Builds a model. Raises UserError with the first of pydantic's errors as one readable line.
+
+    `where` names the place of the content, or gives it for the keys that lead to the mistake.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as error:
         raise UserError(explain(error, model, where)) from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+def explain(error: ValidationError, model: type[BaseModel], where: str | Callable[[Sequence[str]], str]) -> str:
     """One line: place, key, value, what is allowed. Unknown keys come first, with the nearest spelling."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     parents, path = _walk(model, first["loc"])
+    where = where if isinstance(where, str) else where(path)
     place = f"{where}: {'.'.join(path)}" if path else where
     if first["type"] == "extra_forbidden":
         return f"{place}: unknown key, {nearest(path[-1], _keys(parents[-1]))}"
@@ -41,7 +56,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
             [_tag(member) for member in _union(_child(parents[-1], path[-1]))],
         )
         return f"{place}: unknown {key} '{first['ctx']['tag']}', {nearest(first['ctx']['tag'], tags)}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = TYPES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be", "must be")
     given = first["input"]
     return f"{place}: {message}" + ("" if isinstance(given, Mapping | BaseModel) else f", not {given!r}")
 
@@ -52,9 +68,9 @@ def _keys(model: Any) -> list[str]:
 
 
 def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[Any], list[str]]:
-    """The type around each step of an error's location, and the steps that stand in the user's file.
+    """The type at each step of an error's location, and the steps that are in the user's file.
 
-    pydantic inserts the tag of a discriminated union into the location; it is a step of the type only.
+    pydantic inserts the tag of a discriminated union into the location, which is not a step in the file.
     """
     parents, path, current = [], [], model
     for step in location:
@@ -69,7 +85,7 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[Any], list[
 
 
 def _bare(annotation: Any) -> Any:
-    """Without Annotated, and without the None of an optional."""
+    """The type without Annotated, and without the None of an optional."""
     if typing.get_origin(annotation) is Annotated:
         return _bare(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in UNIONS:

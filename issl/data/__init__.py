@@ -1,52 +1,57 @@
-"""Data sets: from an archive, or none, to memory-mapped arrays.
+"""Data sets: from archives or folders to memory-mapped arrays.
 
-Only this package knows archives. A data set is one module with one function ``read(spec, progress) -> Content``,
-one entry in `READERS`, and one class in issl/spec.py. ImageNet is too large for arrays, and is listed instead.
+No other package reads archives. A data set is one module in issl/data/datasets, one entry in its `READERS`, and one
+class in issl/spec/data.py. ImageNet is too large for arrays: its files are only listed.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
+from issl.data import faults
 from issl.data.arrays import IMAGES, LABELS, META, Arrays, Content, Listing, read, write, write_list
-from issl.data.datasets import cifar10, downstream, imagenet, synthetic, tinyimagenet
-from issl.data.datasets import folder as image_folder
+from issl.data.datasets import READERS
 from issl.jobs.locks import build_once
-from issl.spec.data import DataSpec, ImageNet
+from issl.spec.data import DataSpec, ImageFolder, ImageNet
 
 log = logging.getLogger(__name__)
 
-__all__ = ["READERS", "Arrays", "Content", "prepare", "read"]
-
-READERS: dict[str, Callable[..., Content | Listing]] = {
-    "tinyimagenet": tinyimagenet.read,
-    "cifar10": cifar10.read,
-    "folder": image_folder.read,
-    "imagenet": imagenet.read,
-    "synthetic": synthetic.read,
-    "torchvision": downstream.read,
-}
+__all__ = ["Arrays", "Content", "prepare", "read"]
 
 
 def prepare(spec: DataSpec, folder: str | Path, threads: int = 1, progress: bool = True) -> Arrays:
-    """Brings a data set into its prepared form in `folder`, with that many worker processes; opens it.
+    """Prepares a data set in `folder` with up to `threads` worker processes, and opens it.
 
-    Waits while another process prepares the same folder, and then takes its result. Raises UserError for a source that
-    is missing, damaged or not what the spec says; the folder is then as it was.
+    Waits while another process prepares the same folder, and then uses its result. Raises UserError for a source that
+    is missing, damaged or does not match the spec; the folder is then unchanged.
     """
     started = time.monotonic()
-    made = [Path(folder, name) for name in (IMAGES, LABELS, META)]
-    build_once(made, lambda: _make(spec, folder, threads, progress))
+    outputs = [Path(folder, name) for name in (IMAGES, LABELS, META)]
+    build_once(outputs, lambda: _make(spec, folder, threads, progress))
     arrays = read(folder)
     log.info("%d images of %d classes in %.1f s", len(arrays.labels), arrays.n_classes, time.monotonic() - started)
     return arrays
 
 
 def _make(spec: DataSpec, folder: str | Path, threads: int, progress: bool) -> None:
-    found = READERS[spec.kind](spec, progress)
-    if isinstance(found, Listing):
-        checked = imagenet.sound(found, spec, threads, progress) if isinstance(spec, ImageNet) else found
-        write_list(folder, checked, spec)
+    reader = READERS[spec.kind]
+    content = reader(spec, progress)
+    faults.refuse(_degenerate(content, spec))
+    if isinstance(content, Listing):
+        from issl.data.datasets import imagenet
+
+        checked = imagenet.sound(content, spec, threads, progress) if isinstance(spec, ImageNet) else content
+        write_list(folder, checked, spec, [reader])
     else:
-        write(folder, found, spec, threads, progress)
+        write(folder, content, spec, threads, progress, [reader])
+
+
+def _degenerate(content: Content | Listing, spec: DataSpec) -> Iterator[str]:
+    """Why nothing can be learned from a data set, or scored on it."""
+    where = getattr(spec, "path", None) or getattr(spec, "archive", spec.name)
+    if len(content.classes) < 2:
+        found = f"only one class, '{content.classes[0]}'" if content.classes else "no class"
+        layout = ": is this the layout <split>/<class>/<file>?" if isinstance(spec, ImageFolder | ImageNet) else ""
+        yield f"{where}: holds {found}, but at least two are needed{layout}"
+    yield from (f"{where}: holds no {split} images" for split, count in content.splits.items() if not count)

@@ -1,14 +1,14 @@
 """The prepared form of a data set: every image decoded once, as one memory-mapped array.
 
 A folder holds ``images.npy`` (N, H, W, 3) uint8, ``labels.npy`` (N,) int64 and ``meta.json``; the rows of the train
-split come first, those of the test split after them. ``meta.json`` is written last: where it stands, all is complete.
+split come first, then those of the test split. ``meta.json`` is written last: if it exists, all is complete.
 
-A data set that is too large for this is only listed: its ``images.npy`` holds the files' names instead, (N,) bytes.
+A data set that is too large for this is only listed: its ``images.npy`` holds file names instead, (N,) bytes.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from issl.data import faults
 from issl.errors import UserError, nearest
 from issl.jobs import fingerprint
 from issl.jobs.files import make_room
@@ -26,19 +27,20 @@ from issl.spec.data import DataSpec
 
 IMAGES, LABELS, META = "images.npy", "labels.npy", "meta.json"
 META_KEYS = ("spec", "splits", "classes", "image_size", "sha256", "source")
-CHUNK = 128  # images that a worker decodes at a time: enough to hide the overhead, few enough for any image size
+CHUNK = 128  # images that a worker decodes at a time: enough to hide the overhead, few enough for large images
 
 # Gives the images of rows start..stop, as an array (stop - start, H, W, 3) uint8.
 Rows = Callable[[int, int], np.ndarray]
 Chunk = tuple[int, int]
+Filled = tuple[Chunk, list[str]]  # a chunk, and a message for each of its images that cannot be decoded
 
 
 @dataclass(frozen=True)
 class Content:
-    """A data set that is about to be decoded.
+    """A data set to be decoded.
 
     `open` is called once in every process that decodes, so that file handles are never shared; it must be picklable
-    if `parallel`. `source` says where the images come from: its name, and a checksum where there is one.
+    if `parallel`. `source` names where the images come from, with a checksum if there is one.
     """
 
     labels: np.ndarray
@@ -52,7 +54,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Listing:
-    """A data set that stays in its files: `files` (N,) are their names in bytes, relative to where it lies."""
+    """A data set that stays in its files: `files` (N,) are their names in bytes, relative to the data set's folder."""
 
     files: np.ndarray
     labels: np.ndarray
@@ -66,7 +68,7 @@ class Listing:
 class Arrays:
     """A prepared data set: `images` (N, H, W, 3) uint8, memory-mapped read-only; `labels` (N,) int64; `meta`.
 
-    Where the data set is only listed, `images` are file names, (N,) bytes; issl/views/decode.py decodes them.
+    If the data set is only listed, `images` are file names, (N,) bytes; issl/views/decode.py decodes them.
     """
 
     images: np.ndarray
@@ -96,40 +98,54 @@ class Arrays:
         return self.meta["image_size"]
 
 
-def write(folder: str | Path, content: Content, spec: DataSpec, threads: int = 1, progress: bool = False) -> None:
+def write(
+    folder: str | Path,
+    content: Content,
+    spec: DataSpec,
+    threads: int = 1,
+    progress: bool = False,
+    used: Sequence[Any] = (),
+) -> None:
     """Decodes a data set into a folder; RAM stays bounded because workers write into the memory map.
 
-    The files appear together, or not at all: an error leaves nothing behind but what stood there before. The result
-    does not depend on `threads`. Raises UserError where the folder cannot be written, and whatever the reader raises.
+    The files appear together or not at all: an error leaves the folder as it was. The result does not depend on
+    `threads`; `used` names the reader, for the record. Raises UserError if the folder cannot be written, or with the
+    reader's errors of all images.
     """
-    folder, code = Path(folder), fingerprint.current("prepare")  # asked at the start: files may change meanwhile
+    folder, code = Path(folder), _code(spec, used)  # at the start: files may change meanwhile
     shape = (len(content.labels), content.image_size, content.image_size, 3)
     make_room(folder, int(np.prod(shape)))
     with _all_or_nothing(folder) as part:
         images = np.lib.format.open_memmap(part[IMAGES], "w+", np.uint8, shape)
-        digest = hashlib.sha256()
+        digest, wrong = hashlib.sha256(), []
         with tqdm(total=len(images), unit="img", desc="prepare", disable=None if progress else True) as bar:
-            for start, stop in _fill_all(part[IMAGES], content, threads):
+            for (start, stop), found in _fill_all(part[IMAGES], content, threads):
+                wrong += found
                 digest.update(images[start:stop])
                 bar.update(stop - start)
-        images.flush()  # to the disk: whoever sees meta.json, on whatever machine, must see the images as well
+        faults.refuse(wrong)
+        images.flush()  # to the disk: a machine that sees meta.json must see the images too
         del images
         _finish(part, content, spec, digest.hexdigest(), code)
 
 
-def write_list(folder: str | Path, listing: Listing, spec: DataSpec) -> None:
-    """Writes the names of a data set's images instead of the images, otherwise as `write`."""
-    folder, code = Path(folder), fingerprint.current("prepare")
+def write_list(folder: str | Path, listing: Listing, spec: DataSpec, used: Sequence[Any] = ()) -> None:
+    """Like `write`, but writes the names of the image files instead of the images."""
+    folder, code = Path(folder), _code(spec, used)
     make_room(folder, listing.files.nbytes)
     with _all_or_nothing(folder) as part:
         np.save(part[IMAGES], listing.files)
         _finish(part, listing, spec, hashlib.sha256(b"\n".join(listing.files.tolist())).hexdigest(), code)
 
 
+def _code(spec: DataSpec, used: Sequence[Any]) -> dict[str, Any]:
+    return fingerprint.current("prepare", *map(fingerprint.part, (type(spec), *used)))
+
+
 def _finish(
     part: dict[str, Path], content: Content | Listing, spec: DataSpec, images: str, code: dict[str, Any]
 ) -> None:
-    """Writes what stands beside the images, whose checksum is `images`."""
+    """Writes labels and metadata; `images` is the checksum of the images."""
     labels = content.labels.astype(np.int64)
     np.save(part[LABELS], labels)
     meta = {
@@ -145,9 +161,9 @@ def _finish(
 
 
 def read(folder: str | Path) -> Arrays:
-    """Opens a prepared folder. Raises UserError where it is missing, incomplete or contradicts itself.
+    """Opens a prepared folder. Raises UserError if it is missing, incomplete or inconsistent.
 
-    The images are mapped, not read, so their checksum is not verified here; that of the labels is.
+    Images are mapped, not read, so only the checksum of the labels is verified.
     """
     folder = Path(folder)
     try:
@@ -165,7 +181,7 @@ def read(folder: str | Path) -> Arrays:
 
 
 def _contradiction(images: np.ndarray, labels: np.ndarray, meta: Any) -> str | None:
-    """What is wrong between the three files, if anything."""
+    """The first inconsistency between the three files, or None."""
     if missing := [key for key in META_KEYS if not isinstance(meta, dict) or key not in meta]:
         return f"{META} lacks '{missing[0]}'"
     size, n_images = meta["image_size"], sum(meta["splits"].values())
@@ -176,7 +192,7 @@ def _contradiction(images: np.ndarray, labels: np.ndarray, meta: Any) -> str | N
     if labels.shape != shape[:1] or labels.dtype != np.int64:
         return f"{LABELS} holds {labels.dtype} {labels.shape}, but {META} says int64 {shape[:1]}"
     if _sha256(labels) != meta["sha256"]["labels"]:
-        return f"{LABELS} is not the file that {META} was written for"
+        return f"{LABELS} does not have the checksum in {META}"
     return None
 
 
@@ -186,9 +202,9 @@ def _sha256(labels: np.ndarray) -> str:
 
 @contextmanager
 def _all_or_nothing(folder: Path) -> Iterator[dict[str, Path]]:
-    """Gives a private path for each file, and moves them to their places if nothing went wrong.
+    """Yields a temporary path for each file, and renames them all if nothing went wrong.
 
-    The private names are fixed, so that what a killed process left is overwritten by the next call.
+    The temporary names are fixed, so the next call overwrites the remains of a killed process.
     """
     part = {name: folder / f".part-{name}" for name in (IMAGES, LABELS, META)}
     try:
@@ -201,11 +217,11 @@ def _all_or_nothing(folder: Path) -> Iterator[dict[str, Path]]:
             path.unlink(missing_ok=True)
 
 
-def _fill_all(path: Path, content: Content, threads: int) -> Iterator[Chunk]:
-    """Decodes all rows into the array at `path`; gives each chunk, in order, when it is there.
+def _fill_all(path: Path, content: Content, threads: int) -> Iterator[Filled]:
+    """Decodes all rows into the array at `path`; yields each chunk, in order, when it is done, and what is wrong in it.
 
-    Processes, because decoding small images holds the interpreter lock most of the time: two threads are slower
-    than one. Only the bounds of a chunk travel between them; the pixels go through the shared map.
+    Uses processes, because decoding small images holds the interpreter lock most of the time: two threads are slower
+    than one. They only exchange the bounds of chunks; pixels go through the shared map.
     """
     n_images = len(content.labels)
     chunks = [(start, min(start + CHUNK, n_images)) for start in range(0, n_images, CHUNK)]
@@ -217,17 +233,27 @@ def _fill_all(path: Path, content: Content, threads: int) -> Iterator[Chunk]:
     try:
         yield from pool.map(_fill_in_worker, chunks)
     finally:
-        pool.shutdown(cancel_futures=True)  # after an error nobody waits for the rest
+        pool.shutdown(cancel_futures=True)  # after an error, do not wait for the rest
 
 
-def _fill_here(path: Path, rows: Rows, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+def _fill_here(path: Path, rows: Rows, chunks: Iterable[Chunk]) -> Iterator[Filled]:
     images = np.load(path, mmap_mode="r+")
     for start, stop in chunks:
+        yield (start, stop), _fill(images, rows, start, stop)
+
+
+def _fill(images: np.ndarray, rows: Rows, start: int, stop: int) -> list[str]:
+    """Decodes some rows; the message for each one that cannot be decoded."""
+    try:
         images[start:stop] = rows(start, stop)
-        yield start, stop
+        return []
+    except UserError as error:
+        if stop - start == 1:
+            return [str(error)]
+    return [message for row in range(start, stop) for message in _fill(images, rows, row, row + 1)]
 
 
-_worker: tuple[Path, Rows]  # of a pool process: set once when it starts, as the list of files is too long to send often
+_worker: tuple[Path, Rows]  # of a pool process, set when it starts: the list of files is too long to send often
 
 
 def _begin_worker(path: Path, open_source: Callable[[], Rows]) -> None:
@@ -235,6 +261,6 @@ def _begin_worker(path: Path, open_source: Callable[[], Rows]) -> None:
     _worker = (path, open_source())
 
 
-def _fill_in_worker(chunk: Chunk) -> Chunk:
+def _fill_in_worker(chunk: Chunk) -> Filled:
     path, rows = _worker
     return next(_fill_here(path, rows, [chunk]))

@@ -1,4 +1,4 @@
-"""Members of a zip file by their place in it: for small ones in half the time that zipfile takes."""
+"""Reads members of a zip file by their offset: for small ones, in half of zipfile's time."""
 
 import struct
 import zipfile
@@ -12,14 +12,14 @@ ENCRYPTED_OR_PATCHED = 0x61  # flags
 
 
 class Reader:
-    """An open zip file, for one process. Whoever has the ZipInfo of its members need not wait for its directory."""
+    """An open zip file, for one process. It needs the members' ZipInfo, and so does not read the directory again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("rb", buffering=0)
 
     def read(self, member: zipfile.ZipInfo) -> bytes:
-        """Content of a member, its CRC checked. Raises what zipfile raises for one that cannot be read."""
+        """Content of a member, its CRC checked. Raises zipfile's errors if it cannot be read."""
         content = self._read_sound(member)
         return self._zip_file.read(member.filename) if content is None else content
 
@@ -30,7 +30,7 @@ class Reader:
     def _read_sound(self, member: zipfile.ZipInfo) -> bytes | None:
         """Content of a plainly deflated member whose name and CRC are right.
 
-        None for any other: zipfile knows the other methods, and has words for all that can be wrong.
+        None for any other: zipfile knows the other methods and has an error for everything that can be wrong.
         """
         if member.compress_type != zipfile.ZIP_DEFLATED or member.flag_bits & ENCRYPTED_OR_PATCHED:
             return None
@@ -42,7 +42,7 @@ class Reader:
             if (signature, name_length, header[LOCAL_HEADER.size :]) != (SIGNATURE, len(name), name):
                 return None
             packed = self._file.read(extra_length + member.compress_size)[extra_length:]
-            # One byte more than there should be shows that it is too long, without unpacking a bomb.
+            # One byte more than expected shows that it is too long, without unpacking a zip bomb.
             content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, member.file_size + 1)
         except (struct.error, zlib.error):
             return None

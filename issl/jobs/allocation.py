@@ -1,4 +1,4 @@
-"""The time that a cluster gives to a job: how much is left of it, and how to ask for another slot."""
+"""The time limit of a Slurm job: how much of it is left, and how to requeue the job."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from issl.jobs.slurm import ask, duration
 
 
 class Stopped(UserError):
-    """A training that was told to stop has saved itself; `walltime_over` says that its slot ends."""
+    """Training was interrupted and has saved a checkpoint; `walltime_over` if only the time limit was the reason."""
 
     def __init__(self, message: str, walltime_over: bool):
         super().__init__(message)
@@ -18,13 +18,13 @@ class Stopped(UserError):
 
 
 def seconds_left() -> float | None:
-    """Seconds until Slurm ends this job; None outside Slurm, without a limit, or where Slurm does not answer."""
+    """Seconds until Slurm ends this job; None outside Slurm, without a limit, or if Slurm does not answer."""
     job = os.environ.get("SLURM_JOB_ID")
     return duration(ask("squeue", "--noheader", "--jobs", job, "--format", "%L").text) if job else None
 
 
 def requeue() -> str | None:
-    """Puts this Slurm job back into the queue, which ends the process soon; says why where that is refused."""
+    """Requeues this Slurm job, after which Slurm ends the process; returns the reason if that is refused."""
     job = os.environ.get("SLURM_JOB_ID")
     if not job:
         return "not a Slurm job"
@@ -43,7 +43,7 @@ class StopRequest:
 
 @contextmanager
 def handling_signals(stop_requested: StopRequest, *numbers: signal.Signals) -> Iterator[None]:
-    """Notes these signals in `stop_requested` instead of ending the process; what was before comes back afterwards."""
+    """Records these signals in `stop_requested` instead of ending the process; restores the old handlers at exit."""
     before = {number: signal.signal(number, stop_requested.ask) for number in numbers}
     try:
         yield

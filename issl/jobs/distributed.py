@@ -1,9 +1,9 @@
-"""One training in several processes: what the objectives and batch norm need to see of the others' images.
+"""One training run in several processes: the collectives that the objectives and batch norm need.
 
 Every process (rank) holds an equal share of the images of the global batch, both views of an image on one rank, and
-gradients are averaged over ranks (DDP). Losses are means over a rank's own rows, so that this average is the gradient
-of the loss of one process that has the whole batch; it is, if what a rank takes from the others carries gradient back
-to them. In a single process everything here is the identity.
+gradients are averaged over ranks (DDP). Losses are means over a rank's own rows, so this average equals the gradient
+of one process with the whole batch, provided that tensors gathered from other ranks carry gradient back to them. In a
+single process everything here is the identity.
 """
 
 import os
@@ -17,7 +17,7 @@ from issl.errors import UserError
 
 
 def world_size() -> int:
-    """Number of processes of this training."""
+    """Number of processes of this training run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -27,27 +27,27 @@ def rank() -> int:
 
 
 def is_rank_zero() -> bool:
-    """Whether this process writes files; also before the processes know of each other."""
-    # Lightning numbers the processes that it starts, srun those of a job step.
+    """Whether this process writes files; works before the process group is initialised."""
+    # Lightning numbers the processes that it starts; srun numbers those of a job step.
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def share(batch: Tensor) -> Tensor:
     """This rank's part of a batch, (B, ...) -> (B / ranks, ...): equal and contiguous, in the order of the ranks.
 
-    Raises UserError where the batch cannot be dealt out equally.
+    Raises UserError if the batch size is not a multiple of the number of ranks.
     """
     ranks = world_size()
     if len(batch) % ranks:
         raise UserError(
-            f"a batch of {len(batch)} images cannot be dealt out equally to {ranks} processes: choose "
-            "optim.batch_size, or hardware.pretrain.gpus and nodes, so that it and an epoch's last batch can be"
+            f"a batch of {len(batch)} images cannot be split equally among {ranks} processes: change optim.batch_size, "
+            "or hardware.pretrain.gpus and nodes, so that every batch can be, the last of an epoch included"
         )
     return batch.chunk(ranks)[rank()] if ranks > 1 else batch
 
 
 def all_gather_views(x: Tensor) -> Tensor:
-    """Rows of two views of all ranks, (2b, ...) -> (2B, ...): view 1 of every image, then view 2; with gradient."""
+    """Gathers two views from all ranks, (2b, ...) -> (2B, ...): view 1 of every image, then view 2; with gradient."""
     if world_size() == 1:
         return x
     firsts, seconds = zip(*(part.chunk(2) for part in carrying.all_gather(x.contiguous())))
@@ -67,12 +67,12 @@ def columns(rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def mean(x: Tensor) -> Tensor:
-    """Mean over ranks of a tensor that each has, with gradient."""
+    """Mean of a tensor over ranks, with gradient."""
     return carrying.all_reduce(x.contiguous()) / world_size() if world_size() > 1 else x
 
 
 def agreed(wish: bool) -> bool:
-    """What the first rank wishes, on every rank; a decision must not split them."""
+    """The first rank's decision, on every rank, so that all ranks do the same."""
     if world_size() == 1:
         return wish
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -82,7 +82,7 @@ def agreed(wish: bool) -> bool:
 
 
 def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with batch norms that see the global batch, in train mode; same weights, same state dict."""
+    """The module with batch norms over the global batch (in train mode); same weights, same state dict."""
     if world_size() == 1:
         return module
     if device.type == "cuda":
@@ -94,10 +94,10 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over the rows of all ranks for the CPU, where torch's SyncBatchNorm does not run."""
+    """Batch norm over the rows of all ranks, for the CPU: torch's SyncBatchNorm does not run there."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass  # (n, C) as well as (n, C, H, W)
+        pass  # (n, C) or (n, C, H, W)
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:

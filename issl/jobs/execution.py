@@ -1,4 +1,4 @@
-"""How jobs run: nothing here may change a result beyond rounding."""
+"""Settings of how jobs run; none may change a result beyond rounding."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from issl.spec.value import Value
 
 
 class Wandb(Value):
-    """Weights & Biases tracking of pretraining; the key comes from the user's own login, never from here."""
+    """Weights & Biases tracking of pretraining; the API key comes from the user's own login, never from here."""
 
     mode: Literal["disabled", "offline", "online"] = "disabled"
     project: str = "issl"
@@ -20,20 +20,20 @@ class Wandb(Value):
 
 
 class Execution(Value):
-    """How jobs run. Nothing here may change a result beyond rounding, so nothing here reruns a job."""
+    """How jobs run. No setting may change a result beyond rounding, so changing one reruns no job."""
 
-    device: Literal["gpu", "cpu", "auto"] = Field("gpu", description="gpu: stop where there is none")
+    device: Literal["gpu", "cpu", "auto"] = Field("gpu", description="gpu: fail if there is none")
     precision: Literal["auto", "bf16", "fp16", "32"] = Field(
         "auto",
-        description="of matrix products; auto: bf16 where the hardware has it, else fp16 on a GPU and 32 on the CPU",
+        description="of matrix products; auto: bf16 if the hardware supports it, else fp16 on a GPU and 32 on the CPU",
     )
-    progress: bool = Field(True, description="progress bar on a terminal")
-    validate_every: PositiveInt = Field(10, description="epochs between two looks at the test split, for monitoring")
+    progress: bool = Field(True, description="show progress bars on a terminal")
+    validate_every: PositiveInt = Field(10, description="epochs between evaluations on the test split, for monitoring")
     resident_gb: NonNegativeFloat = Field(
-        8, description="a data set up to this size lies in the device's memory; a larger one is streamed"
+        8, description="a data set up to this size is kept in the device's memory; a larger one is streamed"
     )
-    checkpoint_minutes: NonNegativeFloat = Field(5, description="least time between two checkpoints")
+    checkpoint_minutes: NonNegativeFloat = Field(5, description="minimum time between checkpoints")
     stop_minutes: NonNegativeFloat = Field(
-        2, description="pretraining leaves its slot so long before the end, or a fifth of the slot before"
+        2, description="pretraining stops this long before its Slurm time limit, or at 4/5 of the time that it gets"
     )
     wandb: Wandb = Wandb()

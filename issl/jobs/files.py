@@ -1,4 +1,7 @@
-"""Files appear whole or not at all."""
+"""Atomic writes: files appear complete or not at all.
+
+Written here because the library for it, atomicwrites, is no longer maintained.
+"""
 
 import csv
 import hashlib
@@ -19,9 +22,9 @@ TEMPORARY = re.compile(r"\.[^/]+\.[a-z0-9_]{8}(\.\w+)?")  # names that `whole` g
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path in the same folder; on success it is synced and renamed to `path`, on error removed.
+    """Yields a temporary path in the same folder; on success it is synced and renamed to `path`, on error removed.
 
-    Raises UserError where the folder cannot be written.
+    Raises UserError if the folder cannot be written.
     """
     path = Path(path)
     try:
@@ -42,9 +45,9 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def make_room(folder: Path, n_bytes: int) -> None:
-    """Creates a folder for that many bytes. Raises UserError where it cannot, or where the disk has less room.
+    """Creates a folder for this many bytes. Raises UserError if it cannot, or if the disk has less space.
 
-    A full disk under a memory map kills the process without a word, so it is asked first.
+    A full disk under a memory map kills the process without a message, so the space is checked first.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,18 +65,18 @@ def _umask() -> int:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file, whole or not at all."""
+    """Writes a text file atomically."""
     with whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")  # whatever the locale of a node
+        temporary.write_text(text, encoding="utf-8")  # independent of the node's locale
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes readable JSON, whole or not at all."""
+    """Writes indented JSON atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a CSV, whole or not at all; a column that a row lacks is empty there."""
+    """Writes a CSV atomically; a column that a row lacks is left empty."""
     with whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as target:
         writer = csv.DictWriter(target, columns, lineterminator="\n")
         writer.writeheader()
@@ -81,6 +84,6 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[s
 
 
 def sha256(path: Path) -> str:
-    """Digest of a file's content, hexadecimal."""
+    """Hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

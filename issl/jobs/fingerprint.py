@@ -1,4 +1,8 @@
-"""Which code made a result."""
+"""Fingerprints of the code that made a result.
+
+Written here because libraries that follow imports, such as grimp, say nothing of what the code does; and this reads
+source files alone, so that the comparison needs no torch.
+"""
 
 import ast
 import hashlib
@@ -14,36 +18,49 @@ PACKAGE = Path(__file__).parent.parent
 STAGES: dict[str, tuple[str, ...]] = {
     "prepare": ("issl.data",),
     "pretrain": ("issl.training.pretrain",),
-    "featurize": ("issl.probing.encode",),
-    "probe": ("issl.probing.heads",),
-    "featurize_weights": ("issl.probing.featurize",),
-    "probe_weights": ("issl.probing.protocols",),
+    "featurize": ("issl.probing.featurize",),
+    "probe": ("issl.probing.job",),
 }
 
-# Left out, and not followed: what cannot change a number. Anything in doubt counts, also issl.jobs.files, which writes
+# Modules that cannot change a number are left out, and not followed. In doubt a module counts: issl.jobs.files writes
 # scores.
 SILENT = (
-    "issl.config.validation",  # words about mistakes; what a job got from the config is on record beside its result
-    "issl.jobs.execution",  # on record beside the result
+    "issl.config.validation",  # error messages; each result records the settings that its job got
+    "issl.jobs.execution",  # recorded beside the result
     "issl.jobs.environment",  # finds the project and Python
-    "issl.errors",  # words
+    "issl.errors",  # error messages
     "issl.jobs.fingerprint",  # this module
-    "issl.jobs.logs",  # words
-    "issl.jobs.provenance",  # describes a result once it is there
-    "issl.training.tracking",  # watches a training
+    "issl.jobs.logs",  # log messages
+    "issl.jobs.provenance",  # describes a finished result
+    "issl.training.tracking",  # monitors training
+    # Tables of alternatives: a new entry does not change the others' results. A job names the parts that it uses.
+    "issl.data.datasets",
+    "issl.objectives",
+    "issl.probing.kinds",
+    "issl.spec.data",
+    "issl.spec.objective",
+    "issl.spec.probe",
 )
 
 
-def modules(stage: str, package: Path = PACKAGE) -> dict[str, str]:
+def part(used: Any) -> str:
+    """Names what a job uses: only the class if its module is in `SILENT`, otherwise the whole module."""
+    module = used.__module__
+    return f"{module}:{used.__name__}" if module in SILENT else module
+
+
+def modules(stage: str, parts: Iterable[str] = (), package: Path = PACKAGE) -> dict[str, str]:
     """Every module of the package that a stage imports, directly or through others, with a digest of its code.
 
-    All import statements count, also those inside functions; an import by a computed name would not be seen. The
-    digest, 8 hex digits, ignores comments, docstrings, formatting, descriptions of fields and the package's version.
-    Compare digests under one version of Python only: another may parse the same text to another tree.
+    All import statements count, including those inside functions; imports by a computed name are missed. `parts` are
+    names that `part` gave. The digest, 8 hex digits, ignores comments, docstrings, formatting, field descriptions and
+    the package's version. Only compare digests made by the same version of Python: another may parse the same text to
+    another tree.
     """
     sources = {_name(path, package): path for path in package.rglob("*.py")}
-    found: dict[str, str] = {}
-    waiting = list(STAGES[stage])
+    classes = [part.partition(":") for part in parts if ":" in part]
+    found = {f"{module}:{name}": _class_digest(sources[module].read_text("utf-8"), name) for module, _, name in classes}
+    waiting = [*STAGES[stage], *(part for part in parts if ":" not in part)]
     while waiting:
         name = waiting.pop()
         if name in found:
@@ -56,34 +73,56 @@ def modules(stage: str, package: Path = PACKAGE) -> dict[str, str]:
 
 
 def fingerprint(modules: Mapping[str, str]) -> str:
-    """8 hex digits that stand for all these modules, in whatever order they come."""
+    """8 hex digits for all these modules together, regardless of their order."""
     return _digest("\n".join(f"{name} {digest}" for name, digest in sorted(modules.items())))
 
 
 @cache
-def current(stage: str) -> dict[str, Any]:
-    """The code of a stage as it is now on disk, for the record beside a result: its fingerprint and its modules.
+def current(stage: str, *parts: str) -> dict[str, Any]:
+    """The code of a stage as it is on disk now, for the record beside a result: fingerprint, modules and parts.
 
-    Read once a process: a job that asks when it starts says what it ran, even if files change meanwhile.
+    Cached per process: a job that calls this when it starts records the code it ran, even if files change meanwhile.
     """
-    found = modules(stage)
-    return {"fingerprint": fingerprint(found), "modules": found}
+    found = modules(stage, parts)
+    return {"fingerprint": fingerprint(found), "modules": found, "parts": list(parts)}
 
 
-def of_stages() -> dict[str, str]:
-    """The fingerprint of each stage's code as it is now."""
-    return {stage: current(stage)["fingerprint"] for stage in STAGES}
+def of_package(package: Path = PACKAGE) -> str:
+    """One fingerprint of the whole package as it is now."""
+    sources = {_name(path, package): path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    return fingerprint({name: _read(source, name)[0] for name, source in sources.items()})
 
 
 def changed(then: Mapping[str, Any] | None, stage: str) -> list[str] | None:
-    """Modules that changed, came or went since a result of this stage recorded its code as `then`.
+    """Modules changed, added or removed since a result of this stage recorded its code as `then`.
 
-    None if the result does not say what made it.
+    None if the result did not record its code.
     """
     if not then or "modules" not in then:
         return None
-    before, now = then["modules"], current(stage)["modules"]
+    before, now = then["modules"], current(stage, *filter(_exists, then.get("parts", ())))["modules"]
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+
+def _exists(part: str) -> bool:
+    module, _, name = part.partition(":")
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return file.exists() and (not name or name in _classes(file.read_text(encoding="utf-8")))
+
+
+def _classes(source: str) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+
+
+def _class_digest(source: str, name: str) -> str:
+    """Digest of a class and of the classes of its module that it inherits from."""
+    known, waiting, texts = _classes(source), [name], {}
+    while waiting:
+        node = known[waiting.pop()]
+        texts[node.name] = _text(node)
+        waiting += [base.id for base in node.bases if isinstance(base, ast.Name) and base.id in known]
+    return _digest("\n".join(text for _, text in sorted(texts.items())))
 
 
 def _name(path: Path, package: Path) -> str:
@@ -91,13 +130,13 @@ def _name(path: Path, package: Path) -> str:
 
 
 def _with_parents(names: Iterable[str]) -> set[str]:
-    """Python runs issl and issl.data before issl.data.arrays."""
+    """These modules and their packages: Python runs issl and issl.data before issl.data.arrays."""
     return {parent for name in names for parent in accumulate(name.split("."), "{}.{}".format)}
 
 
 @cache  # by content: stages share most modules
 def _read(source: str, around: str) -> tuple[str, tuple[str, ...]]:
-    """Digest of a module in the package `around`, and all names that it may import."""
+    """Digest of a module in the package `around`, and all names that it might import."""
     tree = ast.parse(source)
     return _digest(_text(tree)), tuple(_imports(tree, around))
 
@@ -112,20 +151,20 @@ def _imports(tree: ast.Module, around: str) -> Iterator[str]:
 
 
 def _text(node: Any) -> str:
-    """The code below a node of the tree; like `ast.dump`, which differs between versions of Python."""
+    """The code below a node of the tree, like `ast.dump`, whose output differs between versions of Python."""
     if isinstance(node, list):
         return f"[{', '.join(_text(each) for each in node if not _is_silent(each))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = {name: _text(value) for name, value in ast.iter_fields(node)}
-    said = ", ".join(f"{name}={text}" for name, text in fields.items() if text not in ("None", "[]"))
-    return f"{type(node).__name__}({said})"
+    given = ", ".join(f"{name}={text}" for name, text in fields.items() if text not in ("None", "[]"))
+    return f"{type(node).__name__}({given})"
 
 
 def _is_silent(node: Any) -> bool:
     """Whether it is a docstring, the description of a field, or the version of the package."""
     match node:
-        case ast.Expr(value=ast.Constant(value=str())):  # wherever it stands, a lone string does nothing
+        case ast.Expr(value=ast.Constant(value=str())):  # a string on its own does nothing anywhere
             return True
         case ast.keyword(arg="description", value=ast.Constant(value=str())):
             return True

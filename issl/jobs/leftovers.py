@@ -7,14 +7,14 @@ from pathlib import Path
 
 
 def leftovers(root: Path, made: Collection[str], others: Collection[str]) -> list[str]:
-    """Files and folders below `root` that no rule makes, sorted; a folder ends in "/" and stands for all it holds.
+    """Files and folders below `root` that no rule makes, sorted; a folder ends in "/" and includes all its content.
 
-    `made` names what rules make, whether it is there yet or not; all below a name that ends in "/" is spoken for.
-    `others` are the folders of other presets. Both are relative to `root`, in posix form.
+    `made` are the paths that rules make, existing or not; one that ends in "/" includes everything below it. `others`
+    are the folders of other presets. Both are relative to `root`, in posix form.
 
-    A folder is named as a whole where nothing of `made` or `others` has its place in it: no running job writes there.
-    One that cannot be read is named too. Hidden files do not count, nor do folders that hold nothing else. Links are
-    not followed, except `root` itself.
+    A folder is listed as a whole if no path of `made` or `others` is inside it: no running job writes there. An
+    unreadable folder is listed too. Hidden files, and folders with nothing else, are ignored. Links are not followed,
+    except `root` itself.
     """
     kept = {path.rstrip("/") for path in (*made, *others)}
     homes = _parents(kept)
@@ -24,7 +24,7 @@ def leftovers(root: Path, made: Collection[str], others: Collection[str]) -> lis
         folder = waiting.pop()
         try:
             entries = _visible(root / folder)
-        except FileNotFoundError:  # nothing was made yet, or it went away meanwhile
+        except FileNotFoundError:  # nothing was made yet, or it was just removed
             continue
         except OSError:
             found.append(f"{folder or '.'}/")
@@ -43,9 +43,9 @@ def leftovers(root: Path, made: Collection[str], others: Collection[str]) -> lis
 
 
 def size(root: Path, entry: str) -> int:
-    """Bytes in a file, or in all files of a folder, hidden ones too; what cannot be read, or is gone, has none.
+    """Bytes of a file, or of all files in a folder, including hidden ones; unreadable or missing files count as 0.
 
-    A file with two names in the folder counts once.
+    A file with two hard links in the folder counts once.
     """
     path = root / entry
     files = [path]
@@ -72,7 +72,7 @@ def _holds_files(folder: str) -> bool:
         entries = _visible(folder)
     except FileNotFoundError:
         return False
-    except OSError:  # who knows
+    except OSError:  # unreadable: it may hold files
         return True
     return any(not entry.is_dir(follow_symlinks=False) or _holds_files(entry.path) for entry in entries)
 

@@ -1,12 +1,13 @@
-"""Several processes, people or workflows in one results tree: a thing is made by one of them, and once."""
+"""Locks for several processes, users or workflows that share a results folder: each output is made once."""
 
 import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,20 +20,37 @@ KEPT = ".made"  # hidden folder beside the outputs, with a second name (a hard l
 BEGAN = "ISSL_WORKFLOW_BEGAN"  # environment: when the workflow that asks for a job began, in seconds since 1970
 
 
+FORCED = "ISSL_WORKFLOW_FORCED"  # environment: rules and files that must be made again, separated by path separators
+ALL = "*"  # one of them: everything
+
+
 def mark_workflow_start() -> None:
-    """Notes the time for all jobs of this workflow; a job that reads the Snakefile again keeps the first one."""
+    """Records the time for all jobs of this workflow; a job that parses the Snakefile again keeps the first one."""
     os.environ.setdefault(BEGAN, repr(time.time()))
+
+
+def mark_forced(settings: Any) -> None:
+    """Records, for all jobs of this workflow, the rules and files that Snakemake's DAG settings force."""
+    targets = settings.targets if settings.forcetargets else ()
+    forced = {*settings.forcerun, *targets, *([ALL] if settings.forceall else ())}
+    os.environ[FORCED] = os.pathsep.join(sorted(forced))
+
+
+def is_forced(rule: str, outputs: Iterable[Path]) -> bool:
+    """Whether the user forces these outputs of a rule."""
+    forced = set(os.environ.get(FORCED, "").split(os.pathsep))
+    return bool(forced & {ALL, rule, *map(str, outputs)})
 
 
 @contextmanager
 def locked(name: Path) -> Iterator[None]:
-    """Holds the lock file `name`, waiting for whoever has it; the system frees it when a process dies.
+    """Holds the lock file `name`, waiting while another process does; the system frees it when a process dies.
 
-    Raises UserError where the file system cannot lock, or the folder cannot be written.
+    Raises UserError if the file system cannot lock, or the folder cannot be written.
     """
     try:
         name.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(name, mode=0o664)  # others of the group must be able to open it
+        lock = FileLock(name, mode=0o664)  # the group must be able to open it
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -42,7 +60,7 @@ def locked(name: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise UserError(f"{name.parent}: cannot write results here: {error.strerror}") from None
         raise UserError(
-            f"{name}: cannot be locked ({getattr(error, 'strerror', None) or error}); results/ must lie on a file "
+            f"{name}: cannot be locked ({getattr(error, 'strerror', None) or error}); results/ must be on a file "
             "system with locks, such as NFS 4 or Lustre mounted with 'flock': link results/ to one"
         ) from None
     try:
@@ -51,18 +69,23 @@ def locked(name: Path) -> Iterator[None]:
         lock.release()
 
 
-def build_once(outputs: Sequence[Path], make: Callable[[], None]) -> None:
-    """Calls `make` for these files of one folder, unless another process makes them now or did since we began."""
+def build_once(
+    outputs: Sequence[Path], make: Callable[[], None], still_valid: Callable[[Path], bool] = lambda folder: False
+) -> None:
+    """Calls `make` for these files of one folder, unless another process has made them since this workflow began.
+
+    It also keeps earlier outputs if `still_valid` accepts the folder of their second names.
+    """
     with locked(outputs[-1].with_name(f".{outputs[-1].stem}.lock")):
-        if not restore(outputs):
+        if not restore(outputs, still_valid):
             make()
             link_copy(outputs)
 
 
 def link_copy(outputs: Sequence[Path]) -> None:
-    """Gives each output a second name, under which `restore` finds it."""
+    """Hard-links each output to a second name, under which `restore` finds it."""
     folder = outputs[0].parent / KEPT
-    with suppress(OSError):  # a file system without hard links: then a thing may be made twice, never wrongly
+    with suppress(OSError):  # no hard links on this file system: outputs may be made twice, never wrongly
         folder.mkdir(exist_ok=True)
         for output in outputs:
             temporary = folder / f".{output.name}.{os.getpid()}"
@@ -71,21 +94,24 @@ def link_copy(outputs: Sequence[Path]) -> None:
             temporary.unlink(missing_ok=True)  # renaming a link to its own file does nothing
 
 
-def restore(outputs: Sequence[Path]) -> bool:
-    """Whether all outputs are there because another process made them since this workflow began.
+def restore(outputs: Sequence[Path], still_valid: Callable[[Path], bool] = lambda folder: False) -> bool:
+    """Whether another process has made all outputs since this workflow began, or they are `still_valid`.
 
-    Snakemake removes outputs before it starts a job, also those that someone else finished a moment ago; they are then
-    linked again. What is older is made anew: someone asked for that.
+    Snakemake removes outputs before it starts a job, even those that another process has just finished; they are then
+    linked again. Other outputs are made again: the user asked for that.
     """
     began = os.environ.get(BEGAN)
     kept = [outputs[0].parent / KEPT / output.name for output in outputs]
     try:
-        if began is None or min(path.stat().st_mtime for path in kept) < float(began):
+        made = min(path.stat().st_mtime for path in kept)
+        recent = began is not None and made >= float(began)
+        if not recent and not still_valid(kept[0].parent):
             return False
         for path, output in zip(kept, outputs):
             if not output.exists():
                 os.link(path, output)
     except (OSError, ValueError):
         return False
-    log.info("made meanwhile by another process: %s", ", ".join(map(str, outputs)))
+    reason = "made meanwhile by another process" if recent else "made before, and still valid"
+    log.info("%s: %s", reason, ", ".join(map(str, outputs)))
     return True

@@ -1,4 +1,4 @@
-"""Messages of a job: into its log file, and errors as one line on stderr."""
+"""Messages of a job go to its log file; errors also to stderr, as one line."""
 
 import logging
 import os
@@ -9,16 +9,16 @@ from datetime import datetime
 from pathlib import Path
 
 from issl.errors import UserError
+from issl.jobs.environment import refuse_other_checkout
 
 
 @contextmanager
 def to_file(path: str | Path | None) -> Iterator[None]:
     """Sends messages to a file (to stderr for None) while a job runs.
 
-    A mistake of the user, or what the system refuses (a full disk, a missing permission), ends the process with status
-    1 and one line on stderr; any other error keeps its traceback, in the log file too. The log of an attempt that did
-    not succeed stays beside the next one's, under a name with the time; so does that of one that succeeds after
-    Snakemake has started another.
+    A UserError or OSError (a full disk, a missing permission) ends the process with status 1 and one line on stderr;
+    any other error keeps its traceback, which also goes to the log file. The log of a failed attempt is kept beside the
+    next one's, under a name with the time; so is that of one that succeeds after Snakemake has started another.
     """
     path = Path(path) if path else None
     try:
@@ -27,9 +27,10 @@ def to_file(path: str | Path | None) -> Iterator[None]:
         sys.exit(f"error: {error.filename}: {error.strerror}")
     attempt = _second_name(path) if path else None
     try:
+        refuse_other_checkout()
         yield
         if attempt:
-            with suppress(FileNotFoundError):  # Snakemake or a person may remove either name at any moment
+            with suppress(FileNotFoundError):  # Snakemake or a user may remove either name at any moment
                 if path.samefile(attempt):  # else another attempt has taken the name
                     attempt.unlink()
     except UserError as error:
@@ -45,14 +46,16 @@ def to_file(path: str | Path | None) -> Iterator[None]:
 def _configure(path: Path | None) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path) if path else logging.StreamHandler()
+    handler = (
+        logging.FileHandler(path, encoding="utf-8", errors="backslashreplace") if path else logging.StreamHandler()
+    )
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
 
 
 def _second_name(path: Path) -> Path | None:
-    """A hard link to the log, named by the time: Snakemake removes the log when it starts a failed job again."""
+    """A hard link to the log, named by the time: Snakemake removes the log when it restarts a failed job."""
     attempt = path.with_name(f"{path.stem}.{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}{path.suffix}")
     try:
         os.link(path, attempt)

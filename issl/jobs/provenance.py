@@ -1,7 +1,8 @@
-"""Where a result comes from: commit, code, versions, machine."""
+"""Provenance of a result: commit, code, versions, machine."""
 
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -10,22 +11,37 @@ from typing import Any
 from issl import __version__
 from issl.jobs import fingerprint
 
+SAME = ("code", "device", "precision", "processes")  # what should not change from attempt to attempt
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy")
 
 
-def describe(stage: str) -> dict[str, Any]:
-    """Commit, fingerprint of the stage's code, versions and host of the job that calls it: to be asked when it starts.
+def describe(stage: str, *used: Any) -> dict[str, Any]:
+    """Commit, code fingerprint of the stage, versions and host of this job.
 
-    Files may change while a job runs; what it runs does not.
+    Call it when the job starts: files may change while it runs. `used` are the classes and functions that the job takes
+    from tables of alternatives, such as its objective.
     """
     return {
         "git": git_here(),
-        "code": fingerprint.current(stage),
+        "code": fingerprint.current(stage, *map(fingerprint.part, used)),
         "versions": {"python": platform.python_version(), "issl": __version__}
         | {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def attempt(made_by: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json and checkpoints say of one start of a training: its provenance, and what it computes on."""
+    facts = {name: made_by[name] for name in ("versions", "host", "started")}
+    return {"code": made_by["code"]["fingerprint"], **about, **facts}
+
+
+def changes(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was not the same in all attempts, such as "precision: 32, then bf16"."""
+    flat = [{**attempt, **attempt.get("versions", {})} for attempt in attempts]
+    values = {name: list(dict.fromkeys(str(each.get(name)) for each in flat)) for name in (*SAME, "python", *PACKAGES)}
+    return [f"{name}: {', then '.join(found)}" for name, found in values.items() if len(found) > 1]
 
 
 def _version(package: str) -> str | None:
@@ -41,7 +57,7 @@ def git_here() -> dict[str, Any] | None:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit and whether tracked files differ from it; None outside a git checkout."""
+    """Commit, and whether tracked files differ from it; None outside a git checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

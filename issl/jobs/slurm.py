@@ -1,18 +1,19 @@
-"""What Slurm says of itself and of a job."""
+"""Queries to Slurm."""
 
 import re
 import shutil
 import subprocess
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
 from issl.errors import UserError
 
-PATIENCE = 30  # seconds that a busy scheduler may take to answer
-FIELDS = "%P|%a|%l|%c|%m|%G|%f"
+PATIENCE = 30  # seconds that a busy scheduler may need to answer
+FIELDS = "%P|%a|%l"
 
 
 class Answer(NamedTuple):
-    """What a command printed, nothing if it failed; `failed` is empty, or says why."""
+    """Output of a command, empty if it failed; `failed` is empty, or says why."""
 
     text: str
     failed: str
@@ -31,68 +32,57 @@ def ask(*command: str, patience: float = PATIENCE) -> Answer:
     return Answer(done.stdout, "")
 
 
-class Nodes(NamedTuple):
-    """One kind of node in one partition: what a single one has."""
+class Partition(NamedTuple):
+    """A partition and its limits."""
 
-    partition: str
+    name: str
     default: bool
     up: bool
     minutes: float | None  # longest job; None for no limit
-    cores: int
-    mem_mb: int
-    gpus: dict[str, int]  # by type; the type of those without a name is ""
-    features: frozenset[str]
 
 
-def nodes() -> list[Nodes]:
-    """Every kind of node of every partition. Raises UserError where Slurm does not answer."""
-    answer = ask("sinfo", "--noheader", "--exact", "--format", FIELDS)
+def partitions() -> list[Partition]:
+    """Every partition. Raises UserError if Slurm does not answer."""
+    answer = ask("sinfo", "--noheader", "--summarize", "--format", FIELDS)
     if answer.failed:
         raise UserError(f"Slurm does not answer ({answer.failed}): run this where you submit jobs")
-    return [_nodes(line) for line in answer.text.splitlines() if line.count("|") == FIELDS.count("|")]
+    return [_partition(line) for line in answer.text.splitlines() if line.count("|") == FIELDS.count("|")]
 
 
-def _nodes(line: str) -> Nodes:
-    name, state, limit, cores, memory, gres, features = (part.strip() for part in line.split("|"))
+def _partition(line: str) -> Partition:
+    name, state, limit = (part.strip() for part in line.split("|"))
     seconds = duration(limit)
-    return Nodes(
-        partition=name.rstrip("*"),
-        default=name.endswith("*"),
-        up=state == "up",
-        minutes=None if seconds is None else seconds / 60,
-        cores=int(re.match(r"\d+", cores)[0]),
-        mem_mb=int(re.match(r"\d+", memory)[0]),
-        gpus=gpus(gres),
-        features=frozenset(features.split(",")) - {"(null)", ""},
-    )
-
-
-def gpus(gres: str) -> dict[str, int]:
-    """GPUs in Slurm's words, by type: ``gpu:a100:4(S:0-1),gpu:2 -> {"a100": 4, "": 2}``."""
-    found: dict[str, int] = {}
-    for kind, number in re.findall(r"(?:^|,)\s*gpu(?::([A-Za-z][\w.-]*))?(?::(\d+))?", gres):
-        found[kind] = found.get(kind, 0) + int(number or 1)
-    return found
+    return Partition(name.rstrip("*"), name.endswith("*"), state == "up", None if seconds is None else seconds / 60)
 
 
 def duration(text: str) -> float | None:
-    """Seconds of Slurm's [[days-]hours:]minutes:seconds; None for what is not a time, such as UNLIMITED."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
-    if not found:
+    """Seconds in Slurm's [[days-]hours:]minutes:seconds; None for other text, such as UNLIMITED."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    if not match:
         return None
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return 86400.0 * days + 3600 * hours + 60 * minutes + seconds
 
 
 def accounting() -> str:
-    """Why `sacct` cannot say how jobs ended; empty if it can."""
+    """Why `sacct` cannot tell how jobs ended; empty if it can."""
     if not shutil.which("sacct"):
-        return "there is no sacct"
+        return "sacct is not installed"
     answer = ask("sacct", "--allocations", "--noheader", "--starttime", "now")
     return answer.failed
 
 
+def ask_squeue_without_accounting(settings: Any) -> None:
+    """Has Snakemake's Slurm plugin ask squeue how jobs ended where sacct does not know: it would wait forever.
+
+    `settings` are those of Snakemake's executor; others than the plugin's have no such command.
+    """
+    if getattr(settings, "status_command", None) == "sacct" and (failed := accounting()):
+        print(f"sacct cannot tell how jobs end ({failed}); using squeue", file=sys.stderr)
+        settings.status_command = "squeue"
+
+
 def remembers() -> float | None:
-    """Seconds for which squeue still knows a job that has ended; None if Slurm does not say."""
-    found = re.search(r"^MinJobAge\s*=\s*(\d+)", ask("scontrol", "show", "config").text, re.MULTILINE)
-    return float(found[1]) if found else None
+    """Seconds for which squeue still lists a finished job; None if Slurm does not say."""
+    match = re.search(r"^MinJobAge\s*=\s*(\d+)", ask("scontrol", "show", "config").text, re.MULTILINE)
+    return float(match[1]) if match else None

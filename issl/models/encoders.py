@@ -1,7 +1,7 @@
 """Encoders: torchvision's ResNet blocks with the stem and the expanding head of the released code.
 
-Parameters carry torchvision's names, so its state dicts fit wherever shapes agree; the expanding head is called
-`resizer`, as in the weights that the authors published.
+Parameters have torchvision's names, so its state dicts fit if shapes agree; the expanding head is called `resizer`, as
+in the authors' published weights.
 """
 
 from collections.abc import Sequence
@@ -9,22 +9,22 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from issl.spec import encoder as spec
+from issl.spec.shape import Shape
 
 ARCHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     "resnet10": (BasicBlock, (1, 1, 1, 1)),
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
 }
-SMALL = 100  # px: smaller images get a 3x3 convolution of stride 1 as their stem
-TINY = 50  # px: smaller images also go without the max-pool
+SMALL = 100  # px: for smaller images the stem is a 3x3 convolution of stride 1
+TINY = 50  # px: smaller images also skip the max-pool
 
 
-def build(encoder: spec.Encoder, image_size: int) -> nn.Module:
+def build(encoder: Shape, image_size: int) -> nn.Module:
     """Builds the encoder for square images of `image_size` pixels: (n, 3, H, W) -> (n, encoder.dim).
 
-    The representation is the spatial average of the last, non-negative map; it is neither projected nor normalised.
-    Dubois et al. 2022, released code.
+    The representation is the spatial average of the last map after its ReLU, neither projected nor normalised. Dubois
+    et al. 2022, released code.
     """
     block, depths = ARCHS[encoder.arch]
     head = ExpandingHead(encoder.channels, encoder.bottleneck, encoder.dim) if encoder.head == "expand" else None
@@ -37,7 +37,7 @@ def build(encoder: spec.Encoder, image_size: int) -> nn.Module:
 
 
 class ResNet(nn.Module):
-    """A ResNet without classifier: (n, 3, H, W) -> (n, channels of the head, or else of the last stage)."""
+    """A ResNet without a classifier: (n, 3, H, W) -> (n, channels of the head, or else of the last stage)."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ResNet(nn.Module):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # torchvision's rule
         if small:
             _fan_in_normal_(self.conv1)
-        self.resizer = head or nn.Identity()  # joins last: it has an initialisation of its own
+        self.resizer = head or nn.Identity()  # last: it has its own initialisation
 
     def forward(self, images: Tensor) -> Tensor:
         return self.resizer(self.maps(images)).mean(dim=(2, 3))  # (n, dim)
@@ -76,15 +76,15 @@ class ResNet(nn.Module):
 class ExpandingHead(nn.Module):
     """Sets the dimension of the representation between the last stage and the average pooling.
 
-    Maps (n, channels, h, w) -> (n, dim, h, w) through 1x1, 3x3 and 1x1 convolutions. Where `dim` is a multiple of
-    `channels`, copies of the whole map, one after the other, are added before the last ReLU; a smaller `dim` has no
-    such residual. Raises ValueError for any other `dim`. Dubois et al. 2022, released code.
+    Maps (n, channels, h, w) -> (n, dim, h, w) through 1x1, 3x3 and 1x1 convolutions. If `dim` is a multiple of
+    `channels`, the input, repeated along the channels, is added before the last ReLU; a smaller `dim` has no such
+    residual. Raises ValueError for any other `dim`. Dubois et al. 2022, released code.
     """
 
     def __init__(self, channels: int, bottleneck: int, dim: int):
         super().__init__()
         if dim > channels and dim % channels:
-            raise ValueError(f"dim {dim} must be a multiple of the {channels} channels, or smaller than them")
+            raise ValueError(f"dim {dim} must be a multiple of the {channels} channels, or smaller")
         self.copies = dim // channels  # 0: no residual
         self.conv1 = nn.Conv2d(channels, bottleneck, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(bottleneck)
@@ -118,7 +118,7 @@ def _stage(block: type[BasicBlock | Bottleneck], inputs: int, planes: int, depth
 def _fan_in_normal_(conv: nn.Conv2d) -> None:
     """Normal with standard deviation 1.137 / sqrt(fan_in).
 
-    The released code divides by 0.8796 to make up for a truncation at two standard deviations; but its limits are
+    The released code divides by 0.8796 to compensate for truncation at two standard deviations; but its limits are
     absolute, so nothing is truncated and only the larger scale remains.
     """
     fan_in = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]

@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 
 def init_(module: nn.Module) -> nn.Module:
-    """Initialises, in place, every Linear (normal of scale 0.02, bias 0) and BatchNorm (1, 0), and returns the module.
+    """Initialises every Linear (normal of scale 0.02, bias 0) and BatchNorm (1, 0) in place, and returns the module.
 
     The "truncated" normal of the released code has absolute limits of +-2, which a scale of 0.02 never reaches.
     """
@@ -34,8 +34,8 @@ def mlp(
 ) -> nn.Sequential:
     """A multi-layer perceptron, (n, dim) -> (n, out), with one hidden layer for each width in `hidden`.
 
-    A hidden layer is Linear (no bias), BatchNorm, activation; the last layer is a Linear with bias. `bottleneck` makes
-    that last layer a map of lower rank: Linear (no bias), BatchNorm, Linear. `norm_out` appends a BatchNorm.
+    A hidden layer is Linear (no bias), BatchNorm, activation; the last layer is a Linear with bias. `bottleneck` limits
+    the rank of that last layer: Linear (no bias), BatchNorm, Linear. `norm_out` appends a BatchNorm.
     """
     layers: list[nn.Module] = []
     for width in hidden:
@@ -56,11 +56,11 @@ def linear(dim: int, out: int, *, bottleneck: int | None = None, norm_out: bool 
 
 
 class PrototypeHead(nn.Module):
-    """The head of DINO, (n, dim) -> (n, out): GELU layer, bottleneck, inner products with `out` unit prototypes.
+    """DINO's head, (n, dim) -> (n, out): GELU layer, bottleneck, inner products with `out` unit prototypes.
 
     Linear, BatchNorm, GELU, then a Linear to the bottleneck, then a weight-normalised Linear whose magnitudes stay 1;
-    none has a bias. With `normalize_after` the l2-normalisation follows the bottleneck, so that outputs are cosines, as
-    in Caron et al. 2021; without it, it precedes the bottleneck, as in the released code of Dubois et al. 2022.
+    none has a bias. With `normalize_after` the l2-normalisation follows the bottleneck, so outputs are cosines, as in
+    Caron et al. 2021; otherwise it precedes the bottleneck, as in the released code of Dubois et al. 2022.
     """
 
     def __init__(self, dim: int, out: int, hidden: int, bottleneck: int, *, normalize_after: bool):

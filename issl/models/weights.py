@@ -1,4 +1,4 @@
-"""Weights in files: read without running anything that stands in them, and loaded strictly."""
+"""Weights files: read without running any code in them, and loaded strictly."""
 
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,38 +11,38 @@ from torch import Tensor, nn
 
 from issl.errors import UserError
 
-SHOWN = 3  # keys of each kind that an error names
+SHOWN = 3  # keys of each kind to name in an error
 
 
 def read_torch(path: Path) -> dict[str, Tensor]:
-    """A flat state dict that torch.save wrote, on the CPU. Raises UserError for any other content, and runs none."""
+    """Reads a flat state dict of torch.save to the CPU. Raises UserError for any other content, and never runs it."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path}: holds something else than tensors, which is not loaded because it could run code; delete it, and "
-            "get the file anew from where you trust"
+            f"{path}: holds objects other than tensors, not loaded because they could run code; delete the file, and "
+            "get it from a source you trust"
         ) from error
-    except Exception as error:  # what a damaged file raises depends on the damage: a dozen kinds have been seen
+    except Exception as error:  # the type depends on the damage: a dozen have been seen
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: damaged, or no file of torch.save ({reason}); delete it and get it anew") from error
+        raise UserError(f"{path}: damaged, or not a torch.save file ({reason}); delete it and get it again") from error
     if not isinstance(content, dict) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
-        raise UserError(f"{path}: not a flat state dict, which has a name and a tensor in each entry")
+        raise UserError(f"{path}: not a flat state dict, which maps names to tensors; get the right file")
     return content
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors of a .safetensors file, on the CPU, and its notes. Raises UserError where it cannot be read."""
+    """Tensors of a .safetensors file, on the CPU, and its metadata. Raises UserError if it cannot be read."""
     with _opened(path) as file:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def read_notes(path: Path) -> dict[str, str]:
-    """The notes of a .safetensors file alone. Raises UserError where it cannot be read."""
+    """Only the metadata of a .safetensors file. Raises UserError if it cannot be read."""
     with _opened(path) as file:
         return file.metadata() or {}
 
@@ -53,13 +53,13 @@ def _opened(path: Path) -> Iterator[safe_open]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); delete it and make it, or get it, anew") from error
+        raise UserError(f"{path}: cannot be read ({error}); delete it, then make or get it again") from error
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
-    """Loads a state dict into a network that has exactly these names and shapes.
+    """Loads a state dict into a network with exactly these names and shapes.
 
-    Raises UserError that counts and names what is missing, surplus or of another shape; nothing is loaded then.
+    Raises UserError that counts and names missing, surplus and differently shaped tensors; nothing is loaded then.
     """
     wanted = network.state_dict()
     shapes = [
@@ -72,8 +72,8 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> Non
         _count("surplus", [key for key in tensors if key not in wanted]),
         _count("of another shape", shapes),
     ]
-    if found := [complaint for complaint in complaints if complaint]:
-        raise UserError(f"{source}: not the {len(wanted)} tensors of this encoder: {'; '.join(found)}")
+    if wrong := [complaint for complaint in complaints if complaint]:
+        raise UserError(f"{source}: not the {len(wanted)} tensors of this encoder: {'; '.join(wrong)}")
     network.load_state_dict(tensors)
 
 

@@ -1,4 +1,4 @@
-"""Self-supervised objectives: a method family is one file here, and each method one entry below."""
+"""Self-supervised objectives: one file per family of methods, and one entry below per method."""
 
 from torch import nn
 
@@ -24,6 +24,6 @@ OBJECTIVES: dict[str, type[Objective]] = {
 def build(objective: spec.ObjectiveSpec, dim: int, encoder: nn.Module) -> Objective:
     """Builds the objective for representations of dimension `dim`.
 
-    `encoder` is the encoder to be trained, at its initial weights; methods with a teacher copy it.
+    `encoder` is the encoder to train, at its initial weights; methods with a teacher copy it.
     """
     return OBJECTIVES[objective.name](objective, dim, encoder)

@@ -1,4 +1,4 @@
-"""What an objective is: tensors in, loss and logs out."""
+"""The interface of an objective: tensors in, loss and logs out."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Clock(NamedTuple):
-    """Where training stands. Epochs and steps count from 0; `step` counts through all epochs."""
+    """The position in training. Epochs and steps count from 0; `step` counts through all epochs."""
 
     epoch: int
     epochs: int
@@ -16,12 +16,12 @@ class Clock(NamedTuple):
 
     @property
     def progress(self) -> float:
-        """The part of all steps that is done, in [0, 1)."""
+        """The fraction of all steps that are done, in [0, 1)."""
         return self.step / (self.epochs * self.steps_per_epoch)
 
 
 class Terms(NamedTuple):
-    """The loss, a 0-d tensor with a graph, and what to log beside it: detached 0-d tensors by name."""
+    """The loss, a 0-d tensor with a graph, and values to log: detached 0-d tensors by name."""
 
     loss: Tensor
     logs: dict[str, Tensor]
@@ -31,25 +31,25 @@ class Objective(nn.Module):
     """A self-supervised loss with its heads.
 
     A subclass takes its spec, the dimension of the representation and the encoder at its initial weights, which only
-    methods with a teacher read. It knows neither trainer, nor config, nor files, and in eval mode it changes no state.
+    methods with a teacher use. It knows no trainer, config or files, and changes no state in eval mode.
     """
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
-        """Scores the representations of V views of B images; rows i, B + i, 2B + i ... show the same image.
+        """Loss of the representations of V views of B images; rows i, B + i, 2B + i ... show the same image.
 
-        z (VB, dim): representations; views (2B, 3, H, W): the images that the first 2B of them stand for, which all
-        have one resolution. V is 2, and any number from 2 for a method of many views. Among the logs, `log_loss` is the
-        cross-entropy in nats of predicting an equivalence class from z: the part of the loss that methods share.
-        Raises ValueError if the number of rows is odd, or for many views, no multiple of B.
+        z (VB, dim): representations; views (2B, 3, H, W): the images of the first 2B of them, of one resolution. V is
+        2, or at least 2 for methods of many views. `log_loss` in the logs is the cross-entropy in nats of predicting an
+        equivalence class from z, the part of the loss that all methods share. Raises ValueError if the number of rows
+        is odd or, for methods of many views, not a multiple of B.
         """
         raise NotImplementedError
 
     def evaluated(self, encoder: nn.Module) -> nn.Module:
-        """The encoder that is the result of pretraining: the trained one, or a teacher of the same shape."""
+        """The encoder that pretraining returns: the trained one, or a teacher of the same shape."""
         return encoder
 
     def after_step(self, encoder: nn.Module, clock: Clock) -> None:
-        """Called after the optimiser's step, with the clock of the batch it used; most methods have nothing to do."""
+        """Called after the optimiser's step, with the clock of its batch; most methods have nothing to do."""
 
 
 def two_views(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from issl.spec import objective as spec
 
 
 class SimCLR(Objective):
-    """One head for all rows; each row must tell its other view from the 2B - 2 rows of other images.
+    """One head for all rows; each row must tell its other view apart from the 2B - 2 rows of other images.
 
     loss = mean_i -log( exp l_ii+ / sum_{j != i} exp l_ij ),  l = cosines / temperature
     """
@@ -36,7 +36,7 @@ class CISSL(Objective):
     """An asymmetric contrastive loss whose predictor belongs to the same family as the probe.
 
     Both views of an image are positives, the row itself included, and all 2B rows are candidates; the minimum is ln 2.
-    The projector (teacher) is trained through: there is no stop-gradient.
+    Gradients also train the projector (teacher): there is no stop-gradient.
 
     loss = mean_i -1/2 (log q_ii + log q_ii+),  q_i = softmax_j( cosine(predictor_i, projector_j) / temperature )
     """
@@ -63,20 +63,20 @@ class CISSL(Objective):
 def cosines(a: Tensor, b: Tensor) -> Tensor:
     """All cosine similarities, (n, d), (m, d) -> (n, m), in at least float32.
 
-    Outside autocast: bfloat16 would round a cosine near 1 by 0.002, a logit at temperature 0.07 by 0.03, which is eight
-    times as much as the float16 of the released code; and next to the encoder this product costs nothing.
+    Outside autocast: bfloat16 would round a cosine near 1 by 0.002, a logit at temperature 0.07 by 0.03, eight times as
+    much as the released code's float16; compared with the encoder, this product costs nothing.
     """
     with torch.autocast(a.device.type, enabled=False):
         return F.normalize(full_precision(a), dim=1) @ F.normalize(full_precision(b), dim=1).T
 
 
 def entry(logits: Tensor, column: Tensor) -> Tensor:
-    """The entry of each row in the column that is given for it, (n, m), (n,) -> (n,)."""
+    """The entry of each row in its given column, (n, m), (n,) -> (n,)."""
     return logits.gather(1, column[:, None]).squeeze(1)
 
 
 def information(loss: Tensor, candidates: int) -> Terms:
-    """Logs the bound on the information I[Z; M] = H[M] - H[M|Z] in nats, the entropy being that of a uniform choice."""
+    """Logs the bound on the information I[Z; M] = H[M] - H[M|Z] in nats, with H[M] the entropy of a uniform choice."""
     entropy = loss.detach().new_full((), math.log(candidates))
     log_loss = loss.detach()
     return Terms(loss, {"log_loss": log_loss, "hat_H_m": entropy, "I_q_zm": entropy - log_loss})

@@ -16,12 +16,12 @@ from issl.spec import objective as spec
 
 
 class DINO(Objective):
-    """A student predicts, from one view, the centred and sharpened output that a slow teacher gives to the other.
+    """A student predicts, from one view, a slow teacher's centred and sharpened output for the other view.
 
         loss = 1/2 [ CE(t^2, s^1) + CE(t^1, s^2) ]
 
-    The teacher follows the student as an exponential moving average and has no gradient. In train mode its BatchNorm
-    uses batch statistics too, and keeps running ones of its own.
+    The teacher is an exponential moving average of the student, without gradient. In train mode its BatchNorm also uses
+    batch statistics, and keeps its own running ones.
     """
 
     def __init__(self, objective: spec.DINO, dim: int, encoder: nn.Module):
@@ -51,7 +51,7 @@ class DINO(Objective):
             teacher1, teacher2 = two_views(teacher)
             temperature = self.temperature(clock.epoch)
             log_t2 = self._targets(teacher2, temperature)
-            log_t1 = self._targets(teacher1, temperature)  # after `log_t2`, with the centre that it moved
+            log_t1 = self._targets(teacher1, temperature)  # after `log_t2`, which moved the centre
             t1, t2 = log_t1.exp(), log_t2.exp()
 
         loss = (cross_entropy(t2, log_s1) + cross_entropy(t1, log_s2)) / 2
@@ -67,7 +67,7 @@ class DINO(Objective):
         return log_t
 
     def temperature(self, epoch: int) -> float:
-        """The teacher's temperature: rises linearly during the warm-up epochs, then stays."""
+        """The teacher's temperature: changes linearly in the warm-up epochs, then is constant."""
         return self.warmup[epoch] if epoch < len(self.warmup) else self.objective.teacher_temperature
 
     def evaluated(self, encoder: nn.Module) -> nn.Module:
@@ -80,7 +80,7 @@ class DINO(Objective):
             return
         teacher = [*self.teacher_encoder.parameters(), *self.teacher_projector.parameters()]
         student = [*encoder.parameters(), *self.projector.parameters()]
-        # The released code updates with the momentum it computed after the batch before: that of the steps done then.
+        # The released code updates with the momentum computed after the previous batch, from the steps done until then.
         decay = momentum(self.objective.ema, self.objective.ema_schedule, clock.progress)
         get_ema_multi_avg_fn(decay)(teacher, student, None)
 
@@ -88,7 +88,7 @@ class DINO(Objective):
 def momentum(start: float, schedule: str, progress: float) -> float:
     """Momentum of the teacher's moving average at `progress` in [0, 1]: rises as a cosine from `start` to 1.
 
-    "half_period" arrives at 1 at the end, as in Caron et al. 2021. "full_period" arrives at half time and returns to
+    "half_period" reaches 1 at the end, as in Caron et al. 2021. "full_period" reaches it halfway and returns to
     `start`: the released code counts every step twice, once for each of its two optimisers.
     """
     turns = {"half_period": 0.5, "full_period": 1.0}[schedule]

@@ -13,7 +13,7 @@ from issl.spec import objective as spec
 class DISSL(Objective):
     """A teacher assigns each view to one of C equivalence classes M; a student of the probe's family predicts them.
 
-    With t^v and s^v the (B, C) class probabilities that teacher and student give to view v, and H the entropy in nats:
+    With t^v and s^v the (B, C) class probabilities of teacher and student for view v, and H the entropy in nats:
 
         loss =  1/2 [ CE(t^1, s^2) + CE(t^2, s^1) ]                 distillation
               - lambda 1/2 [ H(mean_i t^1_i) + H(mean_i t^2_i) ]    maximality
@@ -44,7 +44,7 @@ class DISSL(Objective):
         (t1, t2), (log_t1, log_t2), (log_s1, log_s2) = two_views(t), two_views(log_t), two_views(log_s)
 
         distillation = (cross_entropy(t1, log_s2) + cross_entropy(t2, log_s1)) / 2
-        # The marginal of the classes is estimated from each view alone, over B rows of every rank.
+        # The marginal of the classes is estimated for each view separately, over the B rows of all ranks.
         maximality = (entropy(distributed.mean(t1.mean(0))) + entropy(distributed.mean(t2.mean(0)))) / 2
         invariance = (cross_entropy(t1, log_t2) + cross_entropy(t2, log_t1)) / 2
         loss = distillation - self.entropy_weight * maximality + self.invariance_weight * invariance

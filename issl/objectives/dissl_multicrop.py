@@ -15,17 +15,17 @@ TEACHERS = 2  # the large views, which come first
 
 
 class DISSLMultiCrop(Objective):
-    """DISSL whose student sees more views than its teacher; with two views it differs from `DISSL` in its heads alone.
+    """DISSL whose student sees more views than its teacher; with two views it differs from `DISSL` only in its heads.
 
-    With p^i and q^j the (B, C) class probabilities that the teacher gives to view i and the student to view j, H the
-    entropy in nats, and means over the views named:
+    With p^i the teacher's (B, C) class probabilities for view i and q^j the student's for view j, H the entropy in
+    nats, and means over the views named:
 
         loss =  mean_{i < 2, j < V, j != i} CE(p^i, q^j)     distillation: 2 (V - 1) pairs
               - lambda mean_{i < 2} H(mean_b p^i_b)          maximality: a marginal for each large view
               + beta mean_{i != i' < 2} CE(p^i, p^i')        invariance and determinism
 
-    Nothing is detached. The student is a linear map of low rank; it sees all views in one pass, so that its batch norm
-    mixes their resolutions. Linear layers keep torch's initialisation.
+    Nothing is detached. The student is a linear map of low rank; it sees all views in one pass, so its batch norm mixes
+    their resolutions. Linear layers keep torch's initialisation.
     """
 
     def __init__(self, objective: spec.DISSLMultiCrop, dim: int, encoder: nn.Module):
@@ -45,7 +45,7 @@ class DISSLMultiCrop(Objective):
 
         distilled = [(i, j) for i, j in product(range(TEACHERS), range(len(log_q))) if i != j]
         distillation = sum(cross_entropy(p[i], log_q[j]) for i, j in distilled) / len(distilled)
-        # Each marginal is that of one view of the images of every rank.
+        # Each marginal is over one view of the images of all ranks.
         maximality = sum(entropy(distributed.mean(view.mean(0))) for view in p) / TEACHERS
         agreeing = list(permutations(range(TEACHERS), 2))
         invariance = sum(cross_entropy(p[i], log_p[j]) for i, j in agreeing) / len(agreeing)
@@ -62,7 +62,7 @@ class DISSLMultiCrop(Objective):
         return Terms(loss, logs)
 
     def beta(self, step: int) -> float:
-        """Weight of the invariance: on its way from lambda while it warms up, which the released code counts from 1."""
+        """Weight of the invariance; moves from lambda during warm-up, whose steps the released code counts from 1."""
         o = self.objective
         if step + 1 >= o.invariance_warmup_steps:
             return o.invariance_weight
@@ -71,10 +71,10 @@ class DISSLMultiCrop(Objective):
 
 
 def _images(z: Tensor, views: Tensor) -> int:
-    """B, of which `views` are two views. Raises ValueError where `z` cannot stand for them and other views."""
+    """B, the number of images; `views` has two of each. Raises ValueError if the rows of `z` do not fit."""
     images = len(two_views(views)[0])
     if len(z) < len(views) or len(z) % images:
-        raise ValueError(f"{len(z)} rows cannot be views of {images} images, the large ones among them")
+        raise ValueError(f"{len(z)} rows cannot be two or more views of {images} images")
     return images
 
 
@@ -92,7 +92,7 @@ def _teacher(objective: spec.DISSLMultiCrop, dim: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Layers beside the identity: x + f(x); nothing follows the sum."""
+    """A residual block: x + f(x), with nothing after the sum."""
 
     def __init__(self, *layers: nn.Module):
         super().__init__()

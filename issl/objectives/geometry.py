@@ -1,4 +1,4 @@
-"""How the representations lie: monitored for all methods, never optimised."""
+"""Geometry of the representations: monitored for all methods, never optimised."""
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ class Geometry(nn.Module):
     """Centred cosine similarities within and between images, (2B, dim) -> three 0-d tensors by name.
 
     `cosine_pos` is the mean over the two views of an image, `cosine_neg` the mean over views of different images (0 for
-    a single image), and `dist_to_etf` = (1 - cosine_pos) + cosine_neg tells how far the images are from a simplex
-    (equiangular tight frame), where it is close to 0. The centre is half the view's own mean and half a running mean,
-    which moves in train mode only. Dubois et al. 2022, released code.
+    a single image), and `dist_to_etf` = (1 - cosine_pos) + cosine_neg measures the distance from a simplex (equiangular
+    tight frame), where it is close to 0. The centre is half the view's own mean and half a running mean, which moves in
+    train mode only. Dubois et al. 2022, released code.
     """
 
     def __init__(self, dim: int):

@@ -1,9 +1,9 @@
-"""Transfer by scikit-learn's classifiers: logistic regression and a linear SVM on features scaled to [0, 1]."""
+"""Transfer with scikit-learn's classifiers: logistic regression and a linear SVM on features scaled to [0, 1]."""
 
 import logging
 import time
 import warnings
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,67 +16,68 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import LinearSVC
 
-from issl.probing.heads import hold_out
-from issl.probing.scores import of_one, score_row
-from issl.spec.protocol import SVM, Logistic
+from issl.probing.scores import Accuracies, Score, named, of_one
+from issl.probing.subsets import hold_out
+from issl.probing.task import Task
+from issl.spec.probe import SVM, Logistic, ProbeGrid
 
 log = logging.getLogger(__name__)
 
 
-def evaluate(
-    protocol: Logistic | SVM, seed: int, z: np.ndarray, labels: np.ndarray, train: slice, test: slice, jobs: int
-) -> list[dict[str, Any]]:
-    """Scores of the classifier with C = 1, and with the C that is best on a stratified part of the training rows.
+def evaluate(grid: ProbeGrid, task: Task) -> list[Score]:
+    """Scores of each classifier with C = 1, and with the best C on a stratified held-out part of the training rows.
 
-    `z` (N, dim) float32 and `labels` (N,) are those of all rows, `train` and `test` the rows of the splits. The second
-    classifier is refitted on all training rows, and is the only one that has held-out scores: nothing chose the first.
-    `jobs` values of C are tried at once. Raises UserError where a class is too small to be held out.
+    The second is refitted on all training rows. Only it has held-out scores: the first was not selected. `task.threads`
+    values of C are tried in parallel. Raises UserError if a class is too small to hold out images.
     """
-    (z_train, y_train), (z_test, y_test) = ((z[rows], labels[rows]) for rows in (train, test))
-    _, left = hold_out(y_train, np.arange(len(y_train)), protocol.holdout, seed)
+    z = task.features(torch.arange(len(task.labels))).numpy()
+    return [score for probe in grid.probes for score in named(_evaluate(probe, task, z), probe, grid)]
+
+
+def _evaluate(probe: Logistic | SVM, task: Task, z: np.ndarray) -> Iterator[Score]:
+    (z_train, y_train), (z_test, y_test) = ((z[rows], task.labels[rows]) for rows in (task.train, task.test))
+    _, left = hold_out(y_train, np.arange(len(y_train)), probe.holdout, task.seed)
     fold = np.full(len(y_train), -1)
     fold[left] = 0
-    plain = pipeline(protocol, seed)
+    plain = pipeline(probe, task.seed)
     step = plain.steps[-1][0]
     search = RandomizedSearchCV(
         plain,
-        {f"{step}__C": loguniform(protocol.lowest, protocol.highest)},
-        n_iter=protocol.draws,
+        {f"{step}__C": loguniform(probe.lowest, probe.highest)},
+        n_iter=probe.draws,
         scoring="accuracy",
         cv=PredefinedSplit(fold),
-        random_state=seed,
-        n_jobs=jobs,
+        random_state=task.seed,
+        n_jobs=task.threads,
         error_score="raise",
     )
-    rows = []
     for name, classifier in (("C = 1", plain), ("tuned", search)):
         started = time.monotonic()
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             classifier.fit(z_train, y_train)
-        for warning in {str(each.message).splitlines()[0] for each in said}:
-            log.warning("%s, %s: %s", protocol.kind, name, warning)
+        for warning in {str(each.message).splitlines()[0] for each in caught}:
+            log.warning("%s, %s: %s", probe.kind, name, warning)
         held_out = None
         if classifier is search:
             name = f"tuned, C = {search.best_params_[f'{step}__C']:.4g}"
             held_out = accuracies(
                 clone(search.best_estimator_).fit(z_train[fold < 0], y_train[fold < 0]), z_train[left], y_train[left]
             )
-        tested = accuracies(classifier, z_test, y_test)
-        rows.append(score_row(name, len(y_train), len(y_test), tested, held_out))
-        log.info("%s, %s: top-1 %.2f %%, %.0f s", protocol.kind, name, 100 * tested["top1"], time.monotonic() - started)
-    return rows
+        score = Score(name, len(y_train), len(y_test), accuracies(classifier, z_test, y_test), held_out)
+        log.info("%s, %s, %.0f s", probe.kind, score, time.monotonic() - started)
+        yield score
 
 
-def pipeline(protocol: Logistic | SVM, seed: int) -> Pipeline:
-    """Scaler and classifier, C = 1. The scaler is fitted on what the classifier is fitted on."""
-    shared = {"C": 1.0, "tol": protocol.tol, "max_iter": protocol.max_iter, "random_state": seed}
-    if isinstance(protocol, SVM):
+def pipeline(probe: Logistic | SVM, seed: int) -> Pipeline:
+    """Scaler and classifier with C = 1; both are fitted on the same rows."""
+    shared = {"C": 1.0, "tol": probe.tol, "max_iter": probe.max_iter, "random_state": seed}
+    if isinstance(probe, SVM):
         return make_pipeline(MinMaxScaler(), LinearSVC(dual=False, **shared))
     return make_pipeline(MinMaxScaler(), LogisticRegression(solver="lbfgs", **shared))
 
 
-def accuracies(classifier: ClassifierMixin, z: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def accuracies(classifier: ClassifierMixin, z: np.ndarray, labels: np.ndarray) -> Accuracies:
     """Accuracies of a fitted classifier."""
     decisions = classifier.decision_function(z)
     if decisions.ndim == 1:  # two classes

@@ -1,4 +1,4 @@
-"""Published weights, or those of our own runs, as encoders: the whole, or the trunk before the expanding head."""
+"""Encoders to probe: released weights by name, or runs by folder; whole, or only the trunk before the head."""
 
 import json
 from pathlib import Path
@@ -8,22 +8,16 @@ from torch import Tensor, nn
 
 from issl import hub
 from issl.jobs.files import sha256
-from issl.spec.encoder import Encoder
-from issl.spec.protocol import Encoding
+from issl.spec.encoding import Encoding
 from issl.spec.released import MODELS
 
 
-def load(encoding: Encoding) -> nn.Module:
-    """The encoder with these weights, (n, 3, S, S) -> (n, dim), in eval mode. Raises UserError for an unknown name."""
-    return hub.load(encoding.run or encoding.weights)
+def representation(encoder: str, encoding: Encoding) -> nn.Module:
+    """The encoder as the encoding uses it: (n, 3, S, S) -> (n, features).
 
-
-def representation(encoding: Encoding) -> nn.Module:
-    """What the encoding asks of the encoder: (n, 3, S, S) -> (n, features).
-
-    In train mode batch norms use the statistics of the batch, as an encoder does that nobody told to evaluate.
+    In train mode batch norms use batch statistics, as if eval() had not been called. Raises as `hub.load` does.
     """
-    whole = load(encoding)
+    whole = hub.load(encoder)
     return (Trunk(whole) if encoding.layer == "trunk" else whole).train(encoding.batch_norm == "train")
 
 
@@ -38,17 +32,13 @@ class Trunk(nn.Module):
         return self.whole.maps(x).mean(dim=(2, 3))
 
 
-def shape(encoding: Encoding) -> Encoder:
-    """What kind of encoder it is; no weights are read."""
-    return hub.read_spec(Path(encoding.run)).encoder if encoding.run else MODELS[encoding.weights].encoder
+def features(encoder: str, encoding: Encoding) -> int:
+    """Dimension of the features. Raises as `hub.shape` does."""
+    shape = hub.shape(encoder)
+    return shape.dim if encoding.layer == "output" else shape.channels
 
 
-def features(encoding: Encoding) -> int:
-    """Dimension of the features."""
-    return shape(encoding).dim if encoding.layer == "output" else shape(encoding).channels
-
-
-def origin(encoding: Encoding) -> dict[str, Any]:
-    """What is encoded and how; of our own runs also which weights, for a run may be pretrained anew under its name."""
-    about: dict[str, Any] = {"encoding": json.loads(encoding.canonical())}
-    return about | ({"encoder": sha256(Path(encoding.run, hub.WEIGHTS))} if encoding.run else {})
+def origin(encoder: str, encoding: Encoding) -> dict[str, Any]:
+    """The encoder and the encoding, for a run with a checksum of its weights: it may be pretrained again."""
+    about = {"encoder": encoder, "encoding": json.loads(encoding.canonical())}
+    return about | ({} if encoder in MODELS else {"weights": sha256(Path(encoder, hub.WEIGHTS))})

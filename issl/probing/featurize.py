@@ -1,4 +1,4 @@
-"""The images of a data set through frozen weights: every one encoded once, in shards."""
+"""Encodes every clean image of a data set once, for all probes; features are written in shards."""
 
 import logging
 import shutil
@@ -7,68 +7,76 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from issl.data.arrays import Arrays, read
+from issl.data.arrays import read
 from issl.errors import UserError
-from issl.jobs import device, provenance
+from issl.jobs import devices, provenance
 from issl.jobs.execution import Execution
 from issl.jobs.files import write_json
 from issl.jobs.locks import locked
 from issl.probing import encoders, images, shards
-from issl.spec.protocol import Encoding
+from issl.spec.encoding import Encoding
 from issl.views import augment
 
 log = logging.getLogger(__name__)
 
 
-def featurize(encoding: Encoding, data: Path, out: Path, workers: int, execution: Execution) -> None:
-    """Writes the features of all images, train rows first, float16, as a folder `out` of shards, and a JSON beside it.
+def featurize(encoder: str, encoding: Encoding, data: Path, out: Path, workers: int, execution: Execution) -> None:
+    """Writes the features of all images, train rows first, float16, to a folder `out` of shards and a JSON beside it.
 
-    Clean images, in order, mixed precision, as in the authors' extraction. RAM stays at one shard. A job that was
-    killed continues after its last whole shard, and its result is the same: batches never reach over the end of a
-    shard. Waits while another process makes the same features, and then takes them. Raises UserError where the disk
-    has no room for all of them, before any work; for a file that is no image; for a feature that is not finite.
+    `encoder` is the name of a released model, or the folder of a run. Clean images, in order, mixed precision, not
+    normalised, as in the authors' extraction. RAM holds one shard. A killed job continues after its last complete
+    shard, with the same result: batches never cross the end of a shard. Waits while another process makes the same
+    features, and then uses them. Raises UserError if the disk lacks space for all features (before any work), a file
+    is not an image, or a feature is not finite.
     """
     with locked(out.with_name(f".{out.name}.lock")):
         if not (out.exists() and out.with_suffix(".json").exists()):
-            _featurize(encoding, data, out, workers, execution)
+            _featurize(encoder, encoding, data, out, workers, execution)
 
 
-def _featurize(encoding: Encoding, data: Path, out: Path, workers: int, execution: Execution) -> None:
-    started, made_by = time.monotonic(), provenance.describe("featurize_weights")
-    where = device.choose(execution)
-    kind = device.precision(execution, where)
+def _featurize(encoder: str, encoding: Encoding, data: Path, out: Path, workers: int, execution: Execution) -> None:
+    started, made_by = time.monotonic(), provenance.describe("featurize", type(encoding.data))
+    device = devices.choose(execution)
+    precision = devices.precision(execution, device)
     arrays = read(data)
-    # Snakemake removes what it knows when a job fails: the shards wait in a folder that it does not know.
+    # Snakemake removes declared outputs when a job fails, so shards are collected in an undeclared folder.
     part = out.with_name(f"{out.name}.part")
-    about = encoders.origin(encoding) | {"data": arrays.meta["sha256"], "precision": kind}
+    dim = encoders.features(encoder, encoding)
+    about = encoders.origin(encoder, encoding) | {"data": arrays.meta["sha256"], "precision": precision}
+    shards.discard_others(part, about)
+    left = shards.missing(part, shards.planned(arrays, encoding.batch_size), dim)
+    network = encoders.representation(encoder, encoding)  # may raise: before anything is written
     shards.begin(part, about)
-    left = shards.missing(part, shards.planned(arrays, encoding.batch_size), encoders.features(encoding))
-    network = encoders.representation(encoding).to(where, memory_format=torch.channels_last) if left else None
+    encode = _Encode(encoder, network.to(device, memory_format=torch.channels_last), device, precision)
     for start, stop in left:
-        shards.write(part, start, _shard(network, arrays, encoding, range(start, stop), workers, where, kind))
+        z = np.empty((stop - start, dim), np.float16)
+        done = 0
+        for batch in images.batches(arrays, encoding, range(start, stop), workers):
+            z[done : done + len(batch)] = encode(batch, start + done)
+            done += len(batch)
+        shards.write(part, start, z)
         log.info("features of %d of %d images", stop, len(arrays.labels))
-    # The folder last: killed in between, the next attempt finds every shard in its place and only has to rename it.
-    write_json(out.with_suffix(".json"), about | device.usage(where, kind, started) | made_by)
+    # The folder last: if the job is killed in between, the next attempt finds all shards and only renames it.
+    write_json(out.with_suffix(".json"), about | devices.usage(device, precision, started) | made_by)
     if out.exists():
         shutil.rmtree(out)
     part.rename(out)
 
 
-@torch.no_grad()
-def _shard(
-    network: nn.Module, arrays: Arrays, encoding: Encoding, rows: range, workers: int, where: torch.device, kind: str
-) -> np.ndarray:
-    """Features of these rows, (n, dim) float16. Raises UserError where one is not finite."""
-    z = np.empty((len(rows), encoders.features(encoding)), np.float16)
-    done = 0
-    for batch in images.batches(arrays, encoding, rows, workers):
-        clean = augment.clean(batch.to(where).permute(0, 3, 1, 2))
-        with device.autocast(where, kind):
-            found = network(clean).to(torch.float16)
-        if not found.isfinite().all():
-            raise UserError(f"{encoding.weights}: features of images {rows[done]}... are not finite in float16")
-        z[done : done + len(batch)] = found.cpu().numpy()
-        done += len(batch)
-    return z
+class _Encode:
+    """The frozen encoder: (B, S, S, 3) uint8 -> (B, dim) float16."""
+
+    def __init__(self, name: str, network: nn.Module, device: torch.device, precision: str):
+        self.name, self.network, self.device, self.precision = name, network, device, precision
+
+    @torch.no_grad()
+    def __call__(self, squares: Tensor, first: int) -> np.ndarray:
+        """Raises UserError if a feature is not finite; `first` is the row number of the first image."""
+        clean = augment.clean(squares.to(self.device).permute(0, 3, 1, 2))
+        with devices.autocast(self.device, self.precision):
+            z = self.network(clean).to(torch.float16)
+        if not z.isfinite().all():
+            raise UserError(f"{self.name}: features of images from row {first} on are not finite in float16")
+        return z.cpu().numpy()

@@ -1,7 +1,7 @@
-"""What the paper says of its results, tested on the reproduced ones.
+"""Tests the paper's claims on the reproduced results.
 
 A claim is one or several contrasts: weighted sums of accuracies that the claim expects to be positive. With several
-seeds a contrast is tested by a one-sided t-test over its values seed by seed, paired because each value takes all its
+seeds, a contrast is tested by a one-sided t-test over its values per seed, paired because each value takes all its
 accuracies from one seed; with a single seed, against the deviation of a single run (`published.run_deviation`).
 """
 
@@ -16,14 +16,14 @@ from scipy import stats
 
 from issl.config.evidence import Claim, Comparison
 from issl.report.published import standard_error
-from issl.report.results import METRICS
+from issl.report.results import SELECTIONS
 
 Verdict = Literal["holds", "fails", "undecided", "not run"]
 Point = tuple[str, str]  # line, column
 
 
 class Contrast(NamedTuple):
-    """A weighted sum of accuracies; `required` to be positive, or merely not to be negative."""
+    """A weighted sum of accuracies, which must be positive if `required`, and otherwise not negative."""
 
     what: str
     weights: dict[Point, float]
@@ -34,7 +34,7 @@ class Contrast(NamedTuple):
 class Test:
     """A contrast in points (or a rank correlation), its standard error, the number of seeds (or runs), and a verdict.
 
-    `p` is the probability of a value at least as high if the truth were zero.
+    `p` is the probability of a value at least this high if the true value were zero.
     """
 
     what: str
@@ -82,7 +82,7 @@ def contrasts(claim: Claim, columns: list[str]) -> list[Contrast]:
 
 
 def in_order(columns: Iterable[str]) -> list[str]:
-    """Columns from the smallest number to the largest, and those with names, of evaluations, by the alphabet."""
+    """Columns in numeric order, then those with names (of evaluations) in alphabetical order."""
 
     def place(column: str) -> tuple[float, str]:
         try:
@@ -94,17 +94,17 @@ def in_order(columns: Iterable[str]) -> list[str]:
 
 
 def outcomes(claim: Claim, points: pd.DataFrame, rules: Comparison) -> dict[str, Outcome]:
-    """The claim tested on both accuracies of `results.points`, by name of the accuracy."""
-    return {metric: _outcome(claim, points, metric, rules) for metric in METRICS}
+    """The claim tested on both accuracies of `results.points`, by name of the selection."""
+    return {accuracy: _outcome(claim, points, accuracy, rules) for accuracy in SELECTIONS}
 
 
-def _outcome(claim: Claim, points: pd.DataFrame, metric: str, rules: Comparison) -> Outcome:
+def _outcome(claim: Claim, points: pd.DataFrame, accuracy: str, rules: Comparison) -> Outcome:
     if not set(claim.lines) <= set(points["line"]):
         return Outcome("not run", ())
     if claim.verb == "falls":
-        test = _falls(points[points["line"] == claim.line], metric, rules)
+        test = _falls(points[points["line"] == claim.line], accuracy, rules)
         return Outcome(test.verdict, (test,))
-    by_seed = 100 * points.pivot(index="seed", columns=["line", "column"], values=metric)
+    by_seed = 100 * points.pivot(index="seed", columns=["line", "column"], values=accuracy)
     found = [(contrast, _test(contrast, by_seed, points["n_test"].min(), rules)) for contrast in _asked(claim, by_seed)]
     tests = tuple(test for _, test in found if test)
     if not tests:
@@ -120,7 +120,7 @@ def _asked(claim: Claim, by_seed: pd.DataFrame) -> list[Contrast]:
 def _test(contrast: Contrast, by_seed: pd.DataFrame, n_test: int, rules: Comparison) -> Test | None:
     values = sum(weight * by_seed[point] for point, weight in contrast.weights.items()).dropna()
     n = len(values)
-    if n == 0:  # no seed has all of them
+    if n == 0:  # no seed has all points
         return None
     spread = math.sqrt(sum(weight**2 for weight in contrast.weights.values()))  # of a sum of independent runs
     sem = values.sem() / spread if n > 1 else None
@@ -137,7 +137,7 @@ def _verdict(p: float, rules: Comparison) -> Verdict:
 
 
 def _together(found: list[tuple[Contrast, Test | None]]) -> Verdict:
-    """One contrast against it refutes a claim; all that are required must be for it."""
+    """A claim fails if one contrast fails, and holds if all required contrasts hold."""
     if any(test and test.verdict == "fails" for _, test in found):
         return "fails"
     required = [test for contrast, test in found if contrast.required]
@@ -145,7 +145,7 @@ def _together(found: list[tuple[Contrast, Test | None]]) -> Verdict:
 
 
 def _left(claim: Claim, by_seed: pd.DataFrame) -> str:
-    """How much of the lead over `instead_of` is left over `than`, on average over columns and seeds."""
+    """How much of the lead over `instead_of` is left against `than`, averaged over columns and seeds."""
     if claim.instead_of is None:
         return ""
     mean = by_seed.T.groupby(level="line").mean().mean(axis=1)
@@ -159,22 +159,22 @@ def _left(claim: Claim, by_seed: pd.DataFrame) -> str:
     return f"the lead is {before:+.1f} points over {claim.instead_of} and {after:+.1f} over {claim.than}: {left}"
 
 
-def _falls(line: pd.DataFrame, metric: str, rules: Comparison) -> Test:
+def _falls(line: pd.DataFrame, accuracy: str, rules: Comparison) -> Test:
     """Kendall's rank correlation between log loss and accuracy over runs, each the mean of its seeds.
 
-    Its sign is turned, so that a positive value is for the claim; the probability is exact for few runs.
+    Its sign is reversed, so positive values support the claim; the probability is exact for few runs.
     """
-    runs = line.groupby("run")[["log_loss", metric]].mean()
-    what = "rank correlation, sign turned"
+    runs = line.dropna(subset="log_loss").groupby("encoder")[["log_loss", accuracy]].mean()
+    what = "rank correlation, sign reversed"
     if runs.nunique().min() < 2:
         return Test(what, None, None, len(runs), None, "undecided")
-    found = stats.kendalltau(runs["log_loss"], runs[metric], alternative="less")
+    found = stats.kendalltau(runs["log_loss"], runs[accuracy], alternative="less")
     p = float(found.pvalue)
     return Test(what, -float(found.statistic), None, len(runs), p, _verdict(p, rules))
 
 
 def published_value(contrast: Contrast, published: Mapping[Point, float]) -> float | None:
-    """A contrast of the published numbers, in points; None where one of them is not known."""
+    """A contrast of the published numbers, in points; None if one of them is unknown."""
     if not set(contrast.weights) <= set(published):
         return None
     return sum(weight * published[point] for point, weight in contrast.weights.items())

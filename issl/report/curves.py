@@ -15,13 +15,13 @@ from issl.errors import UserError
 from issl.jobs.files import whole
 from issl.report.figures import CATEGORICAL, DASHES
 
-TEST = "test_"  # begins the name of what was measured on the test split
+TEST = "test_"  # prefix of columns measured on the test split
 GEOMETRY = ("cosine_pos", "cosine_neg", "dist_to_etf")
 NOT_TERMS = ("epoch", "lr", "loss", "online_loss", "online_acc", *GEOMETRY, "seconds", "images_per_second")
 
 COLUMNS = 4
-IN_A_ROW = 3  # names in a legend: what the width of a panel holds
-FEW = 20  # epochs: with more, a line shows by itself where its values are
+IN_A_ROW = 3  # names that fit into a row of a legend
+FEW = 20  # epochs: with fewer, lines get markers
 GREY = "#555555"
 POINTS = {"linestyle": "", "marker": "o", "markersize": 3.5, "markerfacecolor": "white"}
 
@@ -49,14 +49,14 @@ STYLE = {
     "legend.columnspacing": 1.0,
     "legend.borderpad": 0,
     "legend.borderaxespad": 0.3,
-    "svg.fonttype": "none",  # text stays text: smaller, and a reader without this wide font gets a narrower one
-    "svg.hashsalt": "issl",  # otherwise the ids inside the file are drawn anew each time
+    "svg.fonttype": "none",  # text stays text: smaller, and a viewer without this wide font uses a narrower one
+    "svg.hashsalt": "issl",  # otherwise the file has new random ids each time
 }
 
 
 @dataclass(frozen=True)
 class Panel:
-    """What one panel shows: quantities that share a scale."""
+    """One panel: quantities that share a scale."""
 
     title: str
     names: tuple[str, ...]
@@ -67,7 +67,8 @@ class Panel:
 def draw(history: pd.DataFrame, title: str) -> Figure:
     """Panels against the epoch, counted from 0: training as lines, the test split as points of the same colour.
 
-    A panel whose columns are absent is left out. Raises UserError without the column `epoch` or `loss`, or rows.
+    Panels without any of their columns are left out. Raises UserError if the column `epoch` or `loss`, or every row,
+    is missing.
     """
     _refuse_incomplete(history)
     panels = [panel for panel in _panels(history) if panel.names]
@@ -84,7 +85,7 @@ def draw(history: pd.DataFrame, title: str) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Writes an SVG, whole or not at all; the same history gives the same bytes."""
+    """Writes an SVG atomically; the same history gives the same bytes."""
     with rc_context(STYLE), whole(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 
@@ -97,10 +98,10 @@ def _refuse_incomplete(history: pd.DataFrame) -> None:
 
 
 def _panels(history: pd.DataFrame) -> tuple[Panel, ...]:
-    """All panels in reading order, each with those of its quantities that the history has."""
+    """All panels in reading order, each with its quantities that are in the history."""
     known = tuple(dict.fromkeys(name.removeprefix(TEST) for name in history))
     terms = tuple(name for name in known if name not in NOT_TERMS)
-    # Divergences come close to 0 while entropies stay near their maximum: on one scale both would look constant.
+    # Divergences approach 0 while entropies stay near their maximum: on one scale both would look constant.
     divergences = tuple(name for name in terms if name.startswith("KL_"))
     others = tuple(name for name in terms if name not in divergences)
 
@@ -126,10 +127,10 @@ def _fill(axes: Axes, panel: Panel, history: pd.DataFrame) -> None:
             marker = "." if len(history) < FEW else ""
             axes.plot(history["epoch"], panel.factor * history[name], marker=marker, **look)
         if TEST + name in history:
-            test = history[["epoch", TEST + name]].dropna()  # only some epochs look at the test split
+            test = history[["epoch", TEST + name]].dropna()  # only some epochs evaluate the test split
             axes.plot(test["epoch"], panel.factor * test[TEST + name], **look | POINTS)
 
-    legend_rows = 1  # also where there is none, so that the panels of a row are equally high
+    legend_rows = 1  # even without a legend, so that all panels of a row have the same height
     if len(looks) > 1:
         legend_rows = ceil(len(looks) / IN_A_ROW)
         handles = [Line2D([], [], **look) for look in looks]
@@ -144,7 +145,7 @@ def _fill(axes: Axes, panel: Panel, history: pd.DataFrame) -> None:
 
 
 def _look(number: int) -> dict[str, object]:
-    """Colour and dash of the nth quantity of a panel: all colours first, then the colours again, dashed."""
+    """Colour and dash of the nth quantity of a panel: all colours solid first, then dashed."""
     turn, color = divmod(number, len(CATEGORICAL))
     return {"color": CATEGORICAL[color], "linestyle": DASHES[turn % len(DASHES)]}
 

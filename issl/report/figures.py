@@ -1,5 +1,7 @@
-"""Figures from tidy results: vector PDF and PNG, in the style of the paper's."""
+"""Figures from tidy results: vector PDF and PNG, in the paper's style."""
 
+import logging
+from itertools import cycle
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,24 @@ from matplotlib import rc_context
 from matplotlib.colors import LinearSegmentedColormap, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from issl.config.display import Lines, Scatter
 from issl.jobs.files import whole
-from issl.report.results import over_seeds, points
+from issl.report.results import SELECTIONS, over_seeds, points
 
-# Okabe and Ito's palette as seaborn orders it: told apart with every common colour blindness.
+log = logging.getLogger(__name__)
+
+# From seaborn's "colorblind" palette: distinct with every common colour blindness.
 CATEGORICAL = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#949494", "#56b4e9")
-# Even steps of lightness, light to dark, as the published figure: also told apart in grey.
+# Even steps of lightness, light to dark, as in the published figure: distinct in grey too.
 SEQUENTIAL = LinearSegmentedColormap.from_list("sequential", ("#e6b3b3", "#a8658d", "#2d1e3e"))
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (3, 1.25, 1.5, 1.25)), (0, (5, 1, 1, 1)), (0, (2, 2)))
 MARKERS = ("o", "X", "s", "P", "D", "^", "v", "*")
 
 STYLE = {
-    "font.size": 17.25,  # seaborn's context "talk" at font scale 1.15, as the published figures
+    "font.size": 17.25,  # seaborn's context "talk" at font scale 1.15, as in the published figures
     "axes.labelsize": 20.7,
     "xtick.labelsize": 19,
     "ytick.labelsize": 19,
@@ -38,26 +43,26 @@ STYLE = {
 }
 
 
-OTHER = {"published": "honest", "honest": "published"}
-CHOICE = {"published": "chosen on test", "honest": "chosen on held-out"}
+OTHER = dict(zip(SELECTIONS, reversed(SELECTIONS)))
+SHORT = dict(zip(SELECTIONS, ("selected on test", "selected on held-out")))
 
 
-def draw(results: pd.DataFrame, shown: Lines | Scatter) -> Figure:
-    """The figure that the config describes. Raises UserError for results that cannot be shown in this way."""
-    return {"lines": draw_lines, "scatter": draw_scatter}[shown.kind](results, shown)
+def draw(results: pd.DataFrame, display: Lines | Scatter) -> Figure:
+    """The figure that the config describes. Raises UserError for results that it cannot show."""
+    return {"lines": draw_lines, "scatter": draw_scatter}[display.kind](results, display)
 
 
 def draw_lines(results: pd.DataFrame, lines: Lines) -> Figure:
-    """Accuracy against one column, a line for each value of another, error bars where there are several seeds.
+    """Accuracy against one column, with a line for each value of another, and error bars for several seeds.
 
-    A faint line shows the accuracy of the other choice of weight decay, where it differs.
+    If the two selections of the weight decay differ, faint lines show the other one.
     """
     summary = over_seeds(points(results, lines), list(dict.fromkeys([lines.hue, lines.x])))
     with rc_context(STYLE):
         figure = Figure(figsize=lines.size)
-        axes = figure.add_axes((0, 0, 1, 1))  # labels and legend stand outside; the saved box grows to hold them
+        axes = figure.add_axes((0, 0, 1, 1))  # labels and legend are outside; the saved box includes them
         groups = summary.groupby(lines.hue, sort=False)
-        differ = not np.allclose(summary["published"], summary["honest"], rtol=0, atol=1e-9)
+        differ = not np.allclose(*(summary[name] for name in SELECTIONS), rtol=0, atol=1e-9)
         for number, ((value, line), color) in enumerate(zip(groups, _colors(lines.palette, groups.ngroups))):
             line = line.sort_values(lines.x)
             sem = line[f"{lines.accuracy}_sem"]
@@ -65,7 +70,7 @@ def draw_lines(results: pd.DataFrame, lines: Lines) -> Figure:
                 line[lines.x],
                 line[lines.accuracy],
                 yerr=None if sem.isna().all() else sem,
-                label=str(value),
+                label=literal(value),
                 color=color,
                 linestyle=DASHES[number % len(DASHES)],
                 marker=MARKERS[number % len(MARKERS)],
@@ -78,39 +83,62 @@ def draw_lines(results: pd.DataFrame, lines: Lines) -> Figure:
             if differ:
                 axes.plot(line[lines.x], line[OTHER[lines.accuracy]], **_faint(color, lines.line_width))
         _scale(axes, lines.xscale)
-        axes.set(xlabel=lines.xlabel, ylabel=lines.ylabel)
-        _legend(axes, lines, CHOICE[OTHER[lines.accuracy]] if differ else None)
+        axes.set(xlabel=formula(lines.xlabel), ylabel=formula(lines.ylabel))
+        _legend(axes, lines, SHORT[OTHER[lines.accuracy]] if differ else None)
     return figure
 
 
 def draw_scatter(results: pd.DataFrame, scatter: Scatter) -> Figure:
-    """Accuracy against a number of the run itself: a point a run and seed, a colour and marker for each hue.
+    """Accuracy against a quantity of the encoder: a point per encoder and seed, a colour and marker for each hue.
 
-    Raises UserError for a run that lacks this number.
+    Released weights, whose quantity is not known, are horizontal lines with their names. Runs without it, because
+    their method does not log it, are only named in the legend.
     """
-    shown = points(results, scatter)
+    drawn = points(results, scatter)
     with rc_context(STYLE):
         figure = Figure(figsize=scatter.size)
         axes = figure.add_axes((0, 0, 1, 1))
-        groups = shown.groupby(scatter.hue, sort=False)
-        for number, ((value, runs), color) in enumerate(zip(groups, _colors("categorical", groups.ngroups))):
+        known = drawn[scatter.x].notna()
+        groups = drawn[known].groupby(scatter.hue, sort=False)
+        levels = drawn[~known & drawn["released"]].groupby("encoder", sort=False)[scatter.accuracy].mean()
+        colors = _colors("categorical", groups.ngroups + len(levels))
+        for (value, encoders), color, marker in zip(groups, colors, cycle(MARKERS)):
             axes.plot(
-                runs[scatter.x],
-                runs[scatter.accuracy],
-                label=str(value),
+                encoders[scatter.x],
+                encoders[scatter.accuracy],
+                label=literal(value),
                 color=color,
                 linestyle="",
-                marker=MARKERS[number % len(MARKERS)],
+                marker=marker,
                 markersize=11,
                 markeredgecolor="white",
             )
-        axes.set(xlabel=scatter.xlabel, ylabel=scatter.ylabel)
+        for (name, level), color, dash in zip(levels.items(), colors[groups.ngroups :], cycle(DASHES[1:])):
+            axes.axhline(level, label=literal(name), color=color, linestyle=dash, linewidth=2)
+        for value in drawn.loc[~known & ~drawn["released"], scatter.hue].map(str).unique():
+            axes.plot([], [], linestyle="", label=f"{literal(value)}: no {scatter.x.replace('_', ' ')}")
+        axes.set(xlabel=formula(scatter.xlabel), ylabel=formula(scatter.ylabel))
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
+def literal(name: object) -> str:
+    """A name as matplotlib draws it: dollar signs do not begin a formula."""
+    return " ".join(str(name).split()).replace("$", r"\$")
+
+
+def formula(label: str) -> str:
+    """A label that may hold formulas between dollar signs; one that matplotlib cannot read is drawn as it is."""
+    try:
+        MathTextParser("path").parse(label)
+    except ValueError as error:
+        log.warning("drawn without formulas: %r: %s", label, str(error).splitlines()[0])
+        return literal(label)
+    return label
+
+
 def save(figure: Figure, pdf: Path, png: Path) -> None:
-    """Writes both files, whole or not at all; the same results give the same bytes."""
+    """Writes both files atomically; the same results give the same bytes."""
     with rc_context(STYLE):
         for path, metadata in ((pdf, {"CreationDate": None}), (png, {})):
             with whole(path) as temporary:
@@ -145,4 +173,4 @@ def _legend(axes, lines: Lines, faint: str | None) -> None:
     if faint:
         handles, labels = [*handles, Line2D([], [], **_faint("#555555", lines.line_width))], [*labels, faint]
     place = {"loc": "lower right"} if lines.legend == "inside" else {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
-    axes.legend(handles, labels, title=lines.legend_title, frameon=False, **place)
+    axes.legend(handles, labels, title=formula(lines.legend_title or ""), frameon=False, **place)

@@ -1,34 +1,74 @@
-"""Tidy results of an experiment, and the choice among weight decays that turns them into one number a run."""
+"""Tidy results of an experiment, and the selection of settings, which leaves one number per point."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 
-from issl.config.display import EvaluationTable, Lines, Scatter, Table, word
+from issl.config.display import Lines, Scatter, Selection, Table, point_name
 from issl.errors import UserError
-from issl.report import evaluations as evaluation
 
-METRICS = ("published", "honest")
+SELECTIONS = get_args(Selection)
+OF_SETTINGS = ("setting", "weight_decay", "test_acc", "holdout_acc")  # columns in which the settings of a point differ
+SCORES = ("kind", "setting", "weight_decay", "fraction", "n_labels", "n_test", "metric", "test_acc", "holdout_acc")
 
 
 def aggregate(rows: Sequence[Mapping[str, Any]], scores: Sequence[Path], histories: Sequence[Path]) -> pd.DataFrame:
-    """One row a (run, seed, probe): what `Plan.rows_for` says of the run, its log loss, and its score file.
+    """One row per (row of the experiment, seed, probe, setting, metric).
 
-    `log_loss` is that of pairs of a clean and an augmented test image after the last epoch; empty for a method that
-    has none. Raises UserError for a score file that is missing a metric, and when there is nothing to aggregate.
+    `rows` are the plan's facts about each of `scores`, in the same order; `histories` are those of our own runs among
+    them. `log_loss` is for pairs of a clean and an augmented test image after the last epoch, and empty for methods
+    without it and for released weights. Raises UserError if a score file lacks a metric, or if there are no rows.
     """
     if not rows:
-        raise UserError("no result of this experiment is there yet; without existing_only it would be made")
-    tables = []
-    for row, path, history in zip(rows, scores, histories, strict=True):
-        table = pd.read_csv(path)
-        if "test_acc" not in table or table.empty or table["test_acc"].isna().any():
-            raise UserError(f"{path}: no test accuracy; delete the file and run its probe again")
-        facts = {**row, "log_loss": _log_loss(history)}
+        raise UserError("this experiment has no results yet; set existing_only to false to make them")
+    tables, left = [], iter(histories)
+    for row, path in zip(rows, scores, strict=True):
+        log_loss = float("nan") if row["released"] else _log_loss(next(left))
+        facts = {key: value for key, value in row.items() if key != "metrics"} | {"log_loss": log_loss}
+        table = _scores(path, row["metrics"])
         tables.append(pd.DataFrame([facts] * len(table)).join(table))
     return pd.concat(tables, ignore_index=True)
+
+
+def _scores(path: Path, metrics: Sequence[str]) -> pd.DataFrame:
+    """The rows of a score file with these metrics, ordered by metric."""
+    table = read_scores(path)
+    parts = [table[table["metric"] == metric] for metric in metrics]
+    for metric, part in zip(metrics, parts):
+        if part.empty:
+            raise UserError(f"{path}: no {metric} accuracy; delete the file and run its probe again")
+    return pd.concat(parts, ignore_index=True)
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """A score file. Raises UserError if it cannot be read or is incomplete."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); delete it and run its probe again") from None
+    if missing := [column for column in SCORES if column not in table]:
+        raise UserError(f"{path}: lacks the column '{missing[0]}'; delete it and run its probe again")
+    if table.empty or table["test_acc"].isna().any():
+        raise UserError(f"{path}: no test accuracy; delete the file and run its probe again")
+    return table
+
+
+TEXT = (
+    *("row", "method", "family", "encoder", "data", "encoding", "probe", "grid"),
+    *("kind", "setting", "metric"),
+)
+NUMBERS = (
+    *("dim", "epochs", "batch_size", "strength", "blur", "seed", "log_loss"),
+    *("weight_decay", "fraction", "n_labels", "n_test", "test_acc", "holdout_acc"),
+)
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """Tidy results of `aggregate`. Words stay words: a row may be called None, 007 or 1e3."""
+    empty = {name: [""] for name in NUMBERS}
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=empty)
 
 
 def _log_loss(history: Path) -> float:
@@ -36,73 +76,72 @@ def _log_loss(history: Path) -> float:
     return last.get("test_log_loss", float("nan"))
 
 
-def chosen(results: pd.DataFrame, weight_decay: float | None = None) -> pd.DataFrame:
-    """One row a (run, seed, kind of probe, subset), with the weight decay chosen in two ways.
+def selected(results: pd.DataFrame) -> pd.DataFrame:
+    """One row per point and metric, with the setting selected in two ways.
 
-    `published`: the best test accuracy, as the paper's code chooses. `honest`: the test accuracy of the weight decay
-    that is best on held-out training labels; the same number where there is nothing to choose. With `weight_decay`
-    only the probes that have it count. Raises UserError when none has.
+    `test_selected`: the best test accuracy, as in the paper's code. `val_selected`: the test accuracy of the setting
+    that is best on held-out training labels; the same number if there is only one setting. A setting without a held-out
+    score can only be selected by the first. The first metric selects for all metrics. Raises UserError if several
+    settings compete and none has a held-out score.
     """
-    if weight_decay is not None:
-        results = results[results["weight_decay"] == weight_decay]
+    keys = [column for column in results if column not in (*OF_SETTINGS, "metric")]
+    found = []
+    for key, group in results.groupby(keys, sort=False, dropna=False):
+        point = dict(zip(keys, key))
+        first = group[group["metric"] == group["metric"].iloc[0]]
+        chosen = first["setting"].iloc[first["test_acc"].argmax()], _val_selected(first, point)
+        for metric, part in group.groupby("metric", sort=False):
+            values = part.set_index("setting")["test_acc"]
+            found.append(point | {"metric": metric} | {name: values[one] for name, one in zip(SELECTIONS, chosen)})
+    return pd.DataFrame(found)
+
+
+def _val_selected(settings: pd.DataFrame, point: Mapping[str, Any]) -> str:
+    if len(settings) == 1:
+        return settings["setting"].item()
+    held_out = settings.dropna(subset="holdout_acc")
+    if held_out.empty:
+        raise UserError(f"row '{point.get('row')}': held-out accuracy is missing; run its probe again")
+    return held_out["setting"].iloc[held_out["holdout_acc"].argmax()]
+
+
+def points(results: pd.DataFrame, display: Lines | Scatter | Table) -> pd.DataFrame:
+    """The points of a figure or table, seed by seed: `selected` with the names of each point's `line` and `column`.
+
+    Raises UserError if a scatter lacks its x, or no probe has the weight decay to show.
+    """
+    if isinstance(display, Scatter):
+        results = _of_the_encoder_itself(results)
+    if isinstance(display, Lines) and display.weight_decay is not None:
+        results = results[results["weight_decay"] == display.weight_decay]
         if results.empty:
-            raise UserError(f"no probe with weight decay {weight_decay} in these results")
-    runs = [column for column in results if column not in ("weight_decay", "test_acc", "holdout_acc")]
-    return pd.DataFrame(
-        [
-            dict(zip(runs, key)) | {"published": group["test_acc"].max(), "honest": _honest(group)}
-            for key, group in results.groupby(runs, sort=False, dropna=False)
-        ]
-    )
+            raise UserError(f"no probe with weight decay {display.weight_decay} in these results")
+    picked, (line, columns) = selected(results), display.axes
+    names = [(point_name(facts, (line,)), point_name(facts, columns)) for facts in picked.to_dict("records")]
+    return picked.assign(line=[name for name, _ in names], column=[name for _, name in names])
 
 
-def points(results: pd.DataFrame, shown: Lines | Scatter | Table | EvaluationTable) -> pd.DataFrame:
-    """What a figure or table shows, seed by seed: `chosen` with the name of each point's `line` and `column`.
-
-    Raises UserError where a scatter lacks its x.
-    """
-    if isinstance(shown, EvaluationTable):
-        return evaluation.points(results)
-    if isinstance(shown, Scatter):
-        results = _of_the_run_itself(results, shown.x)
-    picked = chosen(results, shown.weight_decay if isinstance(shown, Lines) else None)
-    line, column = shown.axes
-    return picked.assign(line=picked[line].map(word), column=picked[column].map(word) if column else "")
-
-
-def _of_the_run_itself(results: pd.DataFrame, x: str) -> pd.DataFrame:
-    """Each run once: the probes of its method's own family on all labels, as the first experiment has them."""
-    own = results[(results["probe"] == results["family"]) & (results["fraction"] == 1)]
-    own = own[own["grid"] == own.groupby("run")["grid"].transform("first")]
-    if own[x].isna().any():
-        run = own.loc[own[x].isna(), "run"].iloc[0]
-        raise UserError(f"run {run}: its history.csv has no test_{x} to show it against; does its objective log {x}?")
+def _of_the_encoder_itself(results: pd.DataFrame) -> pd.DataFrame:
+    """Each encoder once: probes of its method's own family on all labels, as in the first experiment that has them."""
+    own = results[(results["kind"] == results["family"]) & (results["fraction"] == 1)]
+    for column in ("encoding", "grid"):
+        own = own[own[column] == own.groupby("encoder")[column].transform("first")]
     return own
 
 
-def _honest(group: pd.DataFrame) -> float:
-    if len(group) == 1:
-        return group["test_acc"].item()
-    if group["holdout_acc"].isna().any():
-        raise UserError(f"row '{group['row'].iloc[0]}': held-out accuracy is missing; run its probe again")
-    return group["test_acc"].iloc[group["holdout_acc"].argmax()]
-
-
-def over_seeds(choices: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def over_seeds(picked: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Mean, standard error and number of seeds of both accuracies for each value of `by`, in order of appearance.
 
-    `n_test` is the number of test images.
-
-    The standard error is missing for a single seed. Raises UserError when results that differ in more than their seed
-    would be averaged.
+    `n_test` is the number of test images. The standard error is missing for a single seed. Raises UserError if it would
+    average results that differ in more than their seed.
     """
     by = list(by)
-    if choices.duplicated([*by, "seed"]).any():
-        twice = choices[choices.duplicated([*by, "seed"])].iloc[0]
+    if picked.duplicated([*by, "seed"]).any():
+        twice = picked[picked.duplicated([*by, "seed"])].iloc[0]
         raise UserError(
             f"several results share one place in the figure or table: {dict(twice[by])}; show fewer of them"
         )
-    groups = choices.groupby(by, sort=False, dropna=False)
-    summary = groups[list(METRICS)].agg(["mean", "sem"])
-    summary.columns = [metric if kind == "mean" else f"{metric}_sem" for metric, kind in summary.columns]
+    groups = picked.groupby(by, sort=False, dropna=False)
+    summary = groups[list(SELECTIONS)].agg(["mean", "sem"])
+    summary.columns = [name if statistic == "mean" else f"{name}_sem" for name, statistic in summary.columns]
     return summary.assign(seeds=groups["seed"].nunique(), n_test=groups["n_test"].min()).reset_index()

@@ -1,4 +1,4 @@
-"""Augmentation: how views are drawn from images."""
+"""Augmentation: the random views of images."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,12 +8,12 @@ from issl.spec.value import Probability, Value
 
 
 class Crops(Value):
-    """Views of one resolution: random parts of a photograph, each resized to a square."""
+    """Views of one resolution: random crops of a photograph, each resized to a square."""
 
-    number: PositiveInt = Field(description="of views of each image")
+    number: PositiveInt = Field(description="views of each image")
     size: PositiveInt = Field(description="pixels")
-    min_area: Annotated[float, Field(gt=0, le=1)] = Field(description="smallest part of the photograph")
-    max_area: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="largest part of the photograph")
+    min_area: Annotated[float, Field(gt=0, le=1)] = Field(description="smallest crop, as a fraction of the photograph")
+    max_area: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="largest crop, likewise")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -23,30 +23,30 @@ class Crops(Value):
 
 
 class Augment(Value):
-    """The SimCLR pipeline; `strength` scales what the released code scales, and nothing else."""
+    """The SimCLR pipeline; `strength` scales the same settings as in the released code, and no others."""
 
     strength: PositiveFloat = 1.0
     blur: bool = Field(False, description="Gaussian blur, the released code's `blured_simclr`")
-    min_area: Probability = Field(0.2, description="smallest crop at strength 1; divided by the strength")
-    jitter: NonNegativeFloat = Field(0.4, description="brightness, contrast, saturation; times the strength")
-    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.1, description="times the strength")
-    gray: Probability = Field(0.1, description="probability; times the strength")
+    min_area: Probability = Field(0.2, description="smallest crop; divided by the strength")
+    jitter: NonNegativeFloat = Field(0.4, description="brightness, contrast, saturation; multiplied by the strength")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.1, description="multiplied by the strength")
+    gray: Probability = Field(0.1, description="probability of grayscale; multiplied by the strength")
     flip_p: Probability = 0.5
     jitter_p: Probability = 0.8
     blur_p: Probability = 0.5
     blur_kernel: Literal["tenth", "pillow"] = Field(
-        "tenth", description="a Gaussian over a tenth of the side, as torchvision has it, or Pillow's GaussianBlur"
+        "tenth", description="tenth: torchvision's Gaussian over a tenth of the side; pillow: Pillow's GaussianBlur"
     )
     views: tuple[Crops, ...] = Field(
         (),
-        description="of photographs (kind imagenet): two large views, then the small ones; their areas stand for "
-        "min_area, and are not scaled",
+        description="of photographs (kind imagenet): two large views, then the small ones; their areas replace "
+        "min_area and are not scaled",
     )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.views and self.views[0].number != 2:
-            raise ValueError(f"the first of the views must be 2 in number, not {self.views[0].number}")
+            raise ValueError(f"the first entry of views must have number 2, not {self.views[0].number}")
         if self.min_area > self.strength:
             raise ValueError(f"strength {self.strength} is too weak: the smallest crop would exceed the image")
         if self.hue * self.strength > 0.5:

@@ -1,6 +1,6 @@
 """Data sets.
 
-The path of a data set (`archive`, `url`, `path`) is not part of its identity.
+The location of a data set (`archive`, `url`, `path`) is not part of its identity.
 """
 
 from typing import Annotated, Literal
@@ -14,12 +14,12 @@ class TinyImageNet(Value):
     """The official tiny-imagenet-200.zip: 200 classes, 500 train and 50 validation images each, 64 x 64."""
 
     kind: Literal["tinyimagenet"]
-    classes: Annotated[int, Field(ge=2, le=200)] = Field(200, description="keep the first classes, by wnid")
-    train_per_class: Annotated[int, Field(ge=1, le=500)] = Field(500, description="keep the first images of a class")
-    test_per_class: Annotated[int, Field(ge=1, le=50)] = Field(50, description="taken from the official val split")
-    partial: bool = Field(False, description="the archive is known to lack images: take what is there")
+    classes: Annotated[int, Field(ge=2, le=200)] = Field(200, description="keep the first ones, by wnid")
+    train_per_class: Annotated[int, Field(ge=1, le=500)] = Field(500, description="keep the first images of each class")
+    test_per_class: Annotated[int, Field(ge=1, le=50)] = Field(50, description="likewise, from the official val split")
+    partial: bool = Field(False, description="accept an archive that lacks images: use those it has")
     archive: str = Field("data/tiny-imagenet-200.zip", exclude=True, description="path of the zip")
-    url: str | None = Field(None, exclude=True, description="where to download the zip if it is not there")
+    url: str | None = Field(None, exclude=True, description="where to download the zip if it is missing")
     md5: str | None = Field(None, exclude=True, description="checksum of the zip")
 
     @property
@@ -35,8 +35,8 @@ class Cifar10(Value):
     """CIFAR-10 through torchvision: 50 000 train and 10 000 test images, 32 x 32."""
 
     kind: Literal["cifar10"]
-    path: str = Field("data/cifar10", exclude=True, description="folder of the python version of the data set")
-    download: bool = Field(False, exclude=True, description="let torchvision download it if it is not there")
+    path: str = Field("data/cifar10", exclude=True, description="folder of the data set's python version")
+    download: bool = Field(False, exclude=True, description="let torchvision download it if it is missing")
 
     @property
     def name(self) -> str:
@@ -51,40 +51,40 @@ class ImageFolder(Value):
     """A folder with train/<class>/* and test/<class>/* (or val/<class>/*), resized to squares."""
 
     kind: Literal["folder"]
-    name: Name = Field(description="identifies the content: another content needs another name")
+    name: Name = Field(description="identifies the content: different content needs a different name")
     image_size: PositiveInt
     path: str = Field("data/images", exclude=True)
 
 
 class ImageNet(Value):
-    """A large folder of photographs, train/<class>/* and val/<class>/*: each is decoded whenever it is needed."""
+    """A large folder of photographs, train/<class>/* and val/<class>/*: each is decoded when it is needed."""
 
     kind: Literal["imagenet"]
-    name: Name = Field("imagenet", description="identifies the content: another content needs another name")
-    image_size: PositiveInt = Field(224, description="pixels of an image that is not augmented")
-    classes: Annotated[int, Field(ge=2)] | None = Field(None, description="keep the first classes, by wnid")
-    train_per_class: PositiveInt | None = Field(None, description="keep the first images of a class, by name")
+    name: Name = Field("imagenet", description="identifies the content: different content needs a different name")
+    image_size: PositiveInt = Field(224, description="side of an image that is not augmented, in pixels")
+    classes: Annotated[int, Field(ge=2)] | None = Field(None, description="keep the first ones, by folder name")
+    train_per_class: PositiveInt | None = Field(None, description="keep the first images of each class, by name")
     test_per_class: PositiveInt | None = Field(None, description="likewise, of the val split")
     corrupt: Literal["stop", "skip"] = Field(
         "stop",
-        description="a file that cannot be decoded stops the job that needs it; or all are looked at beforehand, and "
-        "those are left out and counted",
+        description="stop: a job that meets an undecodable file fails; skip: prepare checks all files first, leaves "
+        "those out and lists them",
     )
     path: str = Field("data/imagenet", exclude=True)
 
     @property
     def resize(self) -> int:
-        """The shorter side, in pixels, before the central square is cut out: 256 for 224."""
+        """The shorter side, in pixels, before the center crop: 256 for 224."""
         return round(self.image_size * 256 / 224)
 
 
 class Downstream(Value):
-    """A data set of torchvision's to transfer to: for the evaluation of published weights, not for pretraining."""
+    """A torchvision data set for transfer: to evaluate encoders on, not for pretraining."""
 
     kind: Literal["torchvision"]
     name: Literal["cifar100", "food101", "cars", "aircraft", "dtd", "pets", "caltech101", "flowers102"]
-    path: str = Field("data/torchvision", exclude=True, description="what torchvision calls `root`")
-    download: bool = Field(False, exclude=True, description="let torchvision download it if it is not there")
+    path: str = Field("data/torchvision", exclude=True, description="torchvision's `root`")
+    download: bool = Field(False, exclude=True, description="let torchvision download it if it is missing")
 
     @property
     def image_size(self) -> int:
@@ -92,7 +92,7 @@ class Downstream(Value):
 
 
 class Synthetic(Value):
-    """Drawn images whose class is a shape and texture that survive cropping and colour changes."""
+    """Generated images; a class is a shape and a texture, which survive cropping and colour changes."""
 
     kind: Literal["synthetic"]
     classes: Annotated[int, Field(ge=2, le=64)] = 10
@@ -107,7 +107,7 @@ class Synthetic(Value):
 
 
 def train_images(data: "DataSpec") -> int | None:
-    """Number of training images, where the spec alone tells; an image folder or a partial archive does not."""
+    """Number of training images if the spec alone tells it, else None, as for an image folder or a partial archive."""
     if isinstance(data, Cifar10):
         return 50_000
     if isinstance(data, ImageFolder | ImageNet | Downstream) or (isinstance(data, TinyImageNet) and data.partial):

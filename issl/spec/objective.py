@@ -1,4 +1,4 @@
-"""Objectives: one class for each method, with its settings."""
+"""Objectives: one class of settings for each method."""
 
 from typing import Annotated, Literal
 
@@ -8,7 +8,7 @@ from issl.spec.value import Probability, Value
 
 
 class SimCLR(Value):
-    """SimCLR (Chen et al., 2020) as the released code has it."""
+    """SimCLR (Chen et al., 2020) as in the released code."""
 
     name: Literal["simclr"]
     temperature: PositiveFloat = 0.07
@@ -47,7 +47,7 @@ class DISSL(Value):
 
 
 class DISSLMultiCrop(Value):
-    """DISSL as released for ImageNet: two large views teach, these and any number of small ones learn."""
+    """DISSL as released for ImageNet: the teacher sees two large views, the student also any number of small ones."""
 
     name: Literal["dissl_multicrop"]
     classes: Annotated[int, Field(ge=2)] = Field(16384, description="number of equivalence classes C")
@@ -56,39 +56,39 @@ class DISSLMultiCrop(Value):
     entropy_weight: NonNegativeFloat = Field(2.3, description="lambda: weight of the marginal's entropy")
     invariance_weight: NonNegativeFloat = Field(0.6, description="beta: weight of determinism and invariance")
     invariance_warmup_steps: Annotated[int, Field(ge=0)] = Field(
-        0, description="in which beta goes linearly from lambda to its value"
+        0, description="steps in which beta moves linearly from lambda to its value"
     )
     teacher: Literal["residual", "reduced"] = Field(
         "residual",
-        description="residual: its block works on z itself; reduced: on the bottleneck, as for 8192 dimensions",
+        description="input of its residual block; residual: z; reduced: the bottleneck, as for 8192 dimensions",
     )
     hidden: PositiveInt = Field(2048, description="width of the teacher's residual block")
     bottleneck: PositiveInt = 512
 
 
 class DINO(Value):
-    """DINO (Caron et al., 2021) as the released baseline has it; its quirks are named options."""
+    """DINO (Caron et al., 2021) as in the released baseline, whose quirks are named options."""
 
     name: Literal["dino"]
     classes: Annotated[int, Field(ge=2)] = 1000
     student_temperature: PositiveFloat = 0.1
-    teacher_temperature: PositiveFloat = Field(0.07, description="reached after the temperature warm-up")
+    teacher_temperature: PositiveFloat = Field(0.07, description="after its warm-up")
     teacher_temperature_start: PositiveFloat = 0.04
     temperature_warmup_epochs: Annotated[int, Field(ge=0)] = 50
     center_momentum: Probability = 0.9
     ema: Probability = Field(0.996, description="momentum of the teacher at the start")
     ema_schedule: Literal["full_period", "half_period"] = Field(
         "full_period",
-        description="full_period: up to 1 at half time and back, as released; half_period: up to 1 at the end",
+        description="full_period: rises to 1 halfway and falls back, as released; half_period: reaches 1 at the end",
     )
     teacher_projector: Literal["independent", "copy"] = Field(
-        "independent", description="its initialisation: drawn anew, as released, or a copy of the student's"
+        "independent", description="its initialisation; independent: its own draw, as released; copy: the student's"
     )
     normalize: Literal["before_bottleneck", "after_bottleneck"] = Field(
-        "before_bottleneck", description="where the l2-normalisation stands: as released, or as in the DINO paper"
+        "before_bottleneck", description="l2-normalisation before the bottleneck, as released, or after it (DINO paper)"
     )
     evaluate: Literal["student", "teacher"] = Field(
-        "student", description="whose encoder is the result: the student's, as released, or as in the DINO paper"
+        "student", description="whose encoder is the result: the student's, as released, or the teacher's (DINO paper)"
     )
     freeze_last_layer_epochs: Annotated[int, Field(ge=0)] = 1
     hidden: PositiveInt = 1024

@@ -1,16 +1,18 @@
-"""Probes: supervised heads on frozen features."""
+"""Probes: classifiers on frozen representations. One class of settings for each kind."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from issl.spec.value import Probability, Value, short_hash
 
+Metric = Literal["top-1", "top-5", "mean per class"]
+Holdout = Annotated[float, Field(gt=0, lt=1)]
 
-class ProbeSpec(Value):
-    """One supervised head on frozen features."""
 
-    kind: Literal["linear", "mlp"] = "linear"
+class _Head(Value):
+    """Settings shared by both heads of the paper's TinyImageNet experiments (released code)."""
+
     weight_decay: NonNegativeFloat = 1e-6
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="of the training labels, stratified")
     epochs: PositiveInt = 100
@@ -18,19 +20,121 @@ class ProbeSpec(Value):
     lr: PositiveFloat = Field(0.3, description="for 256 images; scaled linearly with the batch size")
     momentum: Probability = 0.9
     clip_value: PositiveFloat = 2.0
-    hidden: PositiveInt = Field(2048, description="width of the MLP probe's two hidden layers")
-    holdout: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.1, description="part of the training labels on which the honest weight decay is chosen"
-    )
+    holdout: Holdout = Field(0.1, description="fraction of the training labels on which the weight decay is selected")
+
+
+class Linear(_Head):
+    """A linear layer on features."""
+
+    kind: Literal["linear"]
+
+
+class MLP(_Head):
+    """Two hidden layers with batch norm and ReLU on features."""
+
+    kind: Literal["mlp"]
+    hidden: PositiveInt = Field(2048, description="width of both hidden layers")
+
+
+class Cached(Value):
+    """A linear classifier on cached features, as for the released ImageNet models in August 2022."""
+
+    kind: Literal["cached"]
+    optimizer: Literal["sgd", "lars"] = "sgd"
+    lr: PositiveFloat = Field(0.1, description="for 256 images; scaled linearly with the batch size")
+    weight_decay: NonNegativeFloat = 1e-6
+    batch_norm: bool = Field(False, description="normalise the features first, without scale and shift")
+    batch_size: Annotated[int, Field(ge=2)] = 2048
+    epochs: PositiveInt = 100
+    momentum: Probability = 0.9
+    holdout: Holdout = Field(0.02, description="fraction of the training images on which the setting is selected")
+
+
+class Augmented(Value):
+    """Linear evaluation on augmented images: heads on a frozen trunk, as in VISSL's benchmark."""
+
+    kind: Literal["augmented"]
+    epochs: PositiveInt = 28
+    batch_size: Annotated[int, Field(ge=2)] = 1024
+    lr: PositiveFloat = Field(0.01, description="for 256 images; scaled linearly with the batch size")
+    milestones: tuple[PositiveInt, ...] = Field((8, 16, 24), description="epochs after which lr falls to a tenth")
+    momentum: Probability = Field(0.9, description="Nesterov's")
+    weight_decay: NonNegativeFloat = Field(5e-4, description="of weights and biases, not of batch norms")
+    min_area: Probability = Field(0.08, description="smallest crop, as a fraction of the image")
+    holdout: Holdout = Field(0.02, description="fraction of the training images on which the head is selected")
+
+
+class _Searched(Value):
+    """A scikit-learn classifier on features scaled to [0, 1]; C by random search, then refitted on all images."""
+
+    draws: PositiveInt = Field(10, description="values of C to try, log-uniform")
+    lowest: PositiveFloat = 1e-4
+    highest: PositiveFloat = 100.0
+    holdout: Holdout = Field(0.1, description="fraction of the training images on which C is selected")
+    max_iter: PositiveInt = 1000
+    tol: PositiveFloat = 1e-3
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.lowest >= self.highest:
+            raise ValueError(f"lowest {self.lowest} must be below highest {self.highest}")
+        return self
+
+
+class Logistic(_Searched):
+    """Logistic regression, lbfgs."""
+
+    kind: Literal["logistic"]
+
+
+class SVM(_Searched):
+    """Linear support vector machine, squared hinge, solved in the primal."""
+
+    kind: Literal["svm"]
+
+
+Probe = Annotated[Linear | MLP | Cached | Augmented | Logistic | SVM, Field(discriminator="kind")]
+
+KINDS: dict[str, type[Value]] = {
+    get_args(member.model_fields["kind"].annotation)[0]: member for member in get_args(get_args(Probe)[0])
+}
+
+READS_IMAGES = frozenset({"augmented"})  # kinds that need no features
+ON_CPU = frozenset({"logistic", "svm"})  # kinds that scikit-learn trains
 
 
 class ProbeGrid(Value):
-    """The probes that one experiment asks of one run, trained together."""
+    """Probes of one kind, trained by one job. Those on the same labels compete: one of them is selected."""
 
-    probes: tuple[ProbeSpec, ...] = Field(min_length=1)
+    probes: tuple[Probe, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if len({probe.kind for probe in self.probes}) > 1:
+            raise ValueError("all probes of a grid must be of one kind")
+        if len(set(self.probes)) < len(self.probes):
+            raise ValueError("the same probe is listed twice")
+        return self
+
+    @property
+    def kind(self) -> str:
+        return self.probes[0].kind
 
 
 def grid_id(grid: ProbeGrid) -> str:
-    """Kinds plus hash, e.g. ``linear-1a2b3c4d``."""
-    kinds = sorted({probe.kind for probe in grid.probes})
-    return f"{'-'.join(kinds)}-{short_hash(grid.canonical())}"
+    """Kind plus hash, e.g. ``linear-1a2b3c4d``."""
+    return f"{grid.kind}-{short_hash(grid.canonical())}"
+
+
+def setting(probe: Value) -> str:
+    """Names a probe among its competitors: its weight decay, and every other setting that is not the default."""
+
+    def differs(name: str, value: Any) -> bool:
+        return name == "weight_decay" or value != type(probe).model_fields[name].default
+
+    named = {name: value for name, value in probe if name not in ("kind", "fraction") and differs(name, value)}
+    return ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in named.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

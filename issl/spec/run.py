@@ -13,7 +13,7 @@ from issl.spec.value import Value, short_hash
 
 
 class RunSpec(Value):
-    """One pretraining. The seed is not part of it: it stands beside the run in every path."""
+    """One pretraining run, without its seed, which follows the run's id in every path."""
 
     data: DataSpec
     objective: ObjectiveSpec
@@ -27,13 +27,13 @@ class RunSpec(Value):
         narrow = [name for name in ("width", "bottleneck", "dim") if getattr(self.encoder, name) < 8]
         if narrow:
             raise ValueError(
-                f"encoder.{narrow[0]} {getattr(self.encoder, narrow[0])} is below 8: training on a CPU may crash there"
+                f"encoder.{narrow[0]} {getattr(self.encoder, narrow[0])} is below 8, which may crash training on a CPU"
             )
         views = self.augment.views
         if isinstance(self.data, ImageNet) != bool(views):
-            raise ValueError("'augment: {views: ...}' goes with data of kind imagenet, and such data with it")
+            raise ValueError("'augment: {views: ...}' is required for data of kind imagenet, and allowed for no other")
         if len(views) > 1 and not isinstance(self.objective, DISSLMultiCrop):
-            raise ValueError(f"{self.objective.name} takes two views; more go with dissl_multicrop")
+            raise ValueError(f"{self.objective.name} takes two views; only dissl_multicrop takes more")
         return self
 
 
@@ -43,3 +43,9 @@ def run_id(run: RunSpec) -> str:
     if getattr(run.objective, "predictor", "linear") == "mlp":
         method += "_mlp"
     return f"{method}-z{run.encoder.dim}-e{run.optim.epochs}-{short_hash(run.canonical())}"
+
+
+def file_notes(run: RunSpec, seed: int) -> dict[str, str]:
+    """Metadata of a run's weights file: the run's settings, and all that is needed to build the encoder."""
+    shape = run.encoder.model_dump_json()
+    return {"spec": run.canonical(), "seed": str(seed), "encoder": shape, "image_size": str(run.data.image_size)}

@@ -1,8 +1,8 @@
 """Frozen values whose canonical JSON names every result.
 
 The id of a value is readable words plus a hash of its JSON *without the fields that have their default value*.
-Adding a field with a default therefore keeps every id, and a default in this folder is never edited afterwards
-(`tests/spec/test_spec.py` freezes them): new behaviour gets a new field.
+Adding a field with a default therefore keeps every id. Never edit a default in this folder (`tests/spec/test_spec.py`
+freezes them): add a field for new behaviour.
 
 Every default is the value of the *released code* of Dubois et al., *Improving Self-Supervised Learning by
 Characterizing Idealized Representations* (NeurIPS 2022); docs/fidelity.md lists what follows it and what does not.
@@ -21,7 +21,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 
 
 class Value(BaseModel):
-    """A frozen value: unknown keys are errors, equal content means equal id."""
+    """A frozen value: unknown keys are errors, and equal content gives equal ids."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -1,4 +1,4 @@
-"""Private, undeclared checkpoints: two generations, so that a torn one is never the only one."""
+"""Private checkpoints, unknown to Snakemake: two generations, so that an incomplete one is never the only one."""
 
 import errno
 import logging
@@ -24,13 +24,13 @@ UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingErro
 
 
 class Checkpoints(pl.callbacks.Checkpoint):
-    """Saves after a step when the last save is `minutes` ago; saves and stops when told to, or before the slot ends.
+    """Saves after a step if the last save is `minutes` old; saves and stops on a signal or before the time limit.
 
-    SIGTERM, SIGINT and SIGUSR1 tell it to stop: what schedulers, people and `sbatch --signal` send. A slot is left
-    `margin` minutes before its end, at most a fifth of it. Raises `slot.Stopped` then.
+    It stops on SIGTERM, SIGINT and SIGUSR1, which schedulers, users and `sbatch --signal` send, and `margin` minutes
+    before the job's time limit, but not before 4/5 of the time. It then raises `allocation.Stopped`.
 
-    A Lightning `Checkpoint`, because those come last among the hooks: the history has its row by then, and a loss that
-    is not finite has stopped the run.
+    A Lightning `Checkpoint`, because those run last among the hooks: the history then has its row, and a loss that is
+    not finite has stopped the run.
     """
 
     def __init__(self, folder: Path, minutes: float, margin: float):
@@ -40,16 +40,16 @@ class Checkpoints(pl.callbacks.Checkpoint):
         self.saved = now
         self.end = None if left is None else now + left - min(60 * margin, left / 5)
         if left is not None:
-            log.info("this slot lasts %.0f more minutes", left / 60)
+            log.info("the time limit of this job is in %.0f minutes", left / 60)
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        # Now, not earlier: Lightning has set its own handlers, which would end the process without a checkpoint.
+        # Not earlier: Lightning has now set its own handlers, which would end the process without a checkpoint.
         handling_signals = allocation.handling_signals(
             self.stop_requested, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
         )
         self.resources.enter_context(handling_signals)
 
-    # Before Lightning gives back the handlers that it found: ours must be off by then, or its own would come back last.
+    # Before Lightning restores the original handlers: if ours were still set, they would put back Lightning's.
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.resources.close()
 
@@ -59,7 +59,7 @@ class Checkpoints(pl.callbacks.Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if batch_idx + 1 < trainer.num_training_batches:  # after the last step the history still lacks its row
+        if batch_idx + 1 < trainer.num_training_batches:  # after the last step the history lacks its row
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -69,42 +69,42 @@ class Checkpoints(pl.callbacks.Checkpoint):
         now = time.monotonic()
         walltime_over = self.end is not None and now >= self.end
         if distributed.agreed(bool(self.stop_requested.signal or walltime_over)):
-            if trainer.global_step < trainer.num_training_batches * trainer.max_epochs:  # else it is done anyway
+            if trainer.global_step < trainer.num_training_batches * trainer.max_epochs:  # else training is done
                 self._stop(trainer, walltime_over)
         elif distributed.agreed(now - self.saved >= self.seconds):
             try:
                 save(trainer, self.folder)
-            except UserError as error:  # the disk may have room again at the next attempt; training goes on meanwhile
-                log.warning("%s; training goes on, and tries again", error)
+            except UserError as error:  # the disk may have space at the next attempt
+                log.warning("%s; training continues and will try again", error)
             self.saved = time.monotonic()
 
     def _stop(self, trainer: pl.Trainer, walltime_over: bool) -> None:
-        reason = self.stop_requested.signal or "the slot ends"
+        reason = self.stop_requested.signal or "time limit"
         save(trainer, self.folder)
         raise allocation.Stopped(
-            f"stopped after step {trainer.global_step} ({reason}) and saved; the same command continues there",
+            f"stopped after step {trainer.global_step} ({reason}) and saved; run the same command to continue",
             walltime_over and not self.stop_requested.signal,
         )
 
 
 def save(trainer: pl.Trainer, folder: Path) -> None:
-    """Writes a new last.ckpt whole, keeping the one before it as previous.ckpt. Raises UserError where it cannot."""
+    """Writes a new last.ckpt atomically; the old one becomes previous.ckpt. Raises UserError if it cannot."""
     last, previous = (folder / name for name in NAMES)
     temporary = folder / ".writing.ckpt"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trainer.save_checkpoint(temporary)  # by all ranks together; the first one writes
+        trainer.save_checkpoint(temporary)  # called on all ranks; the first one writes
         if not distributed.is_rank_zero():
             return
         _exchange(temporary, last, previous)
-    except (OSError, RuntimeError) as error:  # torch says RuntimeError when the disk is full
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
         with suppress(OSError):
             temporary.unlink()
-        raise UserError(f"{folder}: no checkpoint could be saved: {_reason(error, folder)}") from error
+        raise UserError(f"{folder}: cannot save a checkpoint: {_reason(error, folder)}") from error
 
 
 def _exchange(temporary: Path, last: Path, previous: Path) -> None:
-    """Makes a complete file the newest generation, on the disk before it gets its name."""
+    """Makes a complete file the newest generation; syncs it to disk before renaming it."""
     with temporary.open("rb+") as written:
         os.fsync(written.fileno())
     if last.exists():
@@ -121,7 +121,7 @@ def _reason(error: OSError | RuntimeError, folder: Path) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Makes the renaming itself survive a loss of power."""
+    """Makes the renaming survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -130,9 +130,9 @@ def _sync(folder: Path) -> None:
 
 
 def newest(folder: Path, identity: dict[str, Any]) -> tuple[Path, int] | None:
-    """The newest readable checkpoint of this very run and the number of its steps, or None.
+    """The newest readable checkpoint of this run and its number of steps, or None.
 
-    Raises UserError for a checkpoint of another run: the folder is then not what its name says.
+    Raises UserError for a checkpoint of another run.
     """
     for path in (folder / name for name in NAMES):
         if not path.exists():
@@ -140,10 +140,16 @@ def newest(folder: Path, identity: dict[str, Any]) -> tuple[Path, int] | None:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except UNREADABLE as error:
-            log.warning("%s cannot be read (%s); trying the one before it", path, str(error).splitlines()[0])
+            log.warning("%s cannot be read (%s); trying the previous one", path, str(error).splitlines()[0])
             continue
-        if content.get("identity") != identity:
-            raise UserError(f"{path}: belongs to another run; move {folder} away to start this one anew")
+        found = content.get("identity") or {}
+        if {**found, "data": None} == {**identity, "data": None} and found.get("data") != identity.get("data"):
+            raise UserError(
+                f"{path}: was trained on other images or labels than the prepared ones; restore the data, move "
+                f"{folder} away to start this run over, or give the new data set its own name"
+            )
+        if found != identity:
+            raise UserError(f"{path}: belongs to another run; move {folder} away to start this one over")
         return path, content["global_step"]
     return None
 

@@ -1,4 +1,4 @@
-"""What a training wrote down: one row an epoch, non-finite terms caught and named."""
+"""The history of a training run: one row per epoch; names terms that are not finite."""
 
 import time
 from collections.abc import Mapping
@@ -12,33 +12,33 @@ from torch import Tensor
 from issl.errors import UserError
 from issl.jobs.files import write_csv
 
-LOOK_EVERY = 50  # steps between two looks at the device: each look waits for it
+LOOK_EVERY = 50  # steps between two reads from the device, each of which waits for it
 
 
 class History:
-    """Collects the logged terms of every step without waiting for the device, and averages them by epoch."""
+    """Collects the terms of every step without waiting for the device, and averages them over each epoch."""
 
     def __init__(self):
         self.rows: list[dict[str, float]] = []
         self._names: list[str] = []
-        self._pending: list[Tensor] = []  # one tensor (terms,) a step, on the device
+        self._pending: list[Tensor] = []  # one tensor (terms,) per step, on the device
         self._sums: Tensor | None = None
         self._count = 0
         self._first_step = 0
         self._started = time.monotonic()
 
     def start_epoch(self, step: int) -> None:
-        """Begins an epoch whose first step has this global number."""
+        """Begins an epoch; `step` is the global number of its first step."""
         self._pending, self._sums, self._count = [], None, 0
         self._first_step = step
         self._started = time.monotonic()
 
     def state(self) -> dict[str, Any]:
-        """Everything that a checkpoint needs, in the middle of an epoch too."""
+        """The state for a checkpoint, also in the middle of an epoch."""
         return {
             "rows": self.rows,
             "names": self._names,
-            "pending": [terms.cpu() for terms in self._pending],  # not summed: sums must not depend on who saves when
+            "pending": [terms.cpu() for terms in self._pending],  # not summed: sums must not depend on checkpoints
             "sums": self._sums,
             "count": self._count,
             "first_step": self._first_step,
@@ -46,13 +46,13 @@ class History:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from what `state` gave."""
+        """Continues from the return value of `state`."""
         self.rows, self._names, self._pending = list(state["rows"]), list(state["names"]), list(state["pending"])
         self._sums, self._count, self._first_step = state["sums"], state["count"], state["first_step"]
         self._started = time.monotonic() - state["seconds"]
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
-        """Takes the terms of one step (0-d tensors). Raises UserError when a recent one is not finite."""
+        """Adds the terms of one step (0-d tensors). Raises UserError if a recent one is not finite."""
         self._names = list(terms)
         self._pending.append(torch.stack([term.detach().float() for term in terms.values()]))
         if len(self._pending) >= LOOK_EVERY:
@@ -69,16 +69,16 @@ class History:
             step = self._first_step + self._count + row
             raise UserError(
                 f"training stopped: {self._names[column]} is {values[row, column].item()} at step {step}; "
-                "the run diverged - lower optim.lr or use execution.precision: 32; checkpoints before it are kept"
+                "the run diverged: lower optim.lr or use execution.precision: 32; earlier checkpoints are kept"
             )
         self._sums = values.sum(0) + (0 if self._sums is None else self._sums)
         self._count += len(values)
         self._pending = []
 
     def end_epoch(self, epoch: int, lr: float, images: int) -> dict[str, float]:
-        """Closes the epoch with the means of its terms; more may be put into the row it gives.
+        """Ends the epoch and returns its row, with the means of its terms; callers may add to it.
 
-        Raises UserError when a term is not finite.
+        Raises UserError if a term is not finite.
         """
         self._look()
         seconds = time.monotonic() - self._started
@@ -89,7 +89,7 @@ class History:
         return row
 
     def line(self, epochs: int) -> str:
-        """The newest row for a log file, with the time that the rest will take at the pace of the last epochs."""
+        """The newest row for a log file, with the time left at the pace of the last epochs."""
         row, recent = self.rows[-1], self.rows[-10:]
         left = (epochs - 1 - row["epoch"]) * sum(r["seconds"] for r in recent) / len(recent)
         return "  ".join(
@@ -103,6 +103,6 @@ class History:
         )
 
     def write(self, path: Path) -> None:
-        """CSV with one row an epoch; a column that only some epochs have is empty in the others."""
+        """Writes a CSV with one row per epoch; a column that only some epochs have is empty in the others."""
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         write_csv(path, columns, self.rows)

@@ -1,4 +1,4 @@
-"""The processes of one training: how many, on how many machines, and who starts them."""
+"""The processes of one training run: how many, on how many machines, and started by what."""
 
 import os
 from typing import NamedTuple
@@ -17,17 +17,17 @@ class Launcher(NamedTuple):
         return self.per_node * (self.nodes or 1)
 
     def helpers(self) -> int:
-        """Processes that each of the crew may have decode for it: one a core that it has, but for its own."""
+        """Decoding processes for each training process: one per core, minus one for itself, but at least 1."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        given = int(os.environ.get("SLURM_CPUS_PER_TASK", cores))  # by srun to each process, bound to them or not
+        given = int(os.environ.get("SLURM_CPUS_PER_TASK", cores))  # by srun to each process, with or without binding
         own = min(cores, given) if self.nodes else cores // self.per_node
         return max(own - 1, 1)
 
     def environment(self) -> LightningEnvironment | SLURMEnvironment:
-        """What tells Lightning the number of each process.
+        """Lightning's source of process ranks.
 
-        Without srun Lightning must not look at Slurm's variables: it would take the job's one task for its only rank,
-        and train on a part of the data. Requeueing is issl's own (issl/jobs/allocation.py).
+        Without srun, Lightning must not read Slurm's variables: it would take the job's one task for its only rank, and
+        train on part of the data. issl requeues jobs itself (issl/jobs/allocation.py).
         """
         return SLURMEnvironment(auto_requeue=False) if self.nodes else LightningEnvironment()
 

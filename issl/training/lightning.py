@@ -1,8 +1,8 @@
-"""Lightning, imported without what it never needs here, and quiet.
+"""Imports Lightning without unneeded packages, and silences it.
 
-Lightning imports torchmetrics for the sake of two types. torchmetrics imports SciPy's signal processing, matplotlib and
-torchvision wherever they are installed, for sounds, plots and scores of images: with them every job would start more
-than a second later. Its users may lack them, so while Lightning is imported they are said not to be installed.
+Lightning imports torchmetrics for two types. torchmetrics imports SciPy's signal processing, matplotlib and torchvision
+if they are installed, for audio, plots and image scores, which would delay every job by more than a second. They are
+optional, so they are hidden while Lightning is imported.
 """
 
 import importlib.metadata
@@ -20,7 +20,7 @@ UNSEEN = frozenset({"matplotlib", "scipy", "torchvision"})
 
 @contextmanager
 def _unseen() -> Iterator[None]:
-    """Within it, importlib knows nothing of these packages, unless it is asked to import them."""
+    """Hides these packages from importlib's queries; explicit imports still work."""
     distribution, find_spec = importlib.metadata.distribution, importlib.util.find_spec
 
     def seen_distribution(name: str) -> Any:
@@ -42,7 +42,7 @@ with _unseen():
     import pytorch_lightning as pl
     from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 
-# What Lightning says of hardware and its own products, and advises about data loaders, does not hold or help here.
+# Lightning's messages about hardware, its products and data loaders are wrong or useless here.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 for package in ("pytorch_lightning", "lightning_fabric"):
     warnings.filterwarnings("ignore", module=package)

@@ -6,15 +6,15 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from issl.models.lars import LARS
 from issl.objectives.base import Clock
 from issl.spec.optim import Optim
-from issl.training.lars import LARS
 
 
 def adam(optim: Optim, ssl: Iterable[nn.Parameter], online: Iterable[nn.Parameter], fused: bool) -> torch.optim.Adam:
-    """One optimiser with two groups: everything of the method with coupled weight decay, and the online evaluation.
+    """One optimiser with two groups: the method, with coupled weight decay, and the online evaluation, without.
 
-    Clipping by value and Adam both act on each element alone, so one optimiser equals the released code's two.
+    Clipping by value and Adam both work elementwise, so one optimiser equals the released code's two.
     """
     trained = [parameter for parameter in ssl if parameter.requires_grad]
     groups = [
@@ -34,7 +34,7 @@ def build(
 
 
 def lars(optim: Optim, ssl: Iterable[nn.Parameter], online: Iterable[nn.Parameter]) -> LARS:
-    """LARS for everything of the method, biases and batch norms too; plain SGD for the online evaluation."""
+    """LARS for the method, including biases and batch norms; plain SGD for the online evaluation."""
     groups = [
         {"params": [parameter for parameter in ssl if parameter.requires_grad], "trust": optim.trust},
         {"params": list(online), "trust": None, "weight_decay": 0.0},
@@ -43,7 +43,7 @@ def lars(optim: Optim, ssl: Iterable[nn.Parameter], online: Iterable[nn.Paramete
 
 
 def learning_rates(optim: Optim, clock: Clock) -> tuple[float, float]:
-    """Rates of the two groups at a step: a function of the clock alone, so a resumed run needs no state."""
+    """Learning rates of the two groups at a step; they depend only on the clock, so a resumed run needs no state."""
     peak, time, step = optim.lr * optim.batch_size / 256, clock.step / clock.steps_per_epoch, 1 / clock.steps_per_epoch
     if optim.cosine == "whole_run":
         rate = whole_run(time, peak, optim)
@@ -56,9 +56,9 @@ def learning_rates(optim: Optim, clock: Clock) -> tuple[float, float]:
 
 
 def whole_run(time: float, peak: float, optim: Optim) -> float:
-    """The rate on ImageNet, as released: linear from `warmup_lr` to the peak, then where a cosine from step 0 has come.
+    """The rate on ImageNet, as released: linear from `warmup_lr` to the peak, then a cosine that began at step 0.
 
-    `time` in epochs. The rate falls at the end of the warm-up, by 2.4 % of the peak where that is a tenth of the run.
+    `time` is in epochs. At the end of the warm-up the rate drops, by 2.4 % of the peak if that is a tenth of the run.
     """
     if time <= optim.warmup_epochs:
         return optim.warmup_lr + (peak - optim.warmup_lr) * (time / optim.warmup_epochs if optim.warmup_epochs else 1)
@@ -68,7 +68,7 @@ def whole_run(time: float, peak: float, optim: Optim) -> float:
 def by_epoch(epoch: int, epochs: int, warmup: int) -> float:
     """The released schedule: constant within an epoch, 0 in epoch 0, full in the last epoch of the warm-up.
 
-    This is lightning-bolts' LinearWarmupCosineAnnealingLR stepped once an epoch.
+    This is lightning-bolts' LinearWarmupCosineAnnealingLR, stepped once per epoch.
     """
     if epoch < warmup:
         return epoch / max(warmup - 1, 1)
@@ -76,7 +76,7 @@ def by_epoch(epoch: int, epochs: int, warmup: int) -> float:
 
 
 def by_step(time: float, step: float, optim: Optim) -> float:
-    """The same shape without its stairs; `time` and `step` in epochs. The first step already learns."""
+    """The same shape without its stairs; `time` and `step` are in epochs. The first step has a rate above 0."""
     if time < optim.warmup_epochs:
         return min((time + step) / optim.warmup_epochs, 1.0)
     return _cosine(time - optim.warmup_epochs, optim.epochs - optim.warmup_epochs)

@@ -1,10 +1,11 @@
-"""Pretraining of one run with one seed: arrays and spec in, encoder and history out."""
+"""Pretrains one run with one seed: arrays and spec in, encoder and history out."""
 
+import json
 import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from torch.utils.data import DataLoader
 from issl import objectives
 from issl.data.arrays import Arrays, read
 from issl.errors import UserError
-from issl.jobs import allocation, device, distributed, locks, provenance
+from issl.jobs import allocation, devices, distributed, locks, provenance
 from issl.jobs.execution import Execution
-from issl.jobs.files import whole, write_json
+from issl.jobs.files import sha256, whole, write_json
 from issl.models import encoders
 from issl.models.heads import init_
 from issl.objectives.base import Clock
-from issl.spec.run import RunSpec, run_id
+from issl.objectives.geometry import Geometry
+from issl.spec.run import RunSpec, file_notes, run_id
 from issl.training import attempts, checkpoints, optim, tracking
 from issl.training.history import History
 from issl.training.launcher import SINGLE_PROCESS, Launcher
@@ -34,6 +36,7 @@ from issl.views import loader
 log = logging.getLogger(__name__)
 
 OUTPUTS = ("encoder.safetensors", "history.csv", "run.json")
+CHECKPOINTS = "checkpoints"
 PRECISIONS = {"bf16": "bf16-mixed", "fp16": "16-mixed", "32": "32-true"}
 
 
@@ -46,159 +49,197 @@ def pretrain(
     experiments: Sequence[str] = (),
     launcher: Launcher = SINGLE_PROCESS,
 ) -> None:
-    """Trains `run` on the arrays in `data` and writes encoder.safetensors, history.csv and run.json into `out`.
+    """Trains `run` on the arrays in `data` and writes encoder.safetensors, history.csv and run.json to `out`.
 
     Continues from the checkpoints in `out`/checkpoints, if there are any, and removes them at the end. Waits while
-    another process trains the same run with the same seed, and then takes its result. `experiments` only names the
-    group of the W&B run; `launcher` starts the processes. Raises UserError: no GPU, batch larger than
-    the data, a loss that is not finite, a checkpoint of another run, attempts that get nowhere; `slot.Stopped` when it
-    was told to stop, or when the time of its Slurm job ends and no new slot could be asked for.
+    another process trains the same run with the same seed, and then uses its result. `experiments` only group and tag
+    the W&B run; `launcher` describes the processes.
+
+    Raises UserError: no GPU, a batch larger than the data, a loss that is not finite, a checkpoint of another run, or
+    repeated attempts without progress. Raises `allocation.Stopped` when a signal or the time limit of its Slurm job
+    stops it; the job may have been requeued by then.
     """
     if distributed.is_rank_zero():
         outputs = [out / name for name in OUTPUTS]
-        locks.build_once(outputs, lambda: train(run, seed, data, out, execution, experiments, launcher))
+        locks.build_once(
+            outputs,
+            lambda: train(run, seed, data, out, execution, experiments, launcher),
+            lambda made: not locks.is_forced("pretrain", outputs) and _is_of(run, seed, data, made),
+        )
     else:
         train(run, seed, data, out, execution, experiments, launcher)
+
+
+def _is_of(run: RunSpec, seed: int, data: Path, folder: Path) -> bool:
+    """Whether a folder has the results of this run on equal data: the data set was then only prepared again or touched,
+    and training would give the same."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        same = record["spec"] == run.model_dump(mode="json") and record["seed"] == seed
+        same = same and record["data"] == read(data).meta["sha256"]
+        return same and record["encoder_sha256"] == sha256(folder / "encoder.safetensors")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def train(
     run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, experiments: Sequence[str], launcher: Launcher
 ) -> None:
-    """`pretrain` by the only crew that works in its folder."""
-    started, made_by = time.monotonic(), provenance.describe("pretrain")
-    where = device.choose(execution)
-    kind = device.precision(execution, where)
+    """`pretrain`, without its lock."""
+    used = objectives.OBJECTIVES[run.objective.name], type(run.objective), type(run.data)
+    started, made_by = time.monotonic(), provenance.describe("pretrain", *used)
+    device = devices.choose(execution)
+    precision = devices.precision(execution, device)
     arrays = read(data)
     n_train = arrays.meta["splits"]["train"]
     if run.optim.batch_size > n_train:
         raise UserError(f"optim.batch_size {run.optim.batch_size} exceeds the {n_train} training images of {data}")
 
-    log.info("run %s, seed %d on %s, precision %s", run_id(run), seed, device.describe(where), kind)
+    log.info("run %s, seed %d on %s, precision %s", run_id(run), seed, devices.describe(device), precision)
     torch.manual_seed(seed)
-    module = Pretraining(run, seed, arrays, execution, fused=kind != "fp16")
+    module = Pretraining(run, seed, arrays, execution, fused=precision != "fp16")
     module.processes, module.decoders = launcher.size, launcher.helpers()
-    module.attempts = [made_by["code"]["fingerprint"]]
-    folder = out / "checkpoints"
-    resume, first_step = checkpoints.newest(folder, module.identity) or (None, 0)
-    if resume:
-        log.info("continuing after step %d from %s", first_step, resume)
-    if distributed.is_rank_zero():
-        attempts.begin(folder, first_step)
+    about = {"device": devices.describe(device), "precision": precision, "processes": launcher.size}
+    module.attempts = [provenance.attempt(made_by, about)]
+    logger = (distributed.is_rank_zero() and tracking.logger(execution.wandb, run, seed, experiments, out)) or False
+    trainer = _trainer(run, device, precision, execution, launcher, out / CHECKPOINTS, logger)
+    _fit(trainer, module, out / CHECKPOINTS)
+    if not distributed.is_rank_zero():
+        return
+    rows = module.history.rows
+    seconds = sum(row["seconds"] for row in rows)
+    record = {
+        "run": run_id(run),
+        "seed": seed,
+        "spec": run.model_dump(mode="json"),
+        "data": arrays.meta["sha256"],
+        "device": devices.describe(device),
+        "processes": launcher.size,
+        "precision": precision,
+        "loss": rows[-1]["loss"],
+        "test_online_acc": rows[-1]["test_online_acc"],
+        "seconds": seconds,
+        "seconds_this_attempt": time.monotonic() - started,
+        "images_per_second": n_train * len(rows) / seconds,
+        "peak_memory_gb": devices.peak_memory_gb(device),
+        "attempts": module.attempts,
+    }
+    _write(module, out, record | made_by)
+    checkpoints.remove(out / CHECKPOINTS)
+
+
+def _trainer(
+    run: RunSpec,
+    device: torch.device,
+    precision: str,
+    execution: Execution,
+    launcher: Launcher,
+    folder: Path,
+    logger: pl.loggers.Logger | bool,
+) -> pl.Trainer:
+    """Lightning's loop with our own checkpoints in `folder`."""
     bar = execution.progress and sys.stdout.isatty()
-    trainer = pl.Trainer(
-        accelerator="gpu" if where.type == "cuda" else "cpu",
+    return pl.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=launcher.per_node,
         num_nodes=launcher.nodes or 1,
-        # DINO's prototypes have no gradient while they are frozen, which DDP must be told to look for.
+        # DINO's prototypes have no gradient while frozen; without this flag DDP would wait for it.
         strategy="ddp_find_unused_parameters_true" if launcher.size > 1 else "auto",
-        precision=PRECISIONS[kind],
+        precision=PRECISIONS[precision],
         max_epochs=run.optim.epochs,
         plugins=[launcher.environment()],
         callbacks=[
             checkpoints.Checkpoints(folder, execution.checkpoint_minutes, execution.stop_minutes),
             *([pl.callbacks.TQDMProgressBar(refresh_rate=10)] if bar else []),
         ],
-        logger=(distributed.is_rank_zero() and tracking.logger(execution.wandb, run, seed, experiments, out)) or False,
+        logger=logger,
         enable_progress_bar=bar,
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        benchmark=where.type == "cuda",
+        benchmark=device.type == "cuda",
     )
+
+
+def _fit(trainer: pl.Trainer, module: "Pretraining", folder: Path) -> None:
+    """Trains to the end, from the newest checkpoint in `folder` if there is one. Raises as `pretrain` does."""
+    resume, first_step = checkpoints.newest(folder, module.identity) or (None, 0)
+    if resume:
+        log.info("continuing after step %d from %s", first_step, resume)
+    if distributed.is_rank_zero():
+        attempts.begin(folder, first_step)
     try:
         with warnings.catch_warnings():
-            # Batches are functions of (seed, epoch, step): there is no loader whose place could be lost.
+            # Batches are functions of (seed, epoch, step), so the loader has no position to restore.
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
             trainer.fit(module, ckpt_path=resume, weights_only=True)
     except allocation.Stopped as stopped:
         tracking.finish(trainer.logger)
         if stopped.walltime_over and distributed.is_rank_zero():
             log.info("%s", stopped)  # Slurm may end this process before it is raised
-            ask_for_another_slot(steps=trainer.global_step - first_step)
+            requeue(steps=trainer.global_step - first_step)
         raise
     finally:
-        module.steps = None  # ends the processes that decode, whatever happened
+        module.steps = None  # ends the decoding processes in any case
     tracking.finish(trainer.logger)
-    if not distributed.is_rank_zero():
-        return
 
+
+def _write(module: "Pretraining", out: Path, record: Mapping[str, Any]) -> None:
+    """Writes the outputs of a finished training; run.json last."""
     with whole(out / "encoder.safetensors") as temporary:
         result = module.objective.evaluated(module.encoder)
         weights = {name: tensor.contiguous().cpu() for name, tensor in result.state_dict().items()}
-        save_file(weights, temporary, metadata={"spec": run.canonical(), "seed": str(seed)})
+        save_file(weights, temporary, metadata=file_notes(module.run, module.seed))
     module.history.write(out / "history.csv")
-    rows = module.history.rows
-    seconds = sum(row["seconds"] for row in rows)
-    write_json(
-        out / "run.json",
-        {
-            "run": run_id(run),
-            "seed": seed,
-            "spec": run.model_dump(mode="json"),
-            "data": arrays.meta["sha256"],
-            "device": device.describe(where),
-            "processes": launcher.size,
-            "precision": kind,
-            "loss": rows[-1]["loss"],
-            "test_online_acc": rows[-1]["test_online_acc"],
-            "seconds": seconds,
-            "seconds_this_attempt": time.monotonic() - started,
-            "images_per_second": n_train * len(rows) / seconds,
-            "peak_memory_gb": device.peak_memory_gb(where),
-            "code_of_attempts": module.attempts,
-        }
-        | made_by,
-    )
-    checkpoints.remove(folder)
+    write_json(out / "run.json", {**record, "encoder_sha256": sha256(out / "encoder.safetensors")})
 
 
-def ask_for_another_slot(steps: int) -> None:
-    """Requeues the Slurm job of a training that used up its time, as often as it made steps in a slot.
+def requeue(steps: int) -> None:
+    """Requeues the Slurm job of a training run that reached its time limit after `steps` steps in this job.
 
-    Raises UserError where it made none, for then another slot would not help either.
+    Raises UserError for 0 steps: the next job would get no further.
     """
     if steps == 0:
         raise UserError(
-            "no step was made in this slot: it is too short even to start; give it more time in config.yaml, "
-            "hardware.pretrain.minutes"
+            "no training step fits into the time limit of this job: raise hardware.pretrain.minutes in config.yaml"
         )
     refusal = allocation.requeue()
     if refusal:
         log.warning(
-            "no new slot for this job (%s); it counts as failed, and continues when it is started again", refusal
+            "this job could not be requeued (%s); it counts as failed, and continues when you start it again", refusal
         )
         return
-    log.info("requeued after %d steps in this slot", steps)
-    time.sleep(60)  # Slurm ends this process; leaving now could look like a failure
+    log.info("requeued after %d steps in this job", steps)
+    time.sleep(60)  # Slurm ends this process; exiting now could look like a failure
 
 
 class Pretraining(pl.LightningModule):
     """Encoder, objective and online linear evaluation.
 
-    The online evaluation learns on detached features of view x from the same forward pass: it reads the trained encoder
-    and never moves it, whichever encoder the method gives as its result.
+    The online evaluation learns on detached features of view x from the same forward pass. It evaluates the trained
+    encoder, even if the method's result is the teacher's, and never changes it.
     """
 
     def __init__(self, run: RunSpec, seed: int, arrays: Arrays, execution: Execution, fused: bool):
         super().__init__()
         self.run, self.seed, self.execution, self.fused = run, seed, execution, fused
         self.arrays, self.n_images = arrays, arrays.meta["splits"]
-        self.identity = {"spec": run.canonical(), "seed": seed}
+        self.identity = {"spec": run.canonical(), "seed": seed, "data": arrays.meta["sha256"]}
         self.encoder = encoders.build(run.encoder, run.data.image_size).to(memory_format=torch.channels_last)
         self.objective = objectives.build(run.objective, run.encoder.dim, self.encoder)
-        self.geometry = objectives.Geometry(run.encoder.dim)
+        self.geometry = Geometry(run.encoder.dim)
         self.online = init_(nn.Linear(run.encoder.dim, arrays.n_classes))
         self.history = History()
         self.processes = 1
         self.decoders = 0  # processes that decode photographs for this one
         self.source: loader.Source
         self.steps: Iterator[loader.Batch] | None = None
-        self.attempts: list[str] = []  # fingerprints of the code: one for each time that training was started
+        self.attempts: list[dict[str, Any]] = []  # what each start of the training ran with
 
     # --- data ---
 
     def train_dataloader(self) -> DataLoader:
-        # Only counts the steps: which images a step sees is a function of (seed, epoch, step), see `training_step`.
+        # Only counts the steps: the images of a step depend on (seed, epoch, step), see `training_step`.
         return DataLoader(range(len(self.order(epoch=0))), batch_size=None)
 
     def order(self, epoch: int) -> tuple[Tensor, ...]:
@@ -206,11 +247,11 @@ class Pretraining(pl.LightningModule):
         return loader.order(self.run, self.seed, epoch, self.n_images["train"])
 
     def setup(self, stage: str) -> None:
-        if distributed.world_size() != self.processes:  # Lightning would train on a part of each batch, and say nothing
+        if distributed.world_size() != self.processes:  # Lightning would silently train on a part of each batch
             raise RuntimeError(f"{distributed.world_size()} processes train together instead of {self.processes}")
-        where = self.trainer.strategy.root_device
+        device = self.trainer.strategy.root_device
         self.encoder, self.objective = (
-            distributed.synchronised(part, where) for part in (self.encoder, self.objective)
+            distributed.synchronised(part, device) for part in (self.encoder, self.objective)
         )
 
     def on_fit_start(self) -> None:
@@ -225,7 +266,7 @@ class Pretraining(pl.LightningModule):
         return optim.build(self.run.optim, ssl, self.online.parameters(), self.fused)
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, **_: Any) -> None:
-        # Lightning's own clipping refuses fused optimisers, for the sake of a scaler that we then do not have.
+        # Lightning's clipping rejects fused optimisers because of a gradient scaler, which we do not use with them.
         if self.run.optim.clip_value:
             nn.utils.clip_grad_value_(self.parameters(), self.run.optim.clip_value)
 
@@ -234,7 +275,7 @@ class Pretraining(pl.LightningModule):
         return Clock(self.current_epoch, self.run.optim.epochs, self.current_epoch * steps + batch, steps)
 
     def on_train_batch_start(self, batch: int, batch_idx: int) -> None:
-        if self.steps is None:  # the beginning, or where a checkpoint is from
+        if self.steps is None:  # at the start, or after a checkpoint
             self.steps = self.source.steps(self.current_epoch, batch_idx)
         if batch_idx == 0:
             self.history.start_epoch(self.clock(0).step)
@@ -243,7 +284,7 @@ class Pretraining(pl.LightningModule):
             group["lr"] = rate
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
-        with torch.autocast(self.device.type, enabled=False):  # pixels keep their eight bits
+        with torch.autocast(self.device.type, enabled=False):  # pixels keep full precision
             views, labels = next(self.steps)
         z = self.encoded(views)  # (VB, dim)
         terms = self.objective(z, views[0], self.clock(batch_idx))
@@ -262,7 +303,7 @@ class Pretraining(pl.LightningModule):
 
     def optimizer_step(self, epoch: int, batch_idx: int, *arguments: Any) -> None:
         super().optimizer_step(epoch, batch_idx, *arguments)
-        # Here, and not in a hook at the end of the batch: those come after the callbacks, and so after a checkpoint.
+        # Not in a hook at the end of the batch: those run after the callbacks, and so after a checkpoint.
         self.objective.after_step(self.encoder, self.clock(batch_idx))
 
     def on_train_epoch_end(self) -> None:
@@ -279,7 +320,7 @@ class Pretraining(pl.LightningModule):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Monitors the test split: the terms of clean and augmented pairs, online accuracy on the clean images."""
+        """Monitors the test split: loss terms of clean and augmented pairs, online accuracy on clean images."""
         clock, n_own = self.clock(0), 0
         terms, correct = [], []
         self.eval()
@@ -305,4 +346,5 @@ class Pretraining(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history.restore(checkpoint["history"])
+        attempts.warn_of_changes(checkpoint["attempts"], self.attempts[-1])
         self.attempts = [*checkpoint["attempts"], *self.attempts]

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run for each pretraining, the same id when it resumes."""
+"""Weights & Biases: one run per pretraining, with the same id when it resumes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from issl.training.lightning import pl
 
 
 def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], folder: Path) -> pl.loggers.Logger | None:
-    """The logger that the config asks for; nothing is imported, and nothing touches the network, unless asked to.
+    """The logger that the config asks for, or None; wandb is imported, and the network used, only if it asks for one.
 
     The run is grouped by its first experiment and tagged with all of them. Only the spec is sent: no paths, no
     environment, no git remote (which may hold a token).
@@ -36,6 +36,6 @@ def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], fo
 
 
 def finish(logger: pl.loggers.Logger | None) -> None:
-    """Closes the W&B run, so that everything is written or sent."""
+    """Finishes the W&B run, so that everything is written or sent."""
     if logger:
         logger.experiment.finish()

@@ -1,5 +1,6 @@
-"""What can go from the results folder: what no target of the config uses, and what jobs left behind."""
+"""Finds removable results: unused by every target of the config, or left behind by jobs."""
 
+import itertools
 import os
 import shutil
 import time
@@ -13,12 +14,13 @@ from issl.config.plan import Plan
 from issl.errors import UserError
 from issl.jobs.files import TEMPORARY
 from issl.jobs.leftovers import size
+from issl.spec.probe import READS_IMAGES
 
-IDLE = 24 * 3600  # seconds since the last write after which nobody is taken to be writing any more
+IDLE = 24 * 3600  # seconds since the last write, after which no process is assumed to be writing
 
 
 class Rubbish(NamedTuple):
-    """A file or folder (its name ends in "/") below the results folder, and why it can go."""
+    """A file or folder (its name ends in "/") below the results folder, and why it can be removed."""
 
     path: str
     bytes: int
@@ -26,26 +28,30 @@ class Rubbish(NamedTuple):
 
 
 def rubbish(plan: Plan) -> Iterator[Rubbish]:
-    """Everything that can go from the preset's results folder, largest first; changes nothing."""
+    """Everything that can be removed from the preset's results folder, largest first; changes nothing."""
     root = Path(plan.root)
     unused = plan.leftovers()
     found = dict.fromkeys(unused, "no target of the config uses it")
-    for run in root.glob("runs/*/s*/run.json"):
-        found |= dict.fromkeys(_spent(plan, root, run.parent.relative_to(root)), "its run is finished")
-    found |= dict.fromkeys(_torn(root), "left half-written by a job that was killed")
+    # Remains of killed jobs, also of Snakemake's.
+    spent = [run.parent.relative_to(root).as_posix() for run in root.glob("runs/*/s*/run.json")]
+    found |= {f"{run}/checkpoints/": "its run is finished" for run in spent if (root / run / "checkpoints").is_dir()}
+    for features, scores in _read_by(plan).items():
+        if (root / features).is_dir() and all((root / score).exists() for score in scores):
+            found[f"{features}/"] = "all probes of it are finished"
+    found |= dict.fromkeys(_torn(root), "incomplete file of a killed job")
     inside = {path for path in found if any(path.startswith(folder) and path != folder for folder in unused)}
     entries = [Rubbish(path, size(root, path), why) for path, why in found.items() if path not in inside]
     yield from sorted(entries, key=lambda entry: (-entry.bytes, entry.path))
 
 
-def _spent(plan: Plan, root: Path, run: Path) -> Iterator[str]:
-    """What a finished run needs no more, and still has because Snakemake or its job was killed."""
-    if (root / run / "checkpoints").is_dir():
-        yield f"{run}/checkpoints/"
-    wanted = {row.score(seed) for rows in plan.rows.values() for row in rows for seed in plan.config.seeds}
-    own = [path for path in wanted if path.startswith(f"{run}/")]
-    if (root / run / "features.npy").exists() and own and all((root / path).exists() for path in own):
-        yield f"{run}/features.npy"
+def _read_by(plan: Plan) -> dict[str, list[str]]:
+    """The score files that need each folder of features."""
+    found: dict[str, list[str]] = {}
+    for row in (row for rows in plan.rows.values() for row in rows):
+        reading = [name for name, grid in row.probes.items() if grid.kind not in READS_IMAGES]
+        for probe, seed in itertools.product(reading, row.seeds):
+            found.setdefault(row.features(seed), []).append(row.score(probe, seed))
+    return found
 
 
 def _torn(root: Path) -> Iterator[str]:
@@ -60,7 +66,7 @@ def _torn(root: Path) -> Iterator[str]:
 
 
 def remove(plan: Plan, entry: Rubbish) -> bool:
-    """Removes it, unless a process works there now; whether it is gone. Raises UserError where that is refused."""
+    """Removes it unless a process is working there, and says whether it did. Raises UserError if it cannot."""
     path, folder = Path(plan.root, entry.path), entry.path.endswith("/")
     inside = path.rglob(".*.lock") if folder else ()
     if any(_held(lock) for lock in (*inside, *path.parent.glob(".*.lock"))):
@@ -76,5 +82,5 @@ def _held(lock: Path) -> bool:
     try:
         with FileLock(lock, timeout=0):
             return False
-    except (Timeout, OSError):  # someone has it, or nobody can tell
+    except (Timeout, OSError):  # in use, or it cannot be told
         return True

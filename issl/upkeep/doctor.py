@@ -1,8 +1,9 @@
-"""A look at the place before anything is submitted: what jobs would miss there, and what to do about it."""
+"""Checks this machine and its cluster before any job is submitted: what is missing, and what to do about it."""
 
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -11,22 +12,23 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
+from issl.config import resources
 from issl.config.plan import Plan
 from issl.errors import UserError, nearest
 from issl.jobs import slurm
 from issl.jobs.locks import locked
-from issl.jobs.slurm import Nodes
+from issl.jobs.slurm import Partition
 from issl.spec.data import DataSpec, train_images
 from issl.spec.run import RunSpec
 from issl.upkeep import site
 
 SUBMITTED = ("prepare", "pretrain", "featurize", "probe")  # the other rules run where snakemake does
-FIRST_LOOK = 40  # seconds before Snakemake first asks how a job is
-WAIT = 180  # seconds within which the trial job must have ended
+FIRST_LOOK = 40  # seconds before Snakemake first asks for the state of a job
+WAIT = 180  # seconds within which the trial job must end
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at: what was seen, or what is wrong and what to do."""
+    """Result of one check: the state, or what is wrong and what to do."""
 
     what: str
     verdict: Literal["ok", "note", "missing"]
@@ -34,27 +36,27 @@ class Finding(NamedTuple):
 
 
 def findings(plan: Plan, profile: str | None, trial: bool = True) -> Iterator[Finding]:
-    """Looks at this machine and, if jobs are submitted under `profile`, at its Slurm cluster.
+    """Checks this machine and, if `profile` submits to Slurm, the cluster.
 
-    Leaves nothing behind. `trial` runs a job of a minute, which sees what jobs see. Raises UserError where there is no
-    such profile.
+    Leaves no files. `trial` also checks from inside a short job. Raises UserError if there is no such profile.
     """
     settings = site.profile(profile) if profile else {}
     root = Path(plan.root)
     yield _disk(plan, root)
     yield _locks(root)
+    yield _cache()
     if settings.get("executor") != "slurm":
         yield _gpus_here(plan)
         return
     yield _plugin()
     try:
-        there = slurm.nodes()
+        there = slurm.partitions()
     except UserError as error:
         yield Finding("Slurm", "missing", str(error))
         return
     yield _states_of_jobs(settings)
     wrong = [finding for rule in SUBMITTED for finding in _rule(plan, rule, site.resources(settings, rule), there)]
-    yield from wrong or [Finding("jobs", "ok", f"the cluster has what {', '.join(SUBMITTED)} ask for")]
+    yield from wrong or [Finding("jobs", "ok", f"Slurm accepts those of {', '.join(SUBMITTED)}")]
     if trial and not wrong:
         yield from _trial(plan, site.resources(settings, "pretrain"), root)
 
@@ -63,23 +65,23 @@ def findings(plan: Plan, profile: str | None, trial: bool = True) -> Iterator[Fi
 
 
 def _disk(plan: Plan, root: Path) -> Finding:
-    """Room for all targets, if every run trains at once."""
+    """Checks the disk space for all targets, with every run training at once."""
     folder = _nearest_folder(root)
     free, needed = shutil.disk_usage(folder).free, _needed(plan)
     says = f"{free / 1e9:.1f} GB free in {folder}; all targets need up to {needed / 1e9:.1f} GB"
     if free < needed:
-        return Finding("disk", "missing", f"{says}: make room, or make results/ a link to another disk")
+        return Finding("disk", "missing", f"{says}: free some space, or link results/ to a larger disk")
     return Finding("disk", "ok", says)
 
 
 def _needed(plan: Plan) -> float:
-    """Bytes, without data sets whose size the config does not tell."""
-    arrays = sum(_images(data) * 3 * data.image_size**2 for data in plan.data.values())
+    """Bytes, except for data sets whose size is not known from the config."""
+    arrays = sum(_images(data) * 3 * data.image_size**2 for data in {run.data for run in plan.runs.values()})
     return arrays + sum(_needed_by(run) for run in plan.runs.values()) * len(plan.config.seeds)
 
 
 def _needed_by(run: RunSpec) -> float:
-    """Bytes of a run: its weights, and then first its checkpoints and later its features."""
+    """Bytes of a run: its weights, plus first its checkpoints and later its features."""
     import torch
 
     from issl import objectives
@@ -99,11 +101,23 @@ def _images(data: DataSpec) -> float:
 
 
 def _locks(root: Path) -> Finding:
-    """Whether results can be written and locked, from this machine."""
+    """Checks that results can be written and locked from this machine."""
     folder = _nearest_folder(root)
     if refusal := _refusal(folder / _own_name()):
         return Finding("results", "missing", refusal)
-    return Finding("results", "ok", f"{folder} can be written and locked")
+    return Finding("results", "ok", f"{folder} is writable and can be locked")
+
+
+def _cache() -> Finding:
+    """Snakemake keeps a cache in the home folder, and ends with a traceback where it cannot."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = _nearest_folder(Path(home).expanduser() / "snakemake")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        says = (
+            f"{folder} cannot be written, and Snakemake keeps its cache there: set XDG_CACHE_HOME to a folder that can"
+        )
+        return Finding("cache", "missing", says)
+    return Finding("cache", "ok", f"{folder} can be written")
 
 
 def _nearest_folder(path: Path) -> Path:
@@ -116,7 +130,7 @@ def _own_name() -> str:
 
 
 def _refusal(lock: Path) -> str:
-    """Why a lock file cannot be held there; empty if it can. Leaves none behind."""
+    """Why the lock file cannot be created and locked; empty if it can. Removes it."""
     try:
         with locked(lock):
             return ""
@@ -129,13 +143,13 @@ def _refusal(lock: Path) -> str:
 def _gpus_here(plan: Plan) -> Finding:
     import torch
 
-    asked = max(getattr(plan.config.hardware, rule).gpus for rule in SUBMITTED)
+    requested = max(getattr(plan.config.hardware, rule).gpus for rule in SUBMITTED)
     seen = torch.cuda.device_count()
-    if plan.config.execution.device == "cpu" or seen >= asked > 0:
-        return Finding("GPU", "ok", f"{seen} seen by torch {torch.__version__}, a job asks for at most {asked}")
-    verdict = "note" if plan.config.execution.device == "auto" or asked == 0 else "missing"
-    says = f"torch {torch.__version__} sees {seen}, and a job asks for {asked}"
-    return Finding("GPU", verdict, f"{says}; without one: --config 'execution={{device: cpu}}'")
+    if plan.config.execution.device == "cpu" or seen >= requested > 0:
+        return Finding("GPU", "ok", f"torch {torch.__version__} sees {seen}; a job asks for at most {requested}")
+    verdict = "note" if plan.config.execution.device == "auto" or requested == 0 else "missing"
+    says = f"torch {torch.__version__} sees {seen}, but a job asks for {requested}"
+    return Finding("GPU", verdict, f"{says}; to run on the CPU: --config 'execution={{device: cpu}}'")
 
 
 # --- a Slurm cluster -------------------------------------------------------------------------------------------------
@@ -148,106 +162,106 @@ def _plugin() -> Finding:
 
 
 def _states_of_jobs(settings: Mapping[str, Any]) -> Finding:
-    """Whether Snakemake will learn how its jobs ended: with a command that does not know, it waits for ever."""
-    command, failed = settings.get("slurm-status-command", "sacct"), slurm.accounting()
-    if command != "squeue":
-        if failed:
-            return Finding("states", "missing", f"sacct: {failed}: say 'slurm-status-command: squeue' in {site.SITE}")
+    """Checks that Snakemake will learn how its jobs ended; otherwise it would wait forever."""
+    failed = slurm.accounting()
+    if not failed and settings.get("slurm-status-command") != "squeue":
         return Finding("states", "ok", "sacct tells how jobs ended")
     kept = slurm.remembers()
     if kept is not None and kept < 3 * FIRST_LOOK:
         return Finding(
             "states",
             "missing",
-            f"squeue forgets a job {kept:.0f} s after its end, before Snakemake asks: say "
+            f"squeue forgets a job {kept:.0f} s after its end, before Snakemake asks: set "
             f"'slurm-init-seconds-before-status-checks: {max(kept // 3, 1):.0f}' in {site.SITE}",
         )
     return Finding("states", "ok", "squeue tells how jobs ended" + ("" if failed else "; sacct would too"))
 
 
-def _rule(plan: Plan, rule: str, given: Mapping[str, Any], there: Sequence[Nodes]) -> Iterator[Finding]:
-    """What the jobs of a rule ask for, and no node of their partition has."""
-    partition = given.get("slurm_partition")
-    names = {kind.partition for kind in there}
-    if partition is None and not any(kind.default for kind in there):
-        yield Finding(
-            rule, "missing", f"no default partition: say slurm_partition in {site.SITE}, {nearest('', names)}"
-        )
+def _rule(plan: Plan, rule: str, given: Mapping[str, Any], there: Sequence[Partition]) -> Iterator[Finding]:
+    """Reasons why the largest job of a rule would never start."""
+    name, names = given.get("slurm_partition"), {partition.name for partition in there}
+    if name is None and not any(partition.default for partition in there):
+        advice = f"no default partition: set slurm_partition in {site.SITE}, {nearest('', names)}"
+        yield Finding(rule, "missing", advice)
         return
-    if partition is not None and partition not in names:
-        yield Finding(rule, "missing", f"slurm_partition: no partition '{partition}', {nearest(partition, names)}")
+    if name is not None and name not in names:
+        yield Finding(rule, "missing", f"slurm_partition: no partition '{name}', {nearest(name, names)}")
         return
-    kinds = [kind for kind in there if (kind.partition == partition if partition else kind.default)]
-    name = kinds[0].partition
-    if not any(kind.up for kind in kinds):
-        yield Finding(rule, "missing", f"partition {name} takes no jobs at present ({site.SITE}: slurm_partition)")
-    yield from _beyond(rule, asked(plan, rule, given), kinds, f"partition {name}")
-
-
-class Asked(NamedTuple):
-    """What one job needs on each of its nodes."""
-
-    gpus: int
-    kind: str  # of GPU; "" for any
-    cores: int
-    mem_mb: int
-    minutes: int
-    features: frozenset[str]
-
-
-def asked(plan: Plan, rule: str, given: Mapping[str, Any]) -> Asked:
-    """What the largest job of a rule asks for: what the profile says of it, over what config.yaml says."""
-    table = getattr(plan.config.hardware, rule)
-    types = slurm.gpus(str(given.get("gres", ""))) or {str(given.get("gpu_model", "")): table.gpus}
-    minutes = [plan.minutes(rule, run) for run in plan.runs] if rule == "pretrain" else [plan.minutes(rule)]
-    tasks = max(table.gpus, 1) if getattr(table, "nodes", None) else 1
-    constraint = str(given.get("constraint", ""))
-    plain = constraint if not set(constraint) & set("|[]()*") else ""  # alternatives are for Slurm to judge
-    return Asked(
-        gpus=sum(types.values()),
-        kind=next(iter(types)),
-        cores=int(given.get("cpus_per_task", table.threads)) * tasks,
-        mem_mb=int(given.get("mem_mb", plan.mem_mb(rule))),
-        minutes=int(given.get("runtime", max(minutes))),
-        features=frozenset(filter(None, plain.replace("&", ",").split(","))),
-    )
-
-
-def _beyond(rule: str, job: Asked, kinds: Sequence[Nodes], where: str) -> Iterator[Finding]:
-    """Each thing that no kind of node has enough of."""
-    types = {kind for node in kinds for kind in node.gpus}
-    if job.gpus and job.kind and job.kind not in types:
-        known = nearest(job.kind, filter(None, types)) if any(types) else "its GPUs have no type"
-        yield Finding(rule, "missing", f"no GPU of type '{job.kind}' in {where}, {known}")
-    elif job.gpus:
-        most = max((node.gpus.get(job.kind, 0) if job.kind else sum(node.gpus.values())) for node in kinds)
-        if job.gpus > most:
-            yield Finding(
-                rule, "missing", f"asks for {job.gpus} GPUs on a node, {where} has {most}: hardware.{rule}.gpus"
+    partition = next(each for each in there if (each.name == name if name else each.default))
+    if not partition.up:
+        yield Finding(rule, "missing", f"partition {partition.name} accepts no jobs now ({site.SITE}: slurm_partition)")
+    options = _options(plan, rule, given)
+    # Slurm accepts a job beyond the time limit of its partition, but never starts it.
+    minutes = int(options.pop("time").value)
+    if partition.minutes is not None and minutes > partition.minutes:
+        advice = f": hardware.{rule}.minutes"
+        if rule == "pretrain":
+            advice = (
+                "; set hardware.pretrain.minutes to that and minutes_per_epoch to 0: training continues in the next job"
             )
-    if unknown := job.features - frozenset().union(*(node.features for node in kinds)):
-        yield Finding(rule, "missing", f"constraint: no node of {where} has the feature '{min(unknown)}'")
-    for key, need, most, unit in (
-        ("threads", job.cores, max(node.cores for node in kinds), "cores"),
-        ("mem_gb", job.mem_mb / 1000, max(node.mem_mb for node in kinds) / 1000, "GB of memory"),
-    ):
-        if need > most:
-            yield Finding(rule, "missing", f"asks for {need:g} {unit}, {where} has {most:g}: hardware.{rule}.{key}")
-    limits = [node.minutes for node in kinds]
-    if None not in limits and job.minutes > max(limits):
-        advice = (
-            "; set hardware.pretrain.minutes to it and minutes_per_epoch to 0: a training goes on in as many slots "
-        )
-        advice = f"{advice}as it needs" if rule == "pretrain" else f": hardware.{rule}.minutes"
-        yield Finding(rule, "missing", f"asks for {job.minutes} minutes, {where} allows {max(limits):g}{advice}")
+        allowed = f"partition {partition.name} allows {partition.minutes:g}"
+        yield Finding(rule, "missing", f"requests {minutes} minutes, {allowed}{advice}")
+    yield from _refused(rule, options)
+
+
+class Option(NamedTuple):
+    """An option of sbatch, and the setting that it comes from."""
+
+    value: str
+    origin: str
+
+
+def _options(plan: Plan, rule: str, given: Mapping[str, Any]) -> dict[str, Option]:
+    """Requests of the largest job of a rule: those of the profile override config.yaml."""
+    request, hardware = resources.largest(plan, rule), f"hardware.{rule}"
+    options = {
+        "time": Option(str(given.get("runtime", request.minutes)), f"{hardware}.minutes"),
+        "mem": Option(f"{given.get('mem_mb', resources.mem_mb(request))}M", f"{hardware}.mem_gb"),
+        "cpus-per-task": Option(str(given.get("cpus_per_task", request.threads)), f"{hardware}.threads"),
+    }
+    gpu = f"gpu:{given['gpu_model']}:{request.gpus}" if "gpu_model" in given else f"gpu:{request.gpus}"
+    if request.gpus or "gres" in given:
+        origin = f"gres or gpu_model in {site.SITE}" if {"gres", "gpu_model"} & given.keys() else f"{hardware}.gpus"
+        options["gres"] = Option(str(given.get("gres", gpu)), origin)
+    if getattr(request, "nodes", None):
+        options["nodes"] = Option(str(request.nodes), f"{hardware}.nodes")
+        options["ntasks-per-node"] = Option(str(max(request.gpus, 1)), f"{hardware}.gpus")
+    for option, key in SITE_OPTIONS.items():
+        if key in given:
+            options[option] = Option(str(given[key]), f"{key} in {site.SITE}")
+    return options
+
+
+SITE_OPTIONS = {"partition": "slurm_partition", "account": "slurm_account", "constraint": "constraint", "qos": "qos"}
+
+
+def _refused(rule: str, options: Mapping[str, Option]) -> Iterator[Finding]:
+    """Whether Slurm refuses the request, and without which option it would accept it."""
+    refusal = _refusal_of(options)
+    if not refusal:
+        return
+    culprits = [
+        f"--{name}={option.value} ({option.origin})"
+        for name, option in options.items()
+        if name != "partition" and not _refusal_of({key: value for key, value in options.items() if key != name})
+    ]
+    causes = " or ".join(culprits)
+    advice = f"it would accept them without {causes}" if causes else "no single option is the cause"
+    yield Finding(rule, "missing", f"Slurm refuses its jobs ({refusal}); {advice}")
+
+
+def _refusal_of(options: Mapping[str, Option]) -> str:
+    words = [f"--{name}={option.value}" for name, option in options.items()]
+    answer = slurm.ask("sbatch", "--test-only", "--wrap=true", *words)
+    return answer.failed.splitlines()[-1].partition(": ")[2] or answer.failed if answer.failed else ""
 
 
 # --- a trial job -----------------------------------------------------------------------------------------------------
 
 
 def _trial(plan: Plan, given: Mapping[str, Any], root: Path) -> Iterator[Finding]:
-    """Runs a job that looks at the results folder and for a GPU, where pretraining would run."""
-    job, wants_gpu = asked(plan, "pretrain", given), plan.config.execution.device == "gpu"
+    """Runs a job, where pretraining would run, that checks the results folder and looks for a GPU."""
+    options, wants_gpu = _options(plan, "pretrain", given), plan.config.execution.device == "gpu"
     folder = _nearest_folder(root)
     mark = folder / _own_name()
     command = [
@@ -259,10 +273,10 @@ def _trial(plan: Plan, given: Mapping[str, Any], root: Path) -> Iterator[Finding
         "--job-name=issl-doctor",
         "--quiet",
     ]
-    options = {"partition": "slurm_partition", "account": "slurm_account", "constraint": "constraint", "qos": "qos"}
-    command += [f"--{option}={given[key]}" for option, key in options.items() if key in given]
-    if job.gpus:
-        command.append(f"--gres=gpu:{job.kind + ':' if job.kind else ''}1")
+    command += [f"--{name}={options[name].value}" for name in SITE_OPTIONS if name in options]
+    gpus = options.get("gres")
+    if gpus:
+        command.append(f"--gres={re.sub(r':[0-9]+(?=,|$)', ':1', gpus.value)}")
     mark.write_text(socket.gethostname())
     try:
         answer = slurm.ask(*command, sys.executable, "-m", "issl.upkeep.doctor", str(mark), patience=WAIT)
@@ -274,33 +288,33 @@ def _trial(plan: Plan, given: Mapping[str, Any], root: Path) -> Iterator[Finding
     seen = json.loads(answer.text.splitlines()[-1])
     yield Finding("trial job", "ok", f"ran on {seen['host']}")
     if not seen["mark"]:
-        says = f"{seen['host']} does not see {folder}: results/ must lie on a file system that all nodes share"
+        says = f"{seen['host']} does not see {folder}: results/ must be on a file system that all nodes share"
         yield Finding("shared results", "missing", says)
     elif seen["lock"]:
         yield Finding("shared results", "missing", f"{seen['host']}: {seen['lock']}")
     else:
         yield Finding("shared results", "ok", f"{seen['host']} reads, writes and locks {folder}")
-    if job.gpus:
+    if gpus:
         verdict = "ok" if seen["cuda"] else "missing" if wants_gpu else "note"
         says = (
             ", ".join(seen["cuda"])
-            or f"torch {seen['torch']} sees no GPU on {seen['host']}: driver, or a torch without CUDA"
+            or f"torch {seen['torch']} sees no GPU on {seen['host']}: check the driver, and that torch has CUDA"
         )
         yield Finding("CUDA in a job", verdict, says)
 
 
 def look(mark: Path) -> dict[str, Any]:
-    """What a job sees: the file that it was told of, whether its folder can be locked, GPUs that torch can use."""
+    """Checks from inside a job: is the file visible, can its folder be locked, and which GPUs can torch use?"""
     import torch
 
     sees = mark.exists()
-    cards = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     return {
         "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
         "mark": sees,
         "lock": _refusal(mark.with_name(f"{mark.name}.lock")) if sees else "",
         "torch": torch.__version__,
-        "cuda": [torch.cuda.get_device_name(card) for card in cards],
+        "cuda": [torch.cuda.get_device_name(gpu) for gpu in gpus],
     }
 
 

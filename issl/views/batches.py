@@ -1,4 +1,4 @@
-"""Batches of images on the device, either from memory there or streamed to it: the same batches by the same call."""
+"""Batches of images on the device, either held in its memory or streamed to it, through the same interface."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -9,19 +9,19 @@ from torch import Tensor
 
 from issl.data.arrays import Arrays
 
-# Row numbers of each batch, on the CPU -> images (B, H, W, 3) uint8 and labels (B,) int64 of each, on the device.
+# Row numbers of each batch, on the CPU -> its images (B, H, W, 3) uint8 and labels (B,) int64, on the device.
 Batches = Callable[[Sequence[Tensor]], Iterator[tuple[Tensor, Tensor]]]
 
 
 def of_split(arrays: Arrays, split: str, device: torch.device, resident_gb: float) -> Batches:
-    """The batches of one split: from the device's memory if the whole data set is at most so large (10^9 bytes)."""
-    # A data set is resident or streamed as a whole, so that what fits does not depend on which split comes first.
+    """Batches of one split, from the device's memory if the whole data set has at most `resident_gb` * 10^9 bytes."""
+    # The whole data set decides, so that it does not matter which split comes first.
     read = resident if arrays.images.nbytes <= resident_gb * 1e9 else streamed
     return read(arrays, split, device)
 
 
 def resident(arrays: Arrays, split: str, device: torch.device) -> Batches:
-    """Copies the split to the device once; a batch is an index, and nothing in it asks the device for a value."""
+    """Copies the split to the device once; batches are indexed there, without synchronising with the device."""
     rows = arrays.split(split)
     images = torch.from_numpy(arrays.images[rows].copy()).to(device)
     labels = torch.from_numpy(arrays.labels[rows]).to(device)
@@ -35,7 +35,7 @@ def resident(arrays: Arrays, split: str, device: torch.device) -> Batches:
 
 
 def streamed(arrays: Arrays, split: str, device: torch.device) -> Batches:
-    """Gathers each batch from the memory map while the device works on the one before it; RAM holds two batches."""
+    """Gathers each batch from the memory map while the device works on the previous one; RAM holds two batches."""
     rows = arrays.split(split)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the map is read-only, and nothing here writes to it
@@ -43,18 +43,18 @@ def streamed(arrays: Arrays, split: str, device: torch.device) -> Batches:
     labels = torch.from_numpy(arrays.labels[rows])
 
     def gather(batch: Tensor) -> tuple[Tensor, Tensor]:
-        found = images[batch], labels[batch]
-        if device.type == "cuda":  # from page-locked memory the copy goes on beside the computation
-            return found[0].pin_memory(), found[1].pin_memory()
-        return found
+        pair = images[batch], labels[batch]
+        if device.type == "cuda":  # copies from page-locked memory overlap with the computation
+            return pair[0].pin_memory(), pair[1].pin_memory()
+        return pair
 
     def batches(order: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         with ThreadPoolExecutor(1, "read ahead") as reader:
             waiting = reader.submit(gather, order[0])
             for following in (*order[1:], None):
-                found = waiting.result()
+                pair = waiting.result()
                 if following is not None:
                     waiting = reader.submit(gather, following)
-                yield tuple(part.to(device, non_blocking=True) for part in found)
+                yield tuple(part.to(device, non_blocking=True) for part in pair)
 
     return batches

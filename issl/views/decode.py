@@ -1,11 +1,12 @@
-"""Photographs decoded when they are needed, on processes of their own: crops to train on, central squares to evaluate.
+"""Decodes photographs on demand in worker processes: random crops for training, central squares for evaluation.
 
-Nothing here holds more than a few chunks of images. What a view shows is a function of the seed, the epoch and the row
-of its image alone: neither of the number of processes, nor of the batch that the image is in.
+Memory holds only a few chunks of images. A view depends only on the seed, the epoch and the row of its image, not on
+the number of processes or the batch of the image.
 """
 
 import atexit
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -28,7 +29,7 @@ from issl.views import augment
 from issl.views.augment import Draws
 from issl.views.random import generator
 
-CHUNK = 32  # images that a worker process gives at a time
+CHUNK = 32  # images that a worker process decodes at a time
 
 
 @dataclass(frozen=True)
@@ -36,20 +37,20 @@ class Photos:
     """The files of a data set that is only listed."""
 
     root: Path
-    files: np.ndarray  # (N,) names below the root, in bytes
-    size: int  # of the central square, in pixels
-    resize: int  # the shorter side before that square is cut out
+    files: np.ndarray  # (N,) names relative to the root, in bytes
+    size: int  # of the center crop, in pixels
+    resize: int  # shorter side before the center crop, in pixels
 
     def pixels(self, row: int) -> np.ndarray:
-        """An image in full resolution, (H, W, 3) uint8. Raises UserError where it cannot be decoded."""
-        return decode(self.root / self.files[row].decode())
+        """An image in full resolution, (H, W, 3) uint8. Raises UserError if it cannot be decoded."""
+        return decode(self.root / os.fsdecode(self.files[row]))
 
 
 def of(arrays: Arrays, data: ImageNet) -> Photos:
-    """The photographs behind a prepared list. Raises UserError where they do not lie in `data.path`."""
+    """The photographs of a prepared list. Raises UserError if they are not in `data.path`."""
     root = Path(data.path)
-    if not (root / arrays.images[0].decode()).exists():
-        raise UserError(f"{root}: the images are not there: set `path` of this data set to where they lie")
+    if not (root / os.fsdecode(arrays.images[0])).exists():
+        raise UserError(f"{root}: the images are not there: set `path` of this data set to their folder")
     return Photos(root, np.array(arrays.images), data.image_size, data.resize)
 
 
@@ -59,7 +60,7 @@ def of(arrays: Arrays, data: ImageNet) -> Photos:
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear resampling with antialiasing, (H, W, 3) -> (height, width, 3) uint8.
 
-    Pillow's, but for a level or two of 255 in a few values.
+    Equals Pillow's up to one or two of 255 levels in a few values.
     """
     channels = torch.from_numpy(image).permute(2, 0, 1)[None]
     return F.interpolate(channels, (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
@@ -83,14 +84,14 @@ def crop(image: np.ndarray, box: Sequence[int], size: int) -> np.ndarray:
 
 
 class Views(NamedTuple):
-    """Views of one resolution of b images: the crops, and what is still to be done to them, mirroring included."""
+    """Views of one resolution of b images: the crops, and the draws for mirroring and recolouring them."""
 
     images: Tensor  # (V, b, 3, S, S) uint8
     draws: Draws  # of the V b views, view by view
 
 
 class CropRequest(NamedTuple):
-    """Rows of images, and the position that their views are drawn for."""
+    """Rows of images, and the purpose, seed and epoch of their random views."""
 
     rows: Sequence[int]
     purpose: str
@@ -99,7 +100,7 @@ class CropRequest(NamedTuple):
 
 
 def central_squares(photos: Photos, rows: Sequence[int], workers: int, pin: bool = False) -> Iterator[Tensor]:
-    """The images of these rows as evaluation sees them, in order: (b, S, S, 3) uint8, b at most `CHUNK`.
+    """Center crops of these rows for evaluation, in order: (b, S, S, 3) uint8, b at most `CHUNK`.
 
     `workers` processes decode, or this one for 0. Raises UserError for a file that cannot be decoded.
     """
@@ -107,16 +108,16 @@ def central_squares(photos: Photos, rows: Sequence[int], workers: int, pin: bool
 
 
 def squares(photos: Photos, chunks: Iterable[Sequence[int]], workers: int, pin: bool = False) -> Iterator[Tensor]:
-    """`central_squares` of chunks of rows: one tensor for each."""
+    """`central_squares` of given chunks of rows: one tensor per chunk."""
     return _made(partial(_squares, photos), chunks, workers, pin)
 
 
 def crops(
     photos: Photos, spec: Augment, wanted: Iterable[CropRequest], workers: int, pin: bool = False
 ) -> Iterator[list[Views]]:
-    """Random views, a list entry for each of `spec.views`: one list for each of `wanted`, in order.
+    """Random views: for each of `wanted`, in order, a list with an entry for each of `spec.views`.
 
-    As `central_squares` otherwise. `wanted` may be endless; it is read a few entries ahead.
+    Otherwise like `central_squares`. `wanted` may be infinite; it is read a few entries ahead.
     """
     for groups in _made(partial(_crops, photos, spec), wanted, workers, pin):
         yield [Views(images, _received(draws)) for images, draws in groups]
@@ -125,14 +126,14 @@ def crops(
 def mirrored_crops(
     photos: Photos, min_area: float, wanted: Iterable[CropRequest], workers: int, pin: bool = False
 ) -> Iterator[Tensor]:
-    """One random crop of each image, mirrored or not, to the size of the central square: (n, S, S, 3) uint8 for each
-    of `wanted`, in order. As `crops` otherwise; torchvision's RandomResizedCrop and RandomHorizontalFlip.
+    """One random crop of each image, resized to the center crop's size and randomly mirrored: (n, S, S, 3) uint8 for
+    each of `wanted`, in order. Otherwise like `crops`; torchvision's RandomResizedCrop and RandomHorizontalFlip.
     """
     return _made(partial(_mirrored_crops, photos, min_area), wanted, workers, pin)
 
 
 def joined(chunks: Sequence[Views], device: torch.device) -> tuple[Tensor, Draws]:
-    """Chunks of a batch put together, view by view: (V B, 3, S, S) uint8 on the device, and V B draws."""
+    """Joins the chunks of a batch, view by view: (V B, 3, S, S) uint8 on the device, and V B draws."""
     images = torch.cat([chunk.images.to(device, non_blocking=True) for chunk in chunks], 1).flatten(0, 1)
     number = len(chunks[0].images)
     draws = {
@@ -173,14 +174,14 @@ def _mirrored_crops(photos: Photos, min_area: float, wanted: CropRequest) -> Ten
 
 
 def _cut(photo: np.ndarray, spec: Augment, group: Crops, random: torch.Generator, views: np.ndarray) -> Draws:
-    """Writes the views of one photograph, (V, 3, S, S), and gives what was drawn for them."""
+    """Writes the views of one photograph, (V, 3, S, S), and returns their draws."""
     draws = augment.draw(spec, group.number, *photo.shape[:2], random, (group.min_area, group.max_area))
     for view, box in zip(views, draws.crop.tolist()):
-        view[:] = crop(photo, box, group.size).transpose(2, 0, 1)  # as it lies in memory, a plain copy
+        view[:] = crop(photo, box, group.size).transpose(2, 0, 1)  # a plain copy in memory order
     return draws
 
 
-# Small tensors cost a file descriptor each between processes, arrays do not.
+# Between processes each small tensor costs a file descriptor; arrays do not.
 
 
 def _sent(draws: list[Draws]) -> dict[str, np.ndarray]:
@@ -197,7 +198,7 @@ def _received(draws: dict[str, np.ndarray]) -> Draws:
 
 
 class _Making(Dataset):
-    """Answers requests; a mistake of the user comes back as its words, which DataLoader would bury in a traceback."""
+    """Answers requests; a UserError comes back as its message, which DataLoader would bury in a traceback."""
 
     def __init__(self, make: Callable[[Any], Any]):
         self.make = make
@@ -218,7 +219,7 @@ def _made(make: Callable[[Any], Any], requests: Iterable[Any], workers: int, pin
         collate_fn=_as_it_is,
         pin_memory=pin,
         worker_init_fn=_begin_worker,
-        generator=torch.Generator(),  # it draws a seed for each worker, which must not move the global generator
+        generator=torch.Generator(),  # DataLoader draws worker seeds from it, and must not advance the global one
     )
     if workers:
         atexit.unregister(_end_workers)
@@ -234,14 +235,14 @@ def _as_it_is(answer: Any) -> Any:
 
 
 def _begin_worker(number: int) -> None:
-    # Schedulers and terminals signal all processes: the training saves itself first, and its workers end with it.
+    # Schedulers and terminals signal all processes: training must save a checkpoint before its workers end.
     for wish in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(wish, signal.SIG_IGN)
 
 
 def _end_workers() -> None:
-    """At the end of this process: multiprocessing would send SIGTERM, to which they are deaf, and wait for ever."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # DataLoader's handler takes a worker that ends for an accident
+    """Kills workers at exit: multiprocessing would send SIGTERM, which they ignore, and wait forever."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # DataLoader's handler would report a failed worker
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()

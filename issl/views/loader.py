@@ -1,6 +1,6 @@
-"""What a training looks at, step by step: views of arrays that lie in memory, or of photographs decoded meanwhile.
+"""The batches of views of a training run, from arrays in memory or from photographs decoded in the background.
 
-Both give the same by the same calls, on the device, this rank's share of each batch alone.
+Both sources have one interface: they put this rank's share of each batch on the device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from issl.views.random import epoch_order, generator
 
 
 class Batch(NamedTuple):
-    """Views of B images, for each resolution (V B, 3, S, S) float32, view by view; those of the first are two."""
+    """Views of B images: (V B, 3, S, S) float32 for each resolution, view by view; the first has two views."""
 
     views: tuple[Tensor, ...]
     labels: Tensor  # (B,) int64
@@ -28,30 +28,30 @@ class Source(Protocol):
     """The views of one run with one seed."""
 
     def steps(self, epoch: int, step: int) -> Iterator[Batch]:
-        """What each step sees, from this one of this epoch to the last of the last epoch."""
+        """The batch of each step, from step `step` of epoch `epoch` to the end of training."""
         ...
 
     def pairs(self, epoch: int) -> Iterator[Batch]:
-        """A clean and an augmented view of each test image, batch by batch, for monitoring after an epoch."""
+        """Batches with a clean and an augmented view of each test image, for monitoring after an epoch."""
         ...
 
 
 def of(
     run: RunSpec, seed: int, arrays: Arrays, device: torch.device, resident_gb: float, workers: int
 ) -> "ResidentViews | StreamedViews":
-    """The source that fits the data: `resident_gb` is for arrays, `workers` are the processes that decode."""
+    """The source for the data; `resident_gb` applies to arrays, `workers` decode photographs."""
     if run.augment.views:
         return StreamedViews(run, seed, arrays, device, workers)
     return ResidentViews(run, seed, arrays, device, resident_gb)
 
 
 def order(run: RunSpec, seed: int, epoch: int, images: int) -> tuple[Tensor, ...]:
-    """Row numbers of each batch of an epoch, (B of all ranks,) each."""
+    """Row numbers of each global batch of an epoch."""
     return epoch_order("order", seed, epoch, images, run.optim.batch_size, run.optim.drop_last)
 
 
 class ResidentViews:
-    """Views computed on the device from whole batches of equally large images."""
+    """Views of arrays, computed on the device for whole batches."""
 
     def __init__(self, run: RunSpec, seed: int, arrays: Arrays, device: torch.device, resident_gb: float):
         self.run, self.seed, self.device = run, seed, device
@@ -74,13 +74,13 @@ class ResidentViews:
             yield Batch((torch.cat([augment.clean(batch), augmented]),), labels)
 
     def views(self, images: Tensor, purpose: str, *position: int) -> Tensor:
-        """Two views of each image: uint8 (B, 3, H, W) -> (2B, 3, H, W), drawn for this position and rank alone."""
+        """Two views of each image: uint8 (B, 3, H, W) -> (2B, 3, H, W), drawn for this position and rank."""
         draws = generator(purpose, self.seed, *position)
         return augment.two_views(images, self.run.augment, draws, distributed.world_size(), distributed.rank())
 
 
 class StreamedViews:
-    """Views cropped from photographs on the CPU, and recoloured on the device."""
+    """Views of photographs, cropped on the CPU and recoloured on the device."""
 
     def __init__(self, run: RunSpec, seed: int, arrays: Arrays, device: torch.device, workers: int):
         self.run, self.seed, self.device, self.workers = run, seed, device, workers
@@ -91,7 +91,7 @@ class StreamedViews:
         self.photos = decode.of(arrays, run.data.model_copy(update={"image_size": run.augment.views[0].size}))
 
     def steps(self, epoch: int, step: int) -> Iterator[Batch]:
-        wanted = (  # read ahead of the steps, and beyond the end of an epoch
+        wanted = (  # read ahead, even beyond the end of an epoch
             decode.CropRequest(chunk.tolist(), "augment", self.seed, later)
             for later, rows in self.rows(epoch, step)
             for chunk in rows.split(decode.CHUNK)
@@ -102,7 +102,7 @@ class StreamedViews:
             yield Batch(tuple(self.color_and_blur(views) for views in zip(*chunks)), self.labels[rows].to(self.device))
 
     def rows(self, epoch: int, step: int) -> Iterator[tuple[int, Tensor]]:
-        """Epoch and this rank's rows, of every step from a given one on."""
+        """Epoch and this rank's rows for every step from the given one."""
         for later in range(epoch, self.run.optim.epochs):
             rest = order(self.run, self.seed, later, self.n_images["train"])[step if later == epoch else 0 :]
             yield from ((later, distributed.share(rows) + self.first["train"]) for rows in rest)
@@ -123,11 +123,11 @@ class StreamedViews:
             yield Batch((pair,), self.labels[rows].to(self.device))
 
     def color_and_blur(self, chunks: Sequence[decode.Views]) -> Tensor:
-        """The views of one resolution of a batch, that came in chunks: (V B, 3, S, S) float32, normalised."""
+        """The views of one resolution of a batch, given in chunks: (V B, 3, S, S) float32, normalised."""
         images, draws = decode.joined(chunks, self.device)
         views = augment.color_and_blur(images, draws, self.run.augment.blur_kernel)
         return augment.normalize(views)
 
     @property
     def pinned(self) -> bool:
-        return self.device.type == "cuda"  # from page-locked memory the copy goes on beside the computation
+        return self.device.type == "cuda"  # copies from page-locked memory overlap with the computation

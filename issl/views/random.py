@@ -1,6 +1,6 @@
-"""Random numbers that depend only on what they are for, never on what was drawn before.
+"""Random numbers that depend only on their purpose and position, never on earlier draws.
 
-A run that resumes, or computes on another device, therefore sees the same order of images and the same augmentations.
+A run that resumes, or computes on another device, therefore has the same order of images and the same augmentations.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ def generator(purpose: str, *position: int) -> torch.Generator:
 def epoch_order(
     purpose: str, seed: int, epoch: int, n: int, batch_size: int, drop_last: bool = False
 ) -> tuple[Tensor, ...]:
-    """The batches of one epoch: row numbers of a permutation of n rows, (batch_size,) each.
+    """The batches of one epoch: row numbers from a permutation of n rows, (batch_size,) each.
 
-    A shorter last one is kept, unless `drop_last`.
+    The last batch may be shorter, and is then dropped if `drop_last`.
     """
     order = torch.randperm(n, generator=generator(purpose, seed, epoch))
     return order[: n - n % batch_size if drop_last else n].split(batch_size)

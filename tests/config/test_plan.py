@@ -1,6 +1,7 @@
 """The plan: what the paper asks for, resolved by three links, shared where it is the same."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,13 @@ def row(plan, experiment, label):
     return next(row for row in plan.rows[experiment] if row.label == label)
 
 
+def grids(planned):
+    """The ids of a row's probes."""
+    return [grid_id(grid) for grid in planned.probes.values()]
+
+
 def test_the_paper_has_20_pretrainings_and_two_of_our_own(paper):
-    assert {name: len(rows) for name, rows in paper.rows.items()} == {
+    assert {name: len(rows) for name, rows in paper.rows.items() if name in SHOWN} == {
         "table1_contrastive": 5,
         "table1_distillation": 6,  # with DINO's official recipe
         "table2_mlp": 2,
@@ -48,6 +54,10 @@ def test_the_shared_run_is_the_one_the_released_scripts_repeat(paper):
         run_id(row(paper, "table1_distillation", "DISSL").run): {"table1_distillation", "table2_mlp"},
     }
     assert row(paper, "table1_contrastive", "+ epochs").run == row(paper, "fig7c", "method cissl, dim 2048").run
+
+
+ON_REQUEST = ("table_imagenet", "table_transfer", "issue2_cifar10")
+SHOWN = ("table1_contrastive", "table1_distillation", "table2_mlp", "fig7a", "fig7b", "fig7c")  # by `all`
 
 
 # Every run of the released scripts: method, dim, head, epochs, batch, strength, blur, classes, peak learning rate.
@@ -95,13 +105,14 @@ def test_every_run_has_the_published_settings(paper, place):
 
 
 def test_every_row_of_the_paper_is_planned(paper):
-    own = {name: rows for name, rows in paper.rows.items() if name != "fig7b"}
+    assert tuple(paper.rows) == (*SHOWN, *ON_REQUEST)
+    own = {name: rows for name, rows in paper.rows.items() if name != "fig7b" and name not in ON_REQUEST}
     assert {(name, row.label) for name, rows in own.items() for row in rows} == set(EXPECTED)
 
 
 def test_figure_7b_shows_every_run_once_for_each_of_its_grids(paper):
-    everywhere = {(run_id(r.run), grid_id(r.grid)) for name, rows in paper.rows.items() for r in rows}
-    listed = [(run_id(r.run), grid_id(r.grid)) for r in paper.rows["fig7b"]]
+    everywhere = {(run_id(r.run), grid) for name in SHOWN for r in paper.rows[name] for grid in grids(r)}
+    listed = [(run_id(r.run), *grids(r)) for r in paper.rows["fig7b"]]
     assert len(listed) == len(set(listed)) and set(listed) == everywhere
     assert paper.rows["fig7b"][0].label == "table1_contrastive: SimCLR"
 
@@ -110,10 +121,11 @@ def test_probes_equal_those_of_the_released_scripts(paper):
     for experiment in ("table1_contrastive", "table1_distillation", "fig7c"):
         for planned in paper.rows[experiment]:
             kind = "mlp" if "mlp" in planned.method else "linear"
-            assert [(p.kind, p.weight_decay, p.fraction, p.epochs) for p in planned.grid.probes] == [
+            assert list(planned.probes) == [kind]
+            assert [(p.kind, p.weight_decay, p.fraction, p.epochs) for p in planned.probes[kind].probes] == [
                 (kind, decay, 1.0, 100) for decay in (1e-4, 1e-5, 1e-6)
             ]
-    assert [(p.weight_decay, p.fraction, p.epochs) for p in paper.rows["fig7a"][0].grid.probes] == [
+    assert [(p.weight_decay, p.fraction, p.epochs) for p in paper.rows["fig7a"][0].probes["linear"].probes] == [
         (1e-6, 1.0, 100),
         (1e-6, 0.1, 100),
         (1e-6, 0.01, 100),
@@ -140,9 +152,41 @@ def test_presets_have_their_own_folders_and_the_same_experiments(raw):
     found = catalog.plans(raw)
     assert list(found) == ["results", "results/imagenet", "results/small", "results/tiny"]
     names = [list(plan.rows) for plan in found.values()]
-    assert names[0] == names[2] == names[3] and names[1] == []
+    assert names[2] == names[3] == list(SHOWN)
+    assert names[0] == [*SHOWN, *ON_REQUEST] and names[1] == [
+        "table_imagenet",
+        "imagenet_dissl",
+        "imagenet_contrastive",
+    ]
     assert {type(run.data).__name__ for run in found["results/tiny"].runs.values()} == {"Synthetic"}
     assert all(run.data.train_per_class == 125 for run in found["results/small"].runs.values())
+
+
+def test_a_preset_can_have_only_the_experiments_that_it_names(raw):
+    mine = {"rows": {"a": {"method": "simclr"}}, "probes": [{}], "table": {"caption": ""}}
+    own = {"experiments": {"fig7c": {}, "table_transfer": {}, "mine": mine}}
+    every, named = (
+        catalog.plans(raw | {"presets": {"own": preset}})["results/own"]
+        for preset in (own, {**own, "inherit": "named"})
+    )
+    assert list(every.rows) == [*SHOWN, "table_transfer", "mine"]
+    assert list(named.rows) == ["fig7c", "table_transfer", "mine"] and len(named.runs) == 8 + 1
+
+
+def test_rows_of_a_grid_are_called_by_what_tells_them_apart(raw):
+    own = {"base": {"method": "dissl"}, "probes": [{}], "table": {"caption": ""}}
+    ways = {"one": {"augment.strength": [0.5, 1.0]}, "two": {"augment.strength": [0.5], "encoder.dim": [512]}}
+    experiments = raw["experiments"] | {name: own | {"grid": grid} for name, grid in ways.items()}
+    plan = catalog.plans(raw | {"presets": {}, "experiments": experiments})["results"]
+    assert [[row.label for row in plan.rows[name]] for name in ways] == [["0.5", "1.0"], ["strength 0.5, dim 512"]]
+    claimed = merge(
+        raw,
+        {
+            "presets": None,
+            "experiments": {**experiments, "one": {**experiments["one"], "claims": {"x": {"better": 1, "than": 0.5}}}},
+        },
+    )
+    assert catalog.plans(claimed)["results"].rows == plan.rows, "a number is a name like another"
 
 
 # Section of the released configurations: dimension, head, epochs, views (number, size, areas), beta's warm-up, teacher.
@@ -162,21 +206,20 @@ IMAGENET = {
 
 def test_only_the_preset_imagenet_trains_on_imagenet_with_the_released_configurations(raw, paper):
     plan = catalog.plans(raw)["results/imagenet"]
-    assert plan.rows == {} and {name: len(rows) for name, rows in plan.pretrained.items()} == {
-        "imagenet_dissl": 7,
-        "imagenet_contrastive": 3,
-    }
+    alone = {name: rows for name, rows in plan.rows.items() if not any(row.probes for row in rows)}
+    assert {name: len(rows) for name, rows in alone.items()} == {"imagenet_dissl": 7, "imagenet_contrastive": 3}
+    assert {run_id(row.run) for rows in alone.values() for row in rows} == set(plan.runs)
     assert "imagenet" not in {run.data.kind for run in paper.runs.values()}
-    published = paper.config.evaluations["table_imagenet"].published.values
-    assert [row.label for row in plan.pretrained["imagenet_dissl"]] == list(published)
-    for row in plan.pretrained["imagenet_dissl"]:
+    published = paper.config.experiments["table_imagenet"].published.values
+    assert [row.label for row in alone["imagenet_dissl"]] == list(published)
+    for row in alone["imagenet_dissl"]:
         run, views = row.run, row.run.augment.views
         assert IMAGENET[row.label] == (
             *(run.encoder.dim, run.encoder.head, run.optim.epochs),
             tuple((v.number, v.size, v.min_area, v.max_area) for v in views),
             *(run.objective.invariance_warmup_steps, run.objective.teacher),
         )
-    for rows in plan.pretrained.values():
+    for rows in alone.values():
         for row in rows:
             run = row.run
             assert (run.encoder.arch, run.encoder.init, run.data.image_size) == ("resnet50", "torch", 224)
@@ -198,24 +241,30 @@ def test_a_pretraining_only_experiment_has_records_and_no_comparison(raw):
     assert curves == "results/imagenet/curves" and len(records) == len(plan.runs) == 10
     assert all(record.endswith("/s1/run.json") for record in records)
     assert plan.trained() == [record.replace("run.json", "history.csv") for record in records]
-    first = run_id(plan.pretrained["imagenet_dissl"][0].run)
-    assert plan.experiments_of(first) == ["imagenet_dissl"]
+    first, *_ = plan.rows["imagenet_dissl"]
+    data, first = first.run.data, run_id(first.run)
+    assert plan.experiments_of(first) == ["table_imagenet", "imagenet_dissl"]
+    last = run_id(plan.rows["imagenet_contrastive"][0].run)
+    assert plan.experiments_of(last) == ["imagenet_contrastive"]
     assert f"results/imagenet/runs/{first}/s1/run.json" in (PROJECT / "docs/imagenet.md").read_text()
-    assert plan.place_of(first) == '{"path": "data/imagenet"}'
+    assert plan.place(data) == '{"path": "data/imagenet"}'
     assert {f"runs/{first}/s1/{name}" for name in ("run.json", "checkpoints/")} < plan.made()
 
 
 def test_a_pretraining_only_experiment_has_no_figure_or_table(raw):
     changed = copy.deepcopy(raw)
     changed["presets"]["imagenet"]["experiments"]["imagenet_dissl"]["claims"] = {"x": {"better": "a", "than": "b"}}
-    with pytest.raises(UserError, match="imagenet_dissl: only pretrains, for it has no probes, and so cannot have 'cl"):
+    with pytest.raises(UserError, match="imagenet_dissl: has no probes and only pretrains, so it cannot have 'cl"):
         catalog.plans(changed)
 
 
 def test_scores_follow_the_order_of_the_rows(paper):
     rows, scores = paper.rows_for("fig7c"), paper.scores("fig7c")
     assert len(rows) == len(scores) == 8
-    assert all(row["run"] in score and row["grid"] in score for row, score in zip(rows, scores))
+    for row, score in zip(rows, scores):
+        assert score == (
+            f"results/runs/{row['encoder']}/s{row['seed']}/probes/{row['encoding']}/{row['grid']}-s{row['seed']}.csv"
+        )
 
 
 def test_targets_are_every_figure_and_table(paper):
@@ -254,20 +303,34 @@ def test_existing_only_uses_results_on_disk(raw, tmp_path, monkeypatch):
     plan = catalog.plans(raw | {"existing_only": True})["results"]
     assert plan.scores("fig7c") == [first]
     assert plan.compared == ["fig7b", "fig7c"]
-    assert plan.records("pretrain") == [str(Path(first).parent.parent / "run.json")]
+    assert plan.records("pretrain") == [str(Path(first).parents[2] / "run.json")]
 
 
 def test_leftovers_are_the_files_that_no_rule_makes(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = catalog.plans(raw)["results"]
-    stray = ["results/runs/cissl-z512-e300-00000000/s1/run.json", "results/old.pdf"]
-    own = [*plan.targets(), *plan.scores("fig7c"), *plan.records("featurize"), "results/logs/pretrain/x.log"]
+    ours, released = plan.rows["fig7c"][0], plan.rows["issue2_cifar10"][0]
+    stray = [
+        *("results/runs/cissl-z512-e300-00000000/s1/run.json", "results/old.pdf"),
+        f"results/{ours.encoder(1)}/features/tinyimagenet-00000000.json",
+        f"results/{released.encoder(0)}/probes/cifar10-00000000/svm-00000000-s0.csv",
+    ]
+    own = [*plan.targets(), *plan.records("featurize"), "results/logs/pretrain/x.log"]
+    for name in ("fig7c", *ON_REQUEST):
+        own += [*plan.files(name), *plan.scores(name), *(f"results/{each.record}" for each in plan.scored(name))]
+    features = [f"results/{row.features(row.seeds[0])}" for row in (ours, released)]
+    own += [f"{path}{ending}" for path in features for ending in (".json", "/0.npy", ".part/0.npy")]
     own = [path if path != "results/curves" else "results/curves/simclr-s1.svg" for path in own]
     others = catalog.plans(raw)["results/tiny"].targets()
     for path in map(Path, [*stray, *own, *others]):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert plan.leftovers() == ["old.pdf", "runs/cissl-z512-e300-00000000/"]
+    assert plan.leftovers() == [
+        "old.pdf",
+        f"{ours.encoder(1)}/features/tinyimagenet-00000000.json",
+        "runs/cissl-z512-e300-00000000/",
+        f"{released.encoder(0)}/probes/cifar10-00000000/",
+    ]
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "examples").glob("*.yaml")), ids=lambda path: path.name)
@@ -278,23 +341,15 @@ def test_every_example_config_resolves(raw, path):
 
 
 def test_the_path_of_the_data_is_not_part_of_its_identity(paper):
-    (data,) = paper.data
-    assert '"archive": "data/tiny-imagenet-200.zip"' in paper.place(data)
-    assert "archive" not in paper.data[data].canonical()
+    assert len(paper.data) == 1 + 1 + 9  # pretrained on, ImageNet, and nine to transfer to
+    for data in paper.data.values():
+        places = set(json.loads(paper.place(data)))
+        assert places & {"archive", "path"} and not places & set(json.loads(data.canonical()))
+    (pretrained,) = {run.data for run in paper.runs.values()}
+    assert '"archive": "data/tiny-imagenet-200.zip"' in paper.place(pretrained)
 
 
-def test_minutes_grow_with_the_epochs(paper):
-    short, long = (next(id for id, run in paper.runs.items() if run.optim.epochs == n) for n in (300, 1000))
-    table = paper.config.hardware.pretrain
-    assert paper.minutes("pretrain", long) - paper.minutes("pretrain", short) == 700 * table.minutes_per_epoch
-
-
-def test_memory_is_asked_for_in_slurms_megabytes(raw):
-    changed = merge(raw, {"hardware": {"probe": {"mem_gb": 2.5}}})
-    assert catalog.plans(changed)["results"].mem_mb("probe") == 2500
-
-
-def test_published_numbers_stand_only_beside_the_settings_of_the_paper(raw, paper):
+def test_published_numbers_are_shown_only_beside_the_settings_of_the_paper(raw, paper):
     assert '"+ aug."' in paper.published("table1_distillation")
     assert catalog.plans(raw)["results/tiny"].published("table1_distillation") == "null"
     unpublished = copy.deepcopy(raw)

@@ -27,6 +27,8 @@ def put(raw, path, value):
 
 
 ROW = ("experiments", "table1_contrastive", "rows", "SimCLR")
+TRANSFER = ("experiments", "table_transfer")
+RELEASED = "dissl_resnet50_d8192_e400_m6"
 
 
 @pytest.mark.parametrize(
@@ -35,28 +37,32 @@ ROW = ("experiments", "table1_contrastive", "rows", "SimCLR")
         (("hardwear",), {}, "config: hardwear: unknown key, did you mean 'hardware'?"),
         (("defaults", "optimm"), {}, "config: defaults.optimm: unknown key, did you mean 'optim'?"),
         (("defaults", "encoder", "dmi"), 512, "encoder.dmi: unknown key, did you mean 'dim'?"),
-        (("defaults", "optim", "epochs"), "many", "optim.epochs: Input should be a valid integer"),
-        (("defaults", "optim", "epochs"), 0, "optim.epochs: Input should be greater than 0, not 0"),
+        (("defaults", "optim", "epochs"), "many", "optim.epochs: must be a whole number"),
+        (("defaults", "optim", "epochs"), 0, "optim.epochs: must be greater than 0, not 0"),
         (("defaults", "data"), "tinyimagnet", "unknown data set 'tinyimagnet', did you mean 'tinyimagenet'?"),
         (("data", "tinyimagenet", "kind"), "tinyimage", "unknown kind 'tinyimage', did you mean 'tinyimagenet'?"),
-        (("data", "tinyimagenet", "classes"), 1000, "data.tinyimagenet.classes: Input should be less than or equal"),
+        (("data", "tinyimagenet", "classes"), 1000, "data.tinyimagenet.classes: must be less than or equal"),
         (("methods", "simclr", "objective", "name"), "simclrr", "unknown name 'simclrr', did you mean 'simclr'?"),
-        (("methods", "simclr", "objective", "temperature"), 0, "objective.temperature: Input should be greater than 0"),
+        (("methods", "simclr", "objective", "temperature"), 0, "objective.temperature: must be greater than 0"),
         (("methods", "simclr", "objective", "temprature"), 1, "objective.temprature: unknown key, did you mean 'temp"),
         (("patches", "dim", "encoder", "dim"), 2000, "dim 2000 must be a multiple of 512"),
         ((*ROW, "method"), "simclrr", "row 'SimCLR': unknown method 'simclrr', did you mean 'simclr'?"),
         ((*ROW, "with"), ["dimm"], "row 'SimCLR': unknown patch 'dimm', did you mean 'dim'?"),
         ((*ROW, "withh"), [], "rows.SimCLR.withh: unknown key, did you mean 'with'?"),
-        (ROW, {}, "row 'SimCLR': no method, allowed: simclr"),
-        (("seeds",), [1, 1], "config: seeds: a seed stands twice"),
+        (ROW, {}, "row 'SimCLR': needs a method (simclr, cissl, "),
+        (ROW, {"method": "simclr", "weights": RELEASED}, "row 'SimCLR': has both a method and weights"),
+        (ROW, {"weights": RELEASED, "optim": {}}, "row 'SimCLR': 'optim' needs a method, not weights"),
+        (ROW, {"weights": RELEASED, "with": []}, "row 'SimCLR': 'with' needs a method, not weights"),
+        (("seeds",), [1, 1], "config: seeds: duplicate seed in [1, 1]"),
         (("seeds",), [], "config: seeds: Tuple should have at least 1 item"),
-        (("seeds",), [-1], "seeds.0: Input should be greater than or equal to 0, not -1"),
-        (("execution", "device"), "gpuu", "execution.device: Input should be 'gpu', 'cpu' or 'auto', not 'gpuu'"),
+        (("seeds",), [-1], "seeds.0: must be greater than or equal to 0, not -1"),
+        (("seeds",), [2**32], "seeds.0: must be less than 4294967296"),
+        (("execution", "device"), "gpuu", "execution.device: must be 'gpu', 'cpu' or 'auto', not 'gpuu'"),
         (("experiments", "fig7a", "zip", "augment.strength"), [1.0], "fig7a.zip: the lists differ in length"),
         (("experiments", "fig7a", "grid"), {"method": ["dissl"]}, "fig7a: needs exactly one of rows, grid, zip"),
-        (("experiments", "fig7c", "grid", "encoder.dim"), [8, 8], "two rows with one name: 'method cissl, dim 8'"),
-        (("experiments", "fig7c", "probes"), [{"weight_decay": -1}], "probes.0: weight_decay: Input should be greater"),
-        (("experiments", "fig7c", "probes"), [{}, {}], "probes: the same probe is asked for twice"),
+        (("experiments", "fig7c", "grid", "encoder.dim"), [8, 8], "two rows have the same name 'method cissl, dim 8'"),
+        (("experiments", "fig7c", "probes"), [{"weight_decay": -1}], "probes.0: weight_decay: must be greater"),
+        (("experiments", "fig7c", "probes"), [{}, {}], "probes: 'linear': the same probe is listed twice"),
         (("experiments", "fig7c", "table"), {"caption": "x"}, "fig7c: needs either a figure or a table"),
         (("experiments", "fig/7", ), {}, "experiments.fig/7"),
         (
@@ -77,73 +83,108 @@ ROW = ("experiments", "table1_contrastive", "rows", "SimCLR")
         (
             ("experiments", "table1_contrastive", "claims"),
             {"A > B": {"better": "CISSL"}},
-            "claims.A > B: 'than' goes with better and narrows, and with nothing else",
+            "claims.A > B: better and narrows need 'than', and no other claim takes it",
         ),
         (
             ("experiments", "fig7c", "claims"),
             {"more is less": {"falls": "CISSL"}},
             "fig7c: claim 'more is less': 'falls' does not go with this kind of figure",
         ),
-        (("experiments", "fig7b", "probes"), [{}], "shows runs of other experiments, and so cannot have 'probes'"),
-        (("experiments", "fig7c", "not_run"), "why", "says why it is not run, and so cannot have 'base'"),
-        (("defaults", "data"), "dtd", "row 'SimCLR': data 'dtd' is there to evaluate weights on, not to pretrain"),
-        (("evaluations", "fig7a"), {}, "evaluations.fig7a: rows: needs at least one"),
-        (("evaluations", "table_imagenet", "protocols"), {}, "table_imagenet: protocols: needs at least one"),
+        (("experiments", "fig7b", "probes"), [{}], "shows rows of other experiments, so it cannot have 'probes'"),
+        (("experiments", "fig7b", "seeds"), [1], "shows rows of other experiments, so it cannot have 'seeds'"),
+        (("experiments", "fig7b", "hardware"), {}, "shows rows of other experiments, so it cannot have 'hardware'"),
+        (("experiments", "fig7c", "not_run"), "why", "has 'not_run', and so cannot have 'base'"),
+        (("experiments", "x"), {"not_run": "why", "seeds": [1]}, "has 'not_run', and so cannot have 'seeds'"),
+        (("evaluations",), {}, "config: evaluations: unknown key"),
+        (("defaults", "data"), "dtd", "row 'SimCLR': data 'dtd' is only for evaluation, not for pretraining"),
+        ((*TRANSFER, "rows"), {}, "table_transfer: needs exactly one of rows, grid, zip, not empty"),
+        (("experiments", "table_imagenet", "probes"), [], "table_imagenet: probes: needs at least one"),
         (
-            ("evaluations", "table_transfer", "rows", "DTD"),
+            (*TRANSFER, "rows", "DTD"),
             {"data": "dtt"},
-            "evaluations.table_transfer: row 'DTD': unknown data set 'dtt', did you mean 'dtd'?",
+            "experiments.table_transfer: row 'DTD': unknown data set 'dtt', did you mean 'dtd'?",
         ),
         (
-            ("evaluations", "table_transfer", "base", "weights"),
+            (*TRANSFER, "base", "weights"),
             "dissl_resnet50_d8192_e400",
             "row 'CIFAR-10': unknown weights 'dissl_resnet50_d8192_e400', did you mean 'dissl_resnet50_d8192_e400_m6'?",
         ),
-        (("evaluations", "table_transfer", "base"), {}, "table_transfer: row 'CIFAR-10': says no weights"),
-        (("evaluations", "table_transfer", "base", "crops"), 224, "base.crops: unknown key, did you mean 'crop'?"),
-        (("evaluations", "table_transfer", "base", "crop"), 300, "crop 300 exceeds the shorter side, resize 224"),
+        ((*TRANSFER, "base"), {}, "experiments.table_transfer: row 'CIFAR-10': needs a method (simclr, cissl, "),
+        ((*TRANSFER, "base", "method"), "simclr", "row 'CIFAR-10': has both a method and weights"),
+        ((*TRANSFER, "base", "optim"), {}, "row 'CIFAR-10': 'optim' needs a method, not weights"),
         (
-            ("evaluations", "table_transfer", "protocols", "linear SVM"),
-            {"kind": "svn"},
-            "protocols.linear SVM: protocol: unknown kind 'svn', did you mean 'svm'?",
+            (*TRANSFER, "base", "features"),
+            {"crops": 224},
+            "row 'CIFAR-10': features: crops: unknown key, did you mean 'crop'?",
+        ),
+        ((*TRANSFER, "base", "crop"), 224, "experiments.table_transfer.base.crop: unknown key"),
+        ((*TRANSFER, "base", "features"), {"crop": 300}, "features: crop 300 exceeds the shorter side, resize 224"),
+        (
+            (*TRANSFER, "probes"),
+            [{"kind": "svn"}],
+            "row 'CIFAR-10': probes.0: unknown kind 'svn', did you mean 'svm'?",
         ),
         (
-            ("evaluations", "table_transfer", "protocols", "aug"),
-            {"kind": "augmented"},
+            (*TRANSFER, "probes"),
+            [{"kind": "svm"}, {"kind": "logistic", "label": "svm"}],
+            "probes: 'svm': all probes of a grid must be of one kind",
+        ),
+        (
+            (*TRANSFER, "probes"),
+            [{"kind": "augmented"}],
             "row 'CIFAR-10': the augmented protocol crops photographs: it needs data of kind imagenet",
         ),
         (
-            ("evaluations", "table_imagenet", "base", "layer"),
-            "trunk",
-            "the augmented protocol goes with 'layer: output' and 'batch_norm: eval' alone",
+            ("experiments", "table_imagenet", "base", "features"),
+            {"layer": "trunk"},
+            "the augmented protocol needs 'layer: output' and 'batch_norm: eval'",
         ),
         (
-            ("evaluations", "table_imagenet", "protocols", "cached", "probes"),
-            [{"lr": [0.1, 0.1]}],
-            "protocols.cached: protocol: the same probe is asked for twice",
+            ("experiments", "table_imagenet", "base", "features"),
+            {"batch_norm": "train"},
+            "the augmented protocol needs 'layer: output' and 'batch_norm: eval'",
         ),
-        (("evaluations", "table_imagenet", "seeds"), [0, 0], "seeds: a seed stands twice in [0, 0]"),
         (
-            ("evaluations", "table_transfer", "published", "values", "CIFAR-10", "linear SVN"),
+            ("experiments", "table_imagenet", "probes"),
+            [{"kind": "cached", "lr": [0.1, 0.1]}],
+            "probes: 'cached': the same probe is listed twice",
+        ),
+        (("experiments", "table_imagenet", "seeds"), [0, 0], "table_imagenet: seeds: duplicate seed in [0, 0]"),
+        (("experiments", "table_imagenet", "base", "metrics"), ["top-2"], "base.metrics.0: must be 'top-1', "),
+        (
+            (*TRANSFER, "hardware", "probe", "gpus"),
+            1,
+            "experiments.table_transfer.hardware.probe.gpus: unknown key, allowed: mem_gb, minutes, threads",
+        ),
+        (
+            (*TRANSFER, "published", "values", "CIFAR-10", "linear SVN"),
             1.0,
             "table_transfer.published: row 'CIFAR-10': unknown column 'linear SVN', did you mean 'linear SVM'?",
         ),
         (
-            ("evaluations", "table_transfer", "claims"),
+            (*TRANSFER, "claims"),
             {"A > B": {"better": "DTT", "than": "DTD"}},
-            "evaluations.table_transfer: claim 'A > B': unknown row 'DTT', did you mean 'DTD'?",
+            "experiments.table_transfer: claim 'A > B': unknown row 'DTT', did you mean 'DTD'?",
         ),
         (
-            ("evaluations", "table_transfer", "claims"),
+            (*TRANSFER, "claims"),
             {"less": {"falls": "DTD"}},
-            "claim 'less': 'falls' needs columns in an order; allowed: better",
+            "claim 'less': 'falls' does not go with this kind of figure",
+        ),
+        *(
+            (
+                (*TRANSFER, "claims"),
+                {"more": claim},
+                f"claim 'more': '{next(iter(claim))}' needs columns in an order; allowed: better",
+            )
+            for claim in ({"rises": "DTD"}, {"saturates": "DTD"}, {"narrows": "DTD", "than": "CIFAR-10"})
         ),
         (("experiments", "fig7a", "published", "precision"), None, "published: values need a precision"),
         (("experiments", "fig7c", "probes"), [], "fig7c: probes: needs at least one"),
         (
             ("experiments", "fig7c", "probes"),
             [{"weight_decay": [1e-5, 1e-6], "fraction": 0.01}],
-            "holdout 0.1 of fraction 0.01 of 100000 training images, on which the weight decay is chosen, is less than",
+            "holdout 0.1 of fraction 0.01 of 100000 training images, on which a setting is selected, is less than",
         ),
         (
             ("experiments", "fig7c", "figure", "kind"),
@@ -153,6 +194,7 @@ ROW = ("experiments", "table1_contrastive", "rows", "SimCLR")
         (("presets", "tiny"), None, "presets: each preset must be a mapping"),
         (("presets", "tiny", "optimm"), {"epochs": 1}, "config (preset tiny): optimm: unknown key"),
         (("presets", "a/b"), {}, "presets.a/b: a preset needs a plain name"),
+        (("presets", "tiny", "inherit"), "some", "tiny): inherit: must be 'all' or 'named', not 'some'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_that_names_it(raw, path, value, says):
@@ -163,11 +205,91 @@ def test_a_mistake_is_one_line_that_names_it(raw, path, value, says):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "place"),
+    [
+        (("defaults", "encoder", "dmi"), 3, "config: defaults: encoder.dmi: unknown key, did you mean 'dim'?"),
+        (("methods", "simclr", "objective", "temprature"), 3, "config: methods.simclr: objective.temprature: unknown"),
+        (
+            ("methods", "simclr", "objective", "temperature"),
+            0,
+            "config: methods.simclr: objective.temperature: must be",
+        ),
+        (("patches", "dim", "encoder", "dim"), "big", "config: patches.dim: encoder.dim: must be a whole number, not"),
+        (
+            *(("experiments", "fig7c", "base", "optim"), {"lr": -1}),
+            "config: experiments.fig7c.base: optim.lr: must be greater than 0, not -1",
+        ),
+        (
+            *(("experiments", "table1_contrastive", "rows", "SimCLR", "optim"), {"lr": -1}),
+            "config: experiments.table1_contrastive: row 'SimCLR': optim.lr: must be greater than 0, not -1",
+        ),
+        (  # of two settings that do not go together, the row is what has both
+            *(("patches", "dim", "encoder", "head"), "none"),
+            "config: experiments.table1_contrastive: row '+ dim.': encoder: dim 2048 needs 'head: expand'",
+        ),
+    ],
+)
+def test_a_mistake_is_blamed_on_the_layer_that_has_it(raw, path, value, place):
+    put(raw, path, value)
+    with pytest.raises(UserError) as caught:
+        plans(raw | {"presets": {}})
+    assert str(caught.value).startswith(place)
+
+
+def test_the_last_layer_with_a_setting_wins_and_is_blamed(raw):
+    put(raw, ("defaults", "optim", "lr"), -1)
+    put(raw, ("patches", "dim", "optim"), {"lr": -2})
+    put(raw, ("experiments", "table1_contrastive", "rows"), {"A": {"method": "simclr", "with": ["dim"]}})
+    with pytest.raises(UserError, match=r"config: patches\.dim: optim\.lr: must be greater than 0, not -2"):
+        plans(raw | {"presets": {}, "experiments": {"table1_contrastive": raw["experiments"]["table1_contrastive"]}})
+
+
+def test_one_seed_may_be_written_without_brackets(raw):
+    assert plans(raw | {"presets": {}, "seeds": 3})["results"].config.seeds == (3,)
+
+
 def test_two_rows_with_the_same_name_are_refused(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("a:\n  SimCLR: 1\n  CISSL: 2\n  SimCLR: 3\n")
-    with pytest.raises(UserError, match=r"line 4: 'SimCLR' stands twice \(first in line 2\)"):
+    with pytest.raises(UserError, match=r"line 4: duplicate key 'SimCLR' \(first defined on line 2\)"):
         read_yaml(file)
+
+
+@pytest.mark.parametrize("rows", ["{1: {}, 1.0: {}}", "{1: {}, '1': {}}", "{'1.0': {}, 1: {}}"])
+def test_two_rows_that_would_print_alike_are_refused(raw, tmp_path, rows):
+    file = tmp_path / "rows.yaml"
+    file.write_text(rows)
+    with pytest.raises(UserError, match=r"duplicate key '1\.0'|two rows are both called '1'"):
+        put(raw, ("experiments", "table1_contrastive", "rows"), {k: {"method": "cissl"} for k in read_yaml(file)})
+        plans(raw)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seeds: [010]", "line 1: YAML reads 010 as an octal number, 8"),
+        ("a: {b: 1:30}", "YAML reads 1:30 as a number, 90"),
+        ("a: 1_000", "YAML reads 1_000 as a number, 1000"),
+        ("a: 1:30.5", "YAML reads 1:30.5 as a number, 90.5"),
+        ("rows:\n  no: {}", "line 2: YAML reads no as a truth value, False"),
+        ("a: [On]", "YAML reads On as a truth value, True"),
+        ("rows: {2024-01-02: {}}", "YAML reads 2024-01-02 as a date"),
+    ],
+)
+def test_values_that_yaml_reads_as_something_else_are_refused(tmp_path, text, says):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match="write that, or put it in quotes") as caught:
+        read_yaml(file)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_plain_values_are_read_as_they_are_written(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("a: ['010', \"1:30\", true, False, 0, -3, 0x1f, 1.0e-4, 'no', null, 0.25, 10:a, a_b]\n")
+    expected = ["010", "1:30", True, False, 0, -3, 31, 1e-4, "no", None, 0.25, "10:a", "a_b"]
+    assert read_yaml(file) == {"a": expected}
 
 
 def test_yaml_tags_are_not_executed(tmp_path):
@@ -201,11 +323,25 @@ def test_the_committed_schema_equals_that_of_the_models():
     assert kept == config.json_schema()
 
 
-def test_the_schema_accepts_the_config_and_refuses_a_typo(raw):
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("defaults", "encoder", "dmi"), 3),
+        (("defaults", "optim", "epochs"), "many"),
+        (("methods", "simclr", "objective", "temprature"), 0.1),
+        ((*TRANSFER, "base", "features"), {"crops": 64}),
+        ((*TRANSFER, "base", "features"), {"data": {"kind": "cifar10"}}),
+        ((*TRANSFER, "probes"), [{"kind": "svm", "drawz": 3}]),
+        ((*TRANSFER, "probes"), [{"kind": "svm", "draws": [3, "many"]}]),
+    ],
+)
+def test_the_schema_accepts_the_config_and_refuses_a_typo(raw, path, value):
     jsonschema = pytest.importorskip("jsonschema")  # comes with snakemake
     jsonschema.validate(raw, config.json_schema())
-    put(raw, ("defaults", "encoder", "dmi"), 3)
-    with pytest.raises(jsonschema.ValidationError, match="dmi"):
+    put(raw, (*TRANSFER, "probes"), [{"draws": [3, 4], "kind": "svm", "label": "x"}, {"weight_decay": [0, 1e-6]}])
+    jsonschema.validate(raw, config.json_schema())
+    put(raw, path, value)
+    with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(raw, config.json_schema())
 
 

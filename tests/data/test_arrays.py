@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import namedtuple
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from issl import data
 from issl.data import arrays
 from issl.data.arrays import Content
+from issl.data.datasets import READERS
 from issl.errors import UserError
 from issl.jobs import fingerprint
 from issl.spec.data import Synthetic
@@ -64,8 +66,16 @@ def test_meta_records_the_spec_and_the_checksums(tmp_path):
             "labels": hashlib.sha256(np.load(tmp_path / "labels.npy").tobytes()).hexdigest(),
         },
         "source": {"archive": "x"},
-        "code": fingerprint.current("prepare"),
+        "code": fingerprint.current("prepare", "issl.spec.data:Synthetic"),
     }
+
+
+def test_preparing_records_the_reader_of_the_data_set(tmp_path):
+    data.prepare(Synthetic(kind="synthetic", classes=2, train_per_class=2, test_per_class=2), tmp_path, progress=False)
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    parts = "issl.spec.data:Synthetic", "issl.data.datasets.synthetic"
+    assert meta["code"] == fingerprint.current("prepare", *parts)
+    assert meta["code"]["modules"].keys() >= set(parts)
 
 
 def test_writing_again_gives_the_same_bytes(tmp_path):
@@ -82,6 +92,26 @@ def test_an_error_while_writing_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="damaged"):
         arrays.write(tmp_path, content(fail_at=5), SPEC)
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_messages_of_all_bad_images_come_in_their_order(tmp_path, monkeypatch, threads):
+    monkeypatch.setattr(arrays, "CHUNK", 4)
+    bad = [0, 3, 7, 9]
+    with pytest.raises(UserError) as error:
+        arrays.write(tmp_path, dataclasses.replace(content(), open=partial(faulty, bad), parallel=True), SPEC, threads)
+    assert str(error.value) == "4 faults: 0 is bad; 3 is bad; 7 is bad; 9 is bad"
+    assert files(tmp_path) == []
+
+
+def faulty(bad):
+    def rows(start, stop):
+        for row in range(start, stop):
+            if row in bad:
+                raise UserError(f"{row} is bad")
+        return np.zeros((stop - start, 8, 8, 3), np.uint8)
+
+    return rows
 
 
 def test_an_error_keeps_the_previous_arrays(tmp_path, monkeypatch):
@@ -149,7 +179,7 @@ def test_files_of_different_data_sets_are_refused(tmp_path):
     assert "lacks 'spec'" in broken("meta.json", b"[]")
     labels = np.load(tmp_path / "a/labels.npy")
     np.save(tmp_path / "other.npy", labels[::-1])
-    assert "not the file" in broken("labels.npy", (tmp_path / "other.npy").read_bytes())
+    assert "does not have the checksum" in broken("labels.npy", (tmp_path / "other.npy").read_bytes())
     assert meta["splits"] == {"train": 6, "test": 4}
 
 
@@ -170,6 +200,7 @@ import numpy as np
 from issl.data import arrays
 from issl.spec.data import Synthetic
 from issl.data.arrays import Content
+from issl.data.datasets import READERS
 def private():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
@@ -201,10 +232,26 @@ def test_every_kind_of_spec_has_a_reader():
     from issl.spec.data import DataSpec
 
     kinds = {get_args(model.model_fields["kind"].annotation)[0] for model in get_args(get_args(DataSpec)[0])}
-    assert kinds == set(data.READERS)
+    assert kinds == set(READERS)
 
 
 def test_loaded_arrays_are_read_only(tmp_path):
     arrays.write(tmp_path, content(), SPEC)
     with pytest.raises(dataclasses.FrozenInstanceError):
         data.read(tmp_path).labels = None
+
+
+@pytest.mark.parametrize(
+    ("classes", "splits", "words"),
+    [
+        (["a"], {"train": 6, "test": 4}, "holds only one class, 'a', but at least two are needed"),
+        ([], {"train": 0, "test": 0}, "holds no class, but at least two are needed"),
+        (["a", "b"], {"train": 10, "test": 0}, "holds no test images"),
+        (["a", "b"], {"train": 0, "test": 10}, "holds no train images"),
+    ],
+)
+def test_a_data_set_with_nothing_to_tell_apart_is_refused(tmp_path, monkeypatch, classes, splits, words):
+    degenerate = dataclasses.replace(content(), classes=classes, splits=splits)
+    monkeypatch.setitem(READERS, "synthetic", lambda spec, progress: degenerate)
+    with pytest.raises(UserError, match=f"synthetic: {words}"):
+        data.prepare(SPEC, tmp_path, progress=False)

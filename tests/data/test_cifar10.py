@@ -47,7 +47,7 @@ def test_images_and_labels_equal_those_of_the_batch_files(tmp_path, batches):
 
 
 def test_missing_and_damaged_files_are_refused(tmp_path, batches):
-    with pytest.raises(UserError, match=r"nowhere: CIFAR-10 is not there or damaged.*`download: true`"):
+    with pytest.raises(UserError, match=r"nowhere: CIFAR-10 is missing or damaged.*`download: true`"):
         data.prepare(Cifar10(kind="cifar10", path=str(tmp_path / "nowhere")), tmp_path / "out", progress=False)
     (tmp_path / "cifar" / CIFAR10.base_folder / "test_batch").write_bytes(b"x")
     with pytest.raises(UserError, match="damaged"):

@@ -1,6 +1,7 @@
 """torchvision's data sets, from tiny folders in their layouts on disk: files, labels and splits are torchvision's."""
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -73,12 +74,13 @@ def test_food101_reads_the_official_splits(tmp_path):
 def test_aircraft_trains_on_its_train_split_only(tmp_path):
     folder = tmp_path / "fgvc-aircraft-2013b/data"
     write(folder / "variants.txt", ["707-320", "A 300"])
-    for split, lines in {"train": ["01 A 300", "02 707-320"], "val": ["03 A 300"], "test": ["04 707-320"]}.items():
+    lists = {"train": ["01 A 300", "02 707-320"], "val": ["03 A 300"], "test": ["04 707-320", "05 A 300"]}
+    for split, lines in lists.items():
         write(folder / f"images_variant_{split}.txt", lines)
-    for number in range(1, 5):
+    for number in range(1, 6):
         save(folder / f"images/0{number}.jpg", number)
     arrays = prepare(tmp_path, "aircraft")
-    assert arrays.meta["splits"] == {"train": 2, "test": 1}
+    assert arrays.meta["splits"] == {"train": 2, "test": 2}
     assert all(agrees(tmp_path, arrays, split, datasets.FGVCAircraft(tmp_path, split)) for split in ("train", "test"))
 
 
@@ -130,10 +132,10 @@ def test_cars_read_the_official_splits(tmp_path):
 
 def test_flowers_train_on_train_and_val(tmp_path, monkeypatch):
     folder = tmp_path / "flowers-102"
-    for number in range(1, 7):
+    for number in range(1, 8):
         save(folder / f"jpg/image_0000{number}.jpg", number)
-    savemat(folder / "imagelabels.mat", {"labels": np.array([[3, 1, 2, 3, 2, 1]])})
-    savemat(folder / "setid.mat", {"trnid": [[2, 4]], "valid": [[1, 3]], "tstid": [[5, 6]]})
+    savemat(folder / "imagelabels.mat", {"labels": np.array([[3, 1, 2, 1, 2, 3, 1]])})
+    savemat(folder / "setid.mat", {"trnid": [[2, 3]], "valid": [[1, 7]], "tstid": [[5, 6, 4]]})
     monkeypatch.setattr(datasets.Flowers102, "_check_integrity", lambda self: True)  # of the real files, by checksum
     arrays = prepare(tmp_path, "flowers102")
     parts = [datasets.Flowers102(tmp_path, split) for split in ("train", "val", "test")]
@@ -165,8 +167,77 @@ def test_caltech101_trains_on_30_images_a_class_background_included(caltech):
 
 def test_a_class_of_caltech101_without_test_images_is_named(caltech):
     (caltech / "caltech101/101_ObjectCategories/Faces/image_0000.jpg").unlink()
-    with pytest.raises(UserError, match="Faces: 30 images, but more than 30 are needed"):
+    with pytest.raises(UserError, match="Faces: holds 30 images, but needs more than 30"):
         prepare(caltech, "caltech101")
+
+
+def test_files_of_caltech101_that_are_no_images_are_named_in_the_log(caltech, caplog):
+    write(caltech / "caltech101/101_ObjectCategories/BACKGROUND_Google/tmp", ["x"])  # as in the real archive
+    assert prepare(caltech, "caltech101").meta["splits"] == {"train": 90, "test": 10}
+    assert "not used: caltech101/101_ObjectCategories/BACKGROUND_Google/tmp" in caplog.text
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """A folder with the names and labels of its images, which the test may change."""
+    folder = tmp_path / "oxford-iiit-pet"
+
+    def lay_out(train, test):
+        for split, lines in (("trainval", train), ("test", test)):
+            write(folder / f"annotations/{split}.txt", lines)
+            for line in lines:
+                save(folder / f"images/{line.split()[0]}.jpg")
+        return folder / "images"
+
+    return lay_out
+
+
+def test_listed_images_that_are_not_there_are_all_named(tmp_path, pets):
+    images = pets(["Beagle_1 2 2 1", "Abyssinian_5 1 1 1"], ["Abyssinian_2 1 1 1", "Beagle_9 2 2 1"])
+    for name in ("Beagle_1", "Abyssinian_2"):
+        (images / f"{name}.jpg").unlink()
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path, "pets")
+    absent = [f"{images}/{name}.jpg: is listed, but not there: restore it" for name in ("Beagle_1", "Abyssinian_2")]
+    assert str(error.value) == "2 faults: " + "; ".join(absent)
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "content"),
+    [
+        ("pets", "oxford-iiit-pet/annotations/trainval.txt", b"\xff\n"),
+        ("pets", "oxford-iiit-pet/annotations/trainval.txt", b"Beagle_1 2\n"),
+        ("food101", "food-101/meta/train.json", b"[]"),
+        ("food101", "food-101/meta/train.json", b"{"),
+    ],
+)
+def test_a_damaged_list_is_one_line(tmp_path, pets, name, path, content):
+    pets(["Beagle_1 2 2 1", "Abyssinian_5 1 1 1"], ["Abyssinian_2 1 1 1", "Beagle_9 2 2 1"])
+    (tmp_path / "food-101/images").mkdir(parents=True)
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} is missing or damaged"):
+        prepare(tmp_path, name)
+
+
+def test_an_image_that_is_listed_in_two_classes_is_refused(tmp_path, pets):
+    images = pets(["Beagle_1 2 2 1", "Abyssinian_5 1 1 1"], ["Abyssinian_5 2 1 1", "Beagle_9 1 2 1"])
+    with pytest.raises(UserError, match=f"{images}/Abyssinian_5.jpg: is listed in two classes, '.*' and '.*': replace"):
+        prepare(tmp_path, "pets")
+
+
+def test_a_class_that_only_one_of_the_splits_has_is_refused(tmp_path, pets):
+    pets(["Beagle_1 2 2 1", "Abyssinian_5 1 1 1"], ["Abyssinian_2 1 1 1"])
+    with pytest.raises(UserError, match="class 'Beagle' has no test images"):
+        prepare(tmp_path, "pets")
+
+
+def test_names_that_are_not_utf8_are_kept_as_bytes(caltech):
+    name = b"image_0000\xe9.jpg"
+    folder = caltech / "caltech101/101_ObjectCategories/Faces"
+    (folder / "image_0000.jpg").rename(folder / os.fsdecode(name))
+    listed = prepare(caltech, "caltech101").images.tolist()
+    assert listed.count(b"caltech101/101_ObjectCategories/Faces/" + name) == 1
 
 
 def test_cifar100_is_decoded_into_arrays(tmp_path, monkeypatch):
@@ -191,7 +262,7 @@ NAMES = ("cifar100", "food101", "cars", "aircraft", "dtd", "pets", "caltech101",
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_data_set_is_one_line(tmp_path, name):
-    with pytest.raises(UserError, match=f"{name} is not there or damaged .*: set `download: true`, or put it there"):
+    with pytest.raises(UserError, match=f"{name} is missing or damaged .*: set `download: true`, or put it there"):
         prepare(tmp_path, name)
 
 

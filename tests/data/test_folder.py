@@ -68,12 +68,12 @@ def refused(root, words):
 
 def test_an_error_names_the_faulty_file_or_folder(root):
     (root / "val" / "ant" / "notes.txt").write_text("x")
-    refused(root, r"notes\.txt: not an image")
+    refused(root, r"notes\.txt: cannot be decoded as an image")
     (root / "val" / "ant" / "notes.txt").unlink()
     (root / "val" / "dog").mkdir()
     refused(root, "dog: holds no images")
     save(root / "val" / "dog" / "0.png", np.zeros((4, 4, 3), np.uint8))
-    refused(root, "class 'dog' is in one of the two splits only")
+    refused(root, "train: lacks class 'dog'")
     (root / "val").rename(root / "validation")
     refused(root, "test: cannot be read: No such file")
     (root / "test").mkdir()

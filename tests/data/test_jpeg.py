@@ -49,8 +49,8 @@ def test_trailing_bytes_are_ignored(tmp_path):
 
 BROKEN = {
     "cut off": (sound()[:-40], "truncated"),
-    "empty": (b"", "of no known format"),
-    "text": (b"not an image", "of no known format"),
+    "empty": (b"", "unknown format"),
+    "text": (b"not an image", "unknown format"),
     "header": (sound()[:20], "."),
 }
 
@@ -61,7 +61,7 @@ def test_a_corrupt_file_is_named_in_one_line(tmp_path, case):
     file = tmp_path / "n01/bad.JPEG"
     file.parent.mkdir()
     file.write_bytes(content)
-    with pytest.raises(UserError, match=rf"{re.escape(str(file))}: not an image that can be decoded \(.*{reason}"):
+    with pytest.raises(UserError, match=rf"{re.escape(str(file))}: cannot be decoded as an image \(.*{reason}"):
         decode(file)
 
 

@@ -222,7 +222,7 @@ def test_symbolic_links_and_duplicates_are_refused(tmp_path, members):
     archive = write_zip(tmp_path / "double.zip", members)
     with zipfile.ZipFile(archive, "a") as file, pytest.warns(UserWarning, match="Duplicate"):
         file.writestr(f"{ROOT}wnids.txt", "n01")
-    with pytest.raises(UserError, match=r"wnids\.txt' is there twice"):
+    with pytest.raises(UserError, match=r"wnids\.txt' occurs twice"):
         data.prepare(spec_of(archive), tmp_path / "out", progress=False)
 
 
@@ -234,7 +234,7 @@ def test_a_file_that_is_not_the_archive_is_refused(prepare, tmp_path, members):
     prepare_as_it_is = lambda: data.prepare(spec_of(archive), tmp_path / "out", progress=False)  # noqa: E731
     for content in (whole[: len(whole) // 2], b"<html>404</html>", b""):
         archive.write_bytes(content)
-        refused(prepare_as_it_is, tmp_path, "tiny.zip", "not a complete zip file", "download it again")
+        refused(prepare_as_it_is, tmp_path, "tiny.zip", "not a complete zip file", "download or copy it again")
     archive.unlink()
     refused(prepare_as_it_is, tmp_path, "no such file", "tiny-imagenet-200.zip", "`url`")
     archive.mkdir()
@@ -252,6 +252,118 @@ def test_another_layout_is_refused(prepare, tmp_path, members):
     refused(prepare, tmp_path, unlisted, "no line", changed=members | {unlisted: b""})
 
 
+def with_lines(members, name, change):
+    """The members after a change to the lines of an index."""
+    lines = members[f"{ROOT}{name}"].decode().splitlines()
+    change(lines)
+    return members | {f"{ROOT}{name}": "\n".join(lines).encode()}
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_an_image_with_two_classes_is_refused(prepare, tmp_path, members, partial):
+    changed = with_lines(members, "val/val_annotations.txt", lambda lines: lines.append("val_2.JPEG\tn01\t0\t0\t9\t9"))
+    words = "line 7 of val_annotations.txt gives 'val_2.JPEG' the class 'n01', but line 3 gives it 'n02'"
+    refused(prepare, tmp_path, words, changed=changed, partial=partial)
+
+
+def test_a_line_that_occurs_twice_changes_nothing(prepare, members):
+    expected = np.array(prepare().labels)
+    changed = with_lines(members, "val/val_annotations.txt", lambda lines: lines.extend([lines[0], "", "  "]))
+    assert np.array_equal(prepare(changed=changed).labels, expected)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_line_of_an_unknown_class_is_refused(prepare, tmp_path, members, partial):
+    changed = with_lines(members, "val/val_annotations.txt", lambda lines: lines.__setitem__(3, "val_3.JPEG\tn09"))
+    words = (
+        f"member '{ROOT}val/images/val_3.JPEG' is of class 'n09' (line 4 of val_annotations.txt)",
+        "not in wnids.txt",
+    )
+    refused(prepare, tmp_path, *words, changed=changed, partial=partial)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_all_images_without_an_annotation_are_named(prepare, tmp_path, members, partial):
+    changed = with_lines(members, "val/val_annotations.txt", lambda lines: lines.__delitem__(slice(2, 4)))
+    words = [f"member '{ROOT}val/images/val_{k}.JPEG' has no line in val_annotations.txt" for k in (2, 3)]
+    refused(prepare, tmp_path, "2 faults", *words, changed=changed, partial=partial)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_line_without_a_class_is_refused(prepare, tmp_path, members, partial):
+    changed = with_lines(members, "val/val_annotations.txt", lambda lines: lines.insert(2, "val_9.JPEG n01"))
+    refused(prepare, tmp_path, "line 3 of val_annotations.txt is not '<image><tab>", changed=changed, partial=partial)
+
+
+def test_annotated_images_that_are_not_there_are_refused_unless_the_archive_is_partial(
+    prepare, tmp_path, members, caplog
+):
+    changed = with_lines(members, "val/val_annotations.txt", lambda lines: lines.append("val_8.JPEG\tn01"))
+    del changed[f"{ROOT}val/images/val_4.JPEG"]
+    words = "images that are not there: val_4.JPEG (line 5), val_8.JPEG (line 7): set `partial: true`"
+    refused(prepare, tmp_path, words, changed=changed)
+    caplog.set_level("INFO")
+    assert prepare(changed=changed, partial=True).meta["splits"] == {"train": 36, "test": 5}
+    assert "2 of the images in val_annotations.txt are not there" in caplog.text
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_class_that_is_listed_twice_is_refused(prepare, tmp_path, members, partial):
+    changed = with_lines(members, "wnids.txt", lambda lines: lines.append("n01"))
+    refused(prepare, tmp_path, "line 4 of wnids.txt repeats 'n01' of line 2", changed=changed, partial=partial)
+
+
+def test_an_archive_of_one_class_is_refused(prepare, tmp_path, members):
+    one = {name: content for name, content in members.items() if "n02" not in name and "n03" not in name}
+    one = {
+        name: content for name, content in one.items() if "val_" not in name or name.endswith(("_1.JPEG", "_4.JPEG"))
+    }
+    one |= {f"{ROOT}wnids.txt": b"n01", f"{ROOT}val/val_annotations.txt": b"val_1.JPEG\tn01\nval_4.JPEG\tn01"}
+    refused(prepare, tmp_path, "found 1: at least two are needed", changed=one, partial=True)
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train/n01/images/n01_20.png",
+        "train/n01/n01_20.JPEG",
+        "train/n01/images/n02_20.JPEG",
+        "val/n01/val_1.JPEG",
+    ],
+)
+def test_an_image_in_a_wrong_place_is_refused(prepare, tmp_path, members, partial, name):
+    words = f"member '{ROOT}{name}' is an image in a wrong place or of a wrong name"
+    refused(prepare, tmp_path, words, changed=members | {f"{ROOT}{name}": b"x"}, partial=partial)
+
+
+def test_two_images_of_one_number_are_refused(prepare, tmp_path, members):
+    names = [train_name("n01", k) for k in ("7", "07")]
+    words = f"members '{names[0]}' and '{names[1]}' have the same number"
+    refused(prepare, tmp_path, words, changed=members | {names[1]: members[names[0]]}, partial=True)
+
+
+def test_images_outside_the_layout_are_named_in_the_log(prepare, members, caplog):
+    others = {"extra/a.png": b"x", "__MACOSX/train/._n01_0.JPEG": b"x", f"{ROOT}readme.txt": b"x"}
+    assert prepare(changed=members | others).n_classes == 3
+    assert caplog.messages == [message for message in caplog.messages if message.endswith("not used: extra/a.png")]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_all_damaged_members_are_in_one_message(prepare, tmp_path, members, threads, monkeypatch):
+    monkeypatch.setattr("issl.data.arrays.CHUNK", 5)
+    bad = [train_name("n01", 3), train_name("n02", 7), f"{ROOT}val/images/val_0.JPEG"]
+    words = "3 faults: ", *(f"member '{name}' is not a JPEG image" for name in bad)
+    refused(prepare, tmp_path, *words, changed=members | dict.fromkeys(bad, b"<html>"), threads=threads)
+
+
+def test_a_zip_with_a_name_that_is_not_what_it_says_is_refused(tmp_path, members):
+    archive = write_zip(tmp_path / "tiny.zip", members | {f"{ROOT}gr\u00fcn": b"x"})  # marked as UTF-8
+    archive.write_bytes(archive.read_bytes().replace("gr\u00fcn".encode(), b"gr\xff\xfcn"))
+    with pytest.raises(UserError, match="not a complete zip file"):
+        data.prepare(spec_of(archive), tmp_path / "out", progress=False)
+
+
 def test_a_missing_archive_is_downloaded_from_its_url(tmp_path, members, monkeypatch):
     calls = []
 
@@ -259,7 +371,7 @@ def test_a_missing_archive_is_downloaded_from_its_url(tmp_path, members, monkeyp
         calls.append((url, md5))
         write_zip(Path(path), members)
 
-    monkeypatch.setattr("issl.data.download.fetch", fetch)
+    monkeypatch.setattr("issl.jobs.download.fetch", fetch)
     spec = spec_of(tmp_path / "tiny.zip", url="http://example.org/tiny.zip")
     for _ in range(2):
         assert data.prepare(spec, tmp_path / "out", progress=False).n_classes == 3

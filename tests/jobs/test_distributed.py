@@ -133,7 +133,7 @@ def test_the_first_process_decides_for_all_others(several):
 
 def test_a_batch_that_cannot_be_split_equally_is_refused(several):
     world = several["world"]
-    assert f"a batch of {world + 1} images cannot be dealt out equally to {world} processes" in several["refusal"]
+    assert f"a batch of {world + 1} images cannot be split equally among {world} processes" in several["refusal"]
 
 
 def test_in_one_process_every_collective_is_the_identity():

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +18,7 @@ from issl.jobs import gpus, locks
 MAKE = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from issl.jobs.locks import build_once
 out = Path(sys.argv[1])
 def make():
@@ -72,6 +75,24 @@ def test_removed_outputs_newer_than_the_workflow_are_restored(tmp_path, monkeypa
     assert make_in(tmp_path, monkeypatch, time.time() + 1)  # a later workflow asks for it anew, e.g. --forcerun
     monkeypatch.delenv(locks.BEGAN)
     assert not locks.restore([tmp_path / "result"])  # outside a workflow everything is made
+
+
+@pytest.mark.parametrize(
+    ("settings", "forced"),
+    [
+        ({}, set()),
+        ({"forcerun": {"probe", "a/b.csv"}}, {"probe", "b.csv"}),
+        ({"targets": {"a/t.md"}, "forcetargets": True}, {"t.md"}),
+        ({"targets": {"a/t.md"}, "forceall": True}, {"probe", "pretrain", "b.csv", "t.md"}),
+    ],
+)
+def test_what_snakemake_forces_is_recorded_for_its_jobs(monkeypatch, settings, forced):
+    monkeypatch.setenv(locks.FORCED, "")
+    none = {"forcerun": frozenset(), "targets": {"a/t.md"}, "forcetargets": False, "forceall": False}
+    locks.mark_forced(SimpleNamespace(**none | settings))
+    found = {rule for rule in ("probe", "pretrain") if locks.is_forced(rule, [Path("a/other")])}
+    found |= {name for name in ("b.csv", "t.md") if locks.is_forced("another", [Path("a/other"), Path("a", name)])}
+    assert found == forced
 
 
 def test_a_result_with_a_missing_file_is_remade(tmp_path, monkeypatch):
@@ -192,7 +213,7 @@ def test_nothing_is_reserved_under_slurm_or_on_the_cpu(tmp_path, monkeypatch):
 
 def test_requesting_too_many_gpus_is_an_error(tmp_path):
     with (
-        pytest.raises(UserError, match=r"asks for 3 GPUs, and 2 can be seen \(0, 1\)"),
+        pytest.raises(UserError, match=r"asks for 3 GPUs, but only 2 are visible \(0, 1\)"),
         gpus.reserved(3, ["0", "1"], tmp_path),
     ):
         pass

@@ -11,8 +11,10 @@ import pytest
 from project import PROJECT
 
 import issl
+from issl.data.datasets import synthetic
 from issl.jobs import fingerprint, provenance
 from issl.jobs.provenance import git_state
+from issl.spec.data import Synthetic
 
 
 @pytest.fixture
@@ -92,6 +94,13 @@ def test_provenance_records_versions_host_and_time():
     assert before <= datetime.fromisoformat(about["started"]) <= datetime.now(UTC)
     assert about["code"]["modules"].keys() == fingerprint.modules("pretrain").keys()
     assert json.loads(json.dumps(about)) == about
+
+
+def test_provenance_names_what_a_job_takes_of_tables_of_alternatives():
+    code = provenance.describe("prepare", synthetic.read, Synthetic)["code"]
+    assert code["parts"] == ["issl.data.datasets.synthetic", "issl.spec.data:Synthetic"]
+    assert code["modules"] == fingerprint.modules("prepare", code["parts"])
+    assert provenance.describe("prepare")["code"]["parts"] == []
 
 
 def test_the_project_version_is_known_without_installation(monkeypatch):

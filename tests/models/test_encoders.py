@@ -154,7 +154,7 @@ def test_the_head_keeps_channels_last():
 
 
 def test_an_impossible_dimension_is_refused():
-    with pytest.raises(ValueError, match="dim 13 must be a multiple of the 8 channels, or smaller than them"):
+    with pytest.raises(ValueError, match="dim 13 must be a multiple of the 8 channels, or smaller"):
         ExpandingHead(8, 4, 13)
 
 

@@ -66,7 +66,7 @@ def test_a_hostile_file_is_refused_without_running_code(tmp_path, path, how):
     else:
         saved(content, path, _use_new_zipfile_serialization=how == "torch")
     line = refusal(weights.read_torch, path)
-    assert line.startswith(f"{path}: ") and "it could run code" in line
+    assert line.startswith(f"{path}: ") and "they could run code" in line
     assert not trace.exists()
     if how != "pickle":
         torch.load(path, weights_only=False)

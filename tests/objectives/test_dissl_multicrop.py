@@ -166,5 +166,5 @@ def test_each_large_view_has_its_own_marginal():
 
 @pytest.mark.parametrize(("n", "views"), [(9, 8), (4, 8), (12, 7), (15, 8)])
 def test_rows_that_are_not_views_of_the_images_are_refused(n, views):
-    with pytest.raises(ValueError, match=r"rows cannot be (two )?views of"):
+    with pytest.raises(ValueError, match=r"rows cannot be two (or more )?views of"):
         multicrop()(rows(4)[:n], VIEWS[:views], CLOCK)

@@ -11,6 +11,7 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from in_memory import task
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torchvision.models import resnet18
@@ -20,11 +21,13 @@ from issl.data.arrays import read
 from issl.jobs.execution import Execution
 from issl.models import encoders
 from issl.objectives.base import Clock, Objective
-from issl.probing import heads as probe
+from issl.probing import heads
+from issl.probing.side_by_side import fit_and_score
+from issl.probing.subsets import stratified
 from issl.spec.encoder import Encoder
 from issl.spec.objective import CISSL, DINO, DISSL, ObjectiveSpec, SimCLR
 from issl.spec.optim import Optim
-from issl.spec.probe import ProbeSpec
+from issl.spec.probe import MLP, Linear
 from issl.training import pretrain
 from issl.training.optim import learning_rates
 from issl.views.random import epoch_order, generator
@@ -397,11 +400,11 @@ def test_every_linear_layer_starts_at_scale_002_and_every_batch_norm_as_the_iden
 
 
 # Linear: 512 * 200 + 200. MLP: 512 * 2048 + 2048 * 2048 + 2048 * 200 + 200, and twice 2 * 2048 of the batch norms.
-@pytest.mark.parametrize(("kind", "parameters"), [("linear", 102_600), ("mlp", 5_660_872)])
-def test_probes_have_the_published_size_and_start(kind, parameters):
-    heads = probe.Heads(ProbeSpec(kind=kind), 2, 512, 200, generator("probe", 1))
-    assert sum(parameter[0].numel() for parameter in heads.parameters()) == parameters
-    for key, parameter in heads.named_parameters():
+@pytest.mark.parametrize(("probe", "parameters"), [(Linear(kind="linear"), 102_600), (MLP(kind="mlp"), 5_660_872)])
+def test_probes_have_the_published_size_and_start(probe, parameters):
+    module = heads.Heads([probe, probe], 512, 200, generator("probe", 1))
+    assert sum(parameter[0].numel() for parameter in module.parameters()) == parameters
+    for key, parameter in module.named_parameters():
         assert torch.equal(parameter[0], parameter[1])  # all heads start from the same draw
         if parameter.dim() == 3:
             has_std(parameter[0], 0.02)
@@ -476,19 +479,18 @@ def test_the_online_evaluation_starts_as_every_linear_layer(synthetic, make_run)
 # --- optimisation of probes ------------------------------------------------------------------------------------------
 
 
-def trained(group: list[ProbeSpec], z: np.ndarray, labels: np.ndarray, monkeypatch) -> tuple[list, list]:
+def trained(group: list[Linear | MLP], z: np.ndarray, labels: np.ndarray) -> tuple[list, list]:
     """Parameters of the probes before and after their training: arrays with the heads first, in float64."""
     made, start = [], []
 
-    class Kept(probe.Heads):
+    class Kept(heads.Heads):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             made.append(self)
             start.extend(parameter.detach().double().numpy().copy() for parameter in self.parameters())
 
-    monkeypatch.setattr(probe, "Heads", Kept)
-    rows = torch.from_numpy(z).float(), torch.from_numpy(labels)
-    probe.fit_and_score(group, 3, rows, rows, labels.max() + 1, "32")
+    given = task(torch.from_numpy(z), labels, len(labels), seed=3)
+    fit_and_score(group, heads.RECIPE._replace(heads=Kept), given, given.train, given.train)
     return start, [parameter.detach().double().numpy() for parameter in made[0].parameters()]
 
 
@@ -498,15 +500,15 @@ def blobs(n: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     return scale * (wave((3, DIM), 0.3)[labels] + 0.8 * wave((n, DIM), 2.0)), labels
 
 
-def test_linear_probes_follow_sgd_in_numpy(monkeypatch):
+def test_linear_probes_follow_sgd_in_numpy():
     """520 rows are a batch of 512 and one of 8; the features are so large that some gradients exceed the clip of 2.
 
     Rates: 0.3 * 512 / 256 = 0.6 times 1, 0.853553, 1/2 and 0.146447, the half cosine at quarters.
     """
     z, labels = blobs(520, 8.0)
     decays = [1e-1, 1e-3, 0.0]
-    group = [ProbeSpec(weight_decay=decay, epochs=4) for decay in decays]
-    (start_w, start_b), (end_w, end_b) = trained(group, z, labels, monkeypatch)
+    group = [Linear(kind="linear", weight_decay=decay, epochs=4) for decay in decays]
+    (start_w, start_b), (end_w, end_b) = trained(group, z, labels)
     clipped = []
     for head_number, decay in enumerate(decays):
         w, b = start_w[head_number], start_b[head_number]
@@ -526,14 +528,13 @@ def test_linear_probes_follow_sgd_in_numpy(monkeypatch):
     assert np.abs(end_w[0] - end_w[2]).max() > 0.01, "the weight decays must differ in effect, or this shows nothing"
 
 
-def test_mlp_probes_follow_torchs_own_modules_in_float64(monkeypatch):
+def test_mlp_probes_follow_torchs_own_modules_in_float64():
     z, labels = blobs(60, 1.0)
     decays = [1e-1, 0.0]
     group = [
-        ProbeSpec(kind="mlp", hidden=7, weight_decay=decay, epochs=3, batch_size=32, clip_value=0.05)
-        for decay in decays
+        MLP(kind="mlp", hidden=7, weight_decay=decay, epochs=3, batch_size=32, clip_value=0.05) for decay in decays
     ]
-    start, end = trained(group, z, labels, monkeypatch)
+    start, end = trained(group, z, labels)
     for head_number, decay in enumerate(decays):
         model = nn.Sequential(
             *(nn.Linear(DIM, 7, bias=False), nn.BatchNorm1d(7), nn.ReLU()),
@@ -553,12 +554,12 @@ def test_mlp_probes_follow_torchs_own_modules_in_float64(monkeypatch):
             np.testing.assert_allclose(values[head_number], parameter.detach().numpy(), rtol=1e-3, atol=1e-5)
 
 
-def test_a_linear_probe_ends_at_the_optimum_of_scikit_learn(monkeypatch):
+def test_a_linear_probe_ends_at_the_optimum_of_scikit_learn():
     """Mean cross-entropy + decay / 2 (|W|^2 + |b|^2) has one minimum; a constant column stands for the bias."""
     z, labels = blobs(90, 1.0)
     decays = [0.1, 0.01]
-    group = [ProbeSpec(weight_decay=decay, epochs=400) for decay in decays]
-    _, (w, b) = trained(group, z, labels, monkeypatch)
+    group = [Linear(kind="linear", weight_decay=decay, epochs=400) for decay in decays]
+    _, (w, b) = trained(group, z, labels)
     for head_number, decay in enumerate(decays):
         reference = LogisticRegression(C=1 / (90 * decay), fit_intercept=False, tol=1e-8, max_iter=10_000)
         reference.fit(np.column_stack([z, np.ones(90)]), labels)
@@ -584,7 +585,7 @@ def test_a_linear_probe_ends_at_the_optimum_of_scikit_learn(monkeypatch):
 )
 def test_the_published_subsets_are_drawn_row_by_row(fraction, each, first, digest):
     labels = np.repeat(np.arange(200), 500)  # rows lie class by class, as ImageFolder lists them
-    rows = probe.stratified(labels, fraction, seed=1)
+    rows = stratified(labels, fraction, seed=1)
     assert (np.bincount(labels[rows]) == each).all()
     assert rows[:6].tolist() == first
     assert hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest().startswith(digest)

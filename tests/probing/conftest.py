@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_hub import EXPANDED, PLAIN, small
 
 from issl import data, hub
 from issl.spec.data import ImageNet, Synthetic
-from issl.spec.protocol import Encoding
+from issl.spec.encoding import Encoding
 from issl.spec.released import MODELS, Model
 
 
@@ -46,8 +47,8 @@ def listed(photographs, tmp_path_factory):
 def encoding(listed):
     """Builds an encoding of `photographs` at 48 px."""
 
-    def build(weights="plain", **keys):
-        return Encoding(**{"weights": weights, "data": listed[1], "resize": 56, "crop": 48, "batch_size": 8, **keys})
+    def build(**keys):
+        return Encoding(**{"data": listed[1], "resize": 56, "crop": 48, "batch_size": 8, **keys})
 
     return build
 
@@ -59,3 +60,11 @@ def synthetic_arrays(tmp_path_factory):
     folder = tmp_path_factory.mktemp("arrays")
     data.prepare(spec, folder, progress=False)
     return folder, spec
+
+
+@pytest.fixture(scope="session")
+def blobs():
+    """Features of four overlapping classes, 200 to train on and 2000 to test on, in one tensor; labels."""
+    draws = np.random.default_rng(0)
+    centers, labels = draws.normal(size=(4, 8)), np.tile(np.arange(4), 550)
+    return torch.tensor(centers[labels] + draws.normal(size=(2200, 8)) * 1.2, dtype=torch.float16), labels

@@ -1,43 +1,49 @@
-"""The augmented protocol: a textbook loop over torch's own modules on the same crops, and what is saved."""
+"""Augmented probes: a textbook loop over torch's own modules on the same crops, and what is saved."""
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.model_selection import train_test_split
 from small_hub import small
 from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
+from issl import hub
 from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs.execution import Execution
-from issl.probing import augmented, encoders, images
-from issl.probing.heads import hold_out
-from issl.probing.protocols import probe
-from issl.probing.scores import of_one
-from issl.spec.protocol import Augmented
+from issl.probing import augmented, images
+from issl.probing.job import Job, probe
+from issl.probing.scores import COLUMNS, of_one
+from issl.probing.task import Images, Task
+from issl.spec.probe import Augmented, ProbeGrid
+from issl.spec.value import short_hash
 from issl.views import augment, decode
 from issl.views.random import epoch_order, generator
 
 CPU = torch.device("cpu")
-PROTOCOL = Augmented(kind="augmented", epochs=3, batch_size=16, lr=0.1, milestones=(2,), holdout=0.25)
+PROBE = Augmented(kind="augmented", epochs=3, batch_size=16, lr=0.1, milestones=(2,), holdout=0.25)
 
 
-def evaluate(encoding, listed, part, protocol=PROTOCOL, seed=0):
-    return augmented.evaluate(protocol, seed, encoding, read(listed[0]), part, 0, CPU, "32")
+def evaluate(encoding, listed, part, encoder="plain", probes=(PROBE,), seed=0):
+    arrays, rows = read(listed[0]), np.arange(48)
+    given = Images(arrays, encoder, encoding, part)
+    task = Task(seed, np.array(arrays.labels), rows[:36], rows[36:], 3, CPU, "32", threads=0, images=given)
+    return augmented.evaluate(ProbeGrid(probes=probes), task)
 
 
 @torch.no_grad()
-def maps_of(encoding, squares):
-    return small(encoding.weights).maps(augment.clean(squares.permute(0, 3, 1, 2)))
+def maps_of(encoder, squares):
+    return small(encoder).maps(augment.clean(squares.permute(0, 3, 1, 2)))
 
 
-def textbook(name, encoding, listed, fit_on, score_on):
+def textbook(name, encoder, encoding, listed, fit_on, score_on):
     """One head alone: frozen maps, Nesterov SGD, decay of weights and biases but not of the norm, a step schedule."""
     arrays = read(listed[0])
     labels, files = torch.from_numpy(arrays.labels), images.of_files(arrays, encoding)
-    shape, whole = encoders.shape(encoding), small(encoding.weights)
+    shape, whole = hub.shape(encoder), small(encoder)
     positions = 4 if name == augmented.POOLED else 1
     channels = shape.channels if name == augmented.POOLED else shape.dim
     head = nn.ModuleDict(
@@ -51,8 +57,8 @@ def textbook(name, encoding, listed, fit_on, score_on):
     sgd = torch.optim.SGD([{"params": head["linear"].parameters()}, no_decay], 0.1 / 16, 0.9, 0, 5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, [2], 0.1)
 
-    def said(squares):
-        maps = maps_of(encoding, squares)
+    def logits_of(squares):
+        maps = maps_of(encoder, squares)
         if name == augmented.POOLED:
             x = torch.stack([maps[:, :, i : i + 1, j : j + 1] for i in (0, 1) for j in (0, 1)], 2)
             x = x.reshape(*maps.shape[:2], 2, 2)  # 48 px give maps of 2 x 2
@@ -66,36 +72,49 @@ def textbook(name, encoding, listed, fit_on, score_on):
             wanted = [decode.CropRequest(rows.tolist(), "augmented", 0, epoch)]
             [crops] = decode.mirrored_crops(files, 0.08, wanted, 0)
             sgd.zero_grad()
-            F.cross_entropy(said(crops), labels[rows]).backward()
+            F.cross_entropy(logits_of(crops), labels[rows]).backward()
             sgd.step()
         schedule.step()
     with torch.no_grad():
         head.eval()
         squares = torch.cat(list(decode.central_squares(files, score_on, 0)))
-        return of_one(said(squares), labels[score_on])
+        return of_one(logits_of(squares), labels[score_on])
 
 
-@pytest.mark.parametrize("weights", ["plain", "expanded"])
-def test_every_head_equals_a_textbook_head_trained_alone(models, listed, encoding, tmp_path, weights):
-    rows = evaluate(encoding(weights), listed, tmp_path / "part")
-    names = ["batch norm, linear", "linear"] + ([augmented.POOLED] if weights == "plain" else [])
-    assert [row["setting"] for row in rows] == names
-    kept, left = hold_out(read(listed[0]).labels[:36], np.arange(36), 0.25, 0)
-    for row in rows:
-        tested = textbook(row["setting"], encoding(weights), listed, np.arange(36), list(range(36, 48)))
-        held_out = textbook(row["setting"], encoding(weights), listed, kept, left.tolist())
-        assert {name: row[f"test_{name}"] for name in tested} == pytest.approx(tested)
-        assert {name: row[f"holdout_{name}"] for name in tested} == pytest.approx(held_out)
-    assert max(row["test_top1"] for row in rows) > 0.6, "three colours are easy to tell"
+@pytest.mark.parametrize("encoder", ["plain", "expanded"])
+def test_every_head_equals_a_textbook_head_trained_alone(models, listed, encoding, tmp_path, encoder):
+    scores = evaluate(encoding(), listed, tmp_path / "part", encoder)
+    names = ["batch norm, linear", "linear"] + ([augmented.POOLED] if encoder == "plain" else [])
+    assert [score.setting for score in scores] == names
+    labels = read(listed[0]).labels[:36]
+    kept, left = train_test_split(np.arange(36), test_size=0.25, stratify=labels, random_state=0)
+    for score in scores:
+        alone = score.setting, encoder, encoding(), listed
+        assert score.test == pytest.approx(textbook(*alone, np.arange(36), list(range(36, 48))))
+        assert score.holdout == pytest.approx(textbook(*alone, kept, left.tolist()))
+        assert (score.n_labels, score.n_test) == (36, 12)
+    assert max(score.test["top-1"] for score in scores) > 0.6, "three colours are easy to tell"
+
+
+def test_several_probes_of_a_grid_are_each_as_alone_and_told_apart(models, listed, encoding, tmp_path):
+    one, other = (PROBE.model_copy(update={"epochs": 1, "lr": lr}) for lr in (0.1, 0.2))
+    alone = [evaluate(encoding(), listed, tmp_path / "alone", probes=[probe]) for probe in (one, other)]
+    both = evaluate(encoding(), listed, tmp_path / "both", probes=(one, other))
+    assert [score[1:] for score in both] == [score[1:] for scores in alone for score in scores]
+    assert ["lr 0.2, " in score.setting for score in both] == [False] * 3 + [True] * 3
 
 
 def test_the_learning_rate_follows_torchs_multi_step_schedule():
-    protocol = Augmented(kind="augmented")
+    probe = Augmented(kind="augmented")
     sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.04)
     schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, [8, 16, 24], gamma=0.1)
     for epoch in range(28):
-        assert augmented.rate(protocol, epoch) == pytest.approx(sgd.param_groups[0]["lr"])
+        assert augmented.rate(probe, epoch) == pytest.approx(sgd.param_groups[0]["lr"])
         sgd.step(), schedule.step()
+
+
+def state_of(part):
+    return part / short_hash(PROBE.canonical()) / "state.pt"
 
 
 def test_a_killed_training_resumes_to_the_same_result(models, listed, encoding, tmp_path, monkeypatch):
@@ -114,7 +133,7 @@ def test_a_killed_training_resumes_to_the_same_result(models, listed, encoding, 
     monkeypatch.setattr(augmented._State, "save", lambda self, epoch, *a: epochs.append(epoch) or save(self, epoch, *a))
     assert evaluate(encoding(), listed, tmp_path / "killed") == at_once
     assert epochs == [3]
-    one, other = (torch.load(tmp_path / name / "state.pt")["heads"] for name in ("at_once", "killed"))
+    one, other = (torch.load(state_of(tmp_path / name))["heads"] for name in ("at_once", "killed"))
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
@@ -122,19 +141,23 @@ def test_a_checkpoint_of_another_training_is_refused(models, listed, encoding, t
     evaluate(encoding(), listed, tmp_path / "part")
     with pytest.raises(UserError, match=r"state\.pt: not a save of this evaluation \('about'\); delete it"):
         evaluate(encoding(), listed, tmp_path / "part", seed=1)
-    (tmp_path / "part/state.pt").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"not a save of this evaluation \('about'\)"):
+        evaluate(encoding(), listed, tmp_path / "part", "expanded")
+    state_of(tmp_path / "part").write_bytes(b"torn")
     with pytest.raises(UserError, match="not a save of this evaluation"):
         evaluate(encoding(), listed, tmp_path / "part")
 
 
 def test_scores_are_written_and_the_checkpoint_is_removed(models, listed, encoding, tmp_path):
-    out = tmp_path / "s0/augmented.csv"
-    probe(PROTOCOL, 0, encoding(), None, listed[0], out, 1, Execution(device="cpu", precision="32"))
+    out, cpu = tmp_path / "s0/augmented.csv", Execution(device="cpu", precision="32")
+    probe(ProbeGrid(probes=(PROBE,)), 0, Job("plain", encoding(), tmp_path / "none", listed[0], out, 1, cpu))
     assert sorted(path.name for path in out.parent.iterdir() if path.name[0] != ".") == [
         "augmented.csv",
         "augmented.json",
     ]
-    assert out.read_text().startswith("setting,n_train,n_test,test_top1,")
+    header, *rows = out.read_text().splitlines()
+    assert header == ",".join(COLUMNS)
+    assert len(rows) == 3 * 3, "heads, metrics"
 
 
 # --- crops ---

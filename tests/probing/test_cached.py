@@ -1,21 +1,21 @@
-"""The cached protocol: probes side by side are textbook probes alone."""
+"""Cached probes: trained side by side they equal textbook probes trained alone."""
 
 import numpy as np
 import pytest
 import torch
+from in_memory import task
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
 from torch import nn
 from torch.nn import functional as F
 
-from issl.errors import UserError
 from issl.probing import cached
-from issl.probing.heads import hold_out
 from issl.probing.scores import of_one
-from issl.spec.protocol import Cached, CachedProbe
+from issl.probing.side_by_side import groups
+from issl.spec.probe import Cached, ProbeGrid, setting
 from issl.views.random import epoch_order, generator
 
-CPU = torch.device("cpu")
-SMALL = {"batch_size": 64, "epochs": 6}
+SMALL = {"kind": "cached", "batch_size": 64, "epochs": 6, "holdout": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +25,6 @@ def blobs():
     labels = np.tile(np.arange(7), 130)
     z = 3 * draws.normal(size=(7, 12))[labels] + draws.normal(size=(910, 12)) * 4
     return torch.tensor(z, dtype=torch.float32), labels
-
-
-TRAIN, TEST = slice(0, 210), slice(210, 910)
 
 
 def lars_step(parameter, probe):
@@ -63,58 +60,40 @@ def plain_probe(probe, z, labels, fit_on, score_on):
 
 
 GRID = (
-    CachedProbe(**SMALL, lr=0.3, weight_decay=0.1),
-    CachedProbe(**SMALL, lr=0.02, weight_decay=0),
-    CachedProbe(**SMALL, optimizer="lars", lr=60, weight_decay=1e-2),
-    CachedProbe(**SMALL, optimizer="lars", lr=10, weight_decay=0),
-    CachedProbe(**SMALL, batch_norm=True, weight_decay=1e-2),
-    CachedProbe(**SMALL | {"epochs": 9}, lr=0.05),
-    CachedProbe(**SMALL | {"batch_size": 32}, lr=0.05),
+    Cached(**SMALL, lr=0.3, weight_decay=0.1),
+    Cached(**SMALL, lr=0.02, weight_decay=0),
+    Cached(**SMALL, optimizer="lars", lr=60, weight_decay=1e-2),
+    Cached(**SMALL, optimizer="lars", lr=10, weight_decay=0),
+    Cached(**SMALL, batch_norm=True, weight_decay=1e-2),
+    Cached(**SMALL | {"epochs": 9}, lr=0.05),
+    Cached(**SMALL | {"batch_size": 32}, lr=0.05),
 )
-
-
-def grid(*probes):
-    return Cached(kind="cached", probes=probes, holdout=0.2)
 
 
 def test_every_probe_of_a_grid_equals_a_textbook_probe_trained_alone(blobs):
     z, labels = blobs
-    rows = cached.evaluate(grid(*GRID), 3, z.__getitem__, labels, TRAIN, TEST, CPU, "32")
-    kept, left = hold_out(labels[TRAIN], np.arange(210), 0.2, 3)
-    assert [row["setting"] for row in rows] == [probe.setting for probe in GRID]
-    for row, probe in zip(rows, GRID):
+    scores = cached.evaluate(ProbeGrid(probes=GRID), task(z, labels, 210, seed=3))
+    kept, left = train_test_split(np.arange(210), test_size=0.2, stratify=labels[:210], random_state=3)
+    assert [score.setting for score in scores] == [setting(probe) for probe in GRID]
+    for score, probe in zip(scores, GRID):
         tested = plain_probe(probe, z, labels, np.arange(210), np.arange(210, 910))
         held_out = plain_probe(probe, z, labels, kept, left)
-        for name in tested:
-            assert row[f"test_{name}"] == pytest.approx(tested[name], abs=2 / 700), probe  # a tie may turn
-            assert row[f"holdout_{name}"] == pytest.approx(held_out[name]), probe
-        assert (row["n_train"], row["n_test"]) == (210, 700)
-    assert len({row["test_top1"] for row in rows}) > 4, "settings must differ in effect, or this shows nothing"
+        assert score.test == pytest.approx(tested, abs=2 / 700), probe  # a tie may turn
+        assert score.holdout == pytest.approx(held_out), probe
+        assert (score.n_labels, score.n_test) == (210, 700)
+    assert len({score.test["top-1"] for score in scores}) > 4, "settings must differ in effect, or this shows nothing"
 
 
-@pytest.mark.parametrize(("batch_norm", "last"), [(True, []), (False, [1])])
-def test_a_last_batch_of_one_image_has_no_variance_and_is_left_out(blobs, batch_norm, last):
-    """Batches of 11 leave one of 210 rows over: batch norm would refuse it. Without batch norm it counts."""
-    (z, labels), sizes = blobs, []
-    probe = CachedProbe(batch_size=11, epochs=1, batch_norm=batch_norm)
-    cached.fit_and_score(
-        *([probe], 3, lambda rows: sizes.append(len(rows)) or z[rows], labels),
-        *(np.arange(210), np.arange(210, 910), CPU, "32"),
-    )
-    assert sizes == [1, *[11] * 19, *last, 700]  # a look at the width, the epoch, the test images
-
-
-def test_only_probes_with_the_same_batches_are_trained_together():
-    groups = cached.side_by_side(GRID)
-    assert sorted(len(group) for group in groups) == [1, 1, 1, 4]
+def test_probes_of_every_rate_decay_and_optimiser_are_trained_together():
+    assert sorted(len(group) for group in groups(GRID, cached.RECIPE.own)) == [1, 1, 1, 4]
 
 
 def test_a_grid_reaches_the_accuracy_of_logistic_regression(blobs):
     z, labels = blobs
-    probe = CachedProbe(batch_size=64, epochs=60, lr=0.02)
-    [row] = cached.evaluate(grid(probe), 0, z.__getitem__, labels, TRAIN, TEST, CPU, "32")
-    reference = LogisticRegression(max_iter=1000).fit(z[TRAIN], labels[TRAIN]).score(z[TEST], labels[TEST])
-    assert row["test_top1"] == pytest.approx(reference, abs=0.03)
+    probe = Cached(kind="cached", batch_size=64, epochs=60, lr=0.02)
+    [score] = cached.evaluate(ProbeGrid(probes=(probe,)), task(z, labels, 210))
+    reference = LogisticRegression(max_iter=1000).fit(z[:210], labels[:210]).score(z[210:], labels[210:])
+    assert score.test["top-1"] == pytest.approx(reference, abs=0.03)
     assert reference > 0.6
 
 
@@ -122,10 +101,3 @@ def test_weights_start_from_torchs_truncated_normal():
     heads = cached.Heads(GRID[:2], 4096, 50, generator("cached probe", 0))
     assert torch.equal(heads.weight[0], heads.weight[1]) and not heads.bias.any()
     assert heads.weight.std().item() == pytest.approx(0.02, rel=0.01)
-
-
-def test_a_diverging_probe_stops_with_an_error(blobs):
-    z, labels = blobs
-    probe = CachedProbe(**SMALL, lr=1e30)
-    with pytest.raises(UserError, match=r"diverged in epoch \d: lower the rate of one of: sgd, lr 1e\+30"):
-        cached.evaluate(grid(probe), 0, z.__getitem__, labels, TRAIN, TEST, CPU, "32")

@@ -1,7 +1,9 @@
-"""Transfer: scikit-learn called through the protocol is scikit-learn called plainly."""
+"""Transfer: scikit-learn called through a task is scikit-learn called plainly."""
 
 import numpy as np
 import pytest
+import torch
+from in_memory import task
 from scipy.stats import loguniform
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
@@ -10,7 +12,7 @@ from sklearn.svm import LinearSVC
 
 from issl.errors import UserError
 from issl.probing import classifiers
-from issl.spec.protocol import SVM, Logistic
+from issl.spec.probe import SVM, Logistic, ProbeGrid
 
 TRAIN, TEST = slice(0, 160), slice(160, 460)
 
@@ -24,6 +26,10 @@ def blobs():
     return (z * 10.0 ** np.arange(-4, 5)).astype(np.float32), labels
 
 
+def evaluate(probe, z, labels, threads=1):
+    return classifiers.evaluate(ProbeGrid(probes=(probe,)), task(torch.from_numpy(z), labels, 160, threads=threads))
+
+
 def plainly(kind, C):
     if kind == "svm":
         return LinearSVC(C=C, dual=False, tol=1e-3, random_state=0)
@@ -35,47 +41,54 @@ def scaled(z, fitted_on):
     return (z - low) / (high - low)
 
 
-@pytest.mark.parametrize("protocol", [Logistic(kind="logistic"), SVM(kind="svm")], ids=lambda protocol: protocol.kind)
-def test_both_classifiers_equal_a_plain_loop(blobs, protocol):
+@pytest.mark.parametrize("probe", [Logistic(kind="logistic"), SVM(kind="svm")], ids=lambda probe: probe.kind)
+def test_both_classifiers_equal_a_plain_loop(blobs, probe):
     z, labels = blobs
-    fixed, tuned = classifiers.evaluate(protocol, 0, z, labels, TRAIN, TEST, jobs=1)
+    fixed, tuned = evaluate(probe, z, labels)
 
     everything = scaled(z, TRAIN)
-    plain = plainly(protocol.kind, 1).fit(everything[TRAIN], labels[TRAIN])
-    said = plain.predict(everything[TEST])
-    assert fixed["setting"] == "C = 1" and "holdout_top1" not in fixed
-    assert fixed["test_top1"] == pytest.approx(accuracy_score(labels[TEST], said))
-    assert fixed["test_per_class"] == pytest.approx(balanced_accuracy_score(labels[TEST], said))
-    ours = classifiers.pipeline(protocol, 0).fit(z[TRAIN], labels[TRAIN])
+    plain = plainly(probe.kind, 1).fit(everything[TRAIN], labels[TRAIN])
+    predicted = plain.predict(everything[TEST])
+    assert fixed.setting == "C = 1" and fixed.holdout is None
+    assert fixed.test["top-1"] == pytest.approx(accuracy_score(labels[TEST], predicted))
+    assert fixed.test["mean per class"] == pytest.approx(balanced_accuracy_score(labels[TEST], predicted))
+    assert {(score.n_labels, score.n_test, score.fraction) for score in (fixed, tuned)} == {(160, 300, 1.0)}
+    ours = classifiers.pipeline(probe, 0).fit(z[TRAIN], labels[TRAIN])
     apart = ours.decision_function(z[TEST]) - plain.decision_function(everything[TEST])
-    assert np.abs(apart).max() < {"svm": 1e-4, "logistic": 1e-2}[protocol.kind]  # the dual SVM is 3e-3 away
+    assert np.abs(apart).max() < {"svm": 1e-4, "logistic": 1e-2}[probe.kind]  # the dual SVM is 3e-3 away
 
     kept, left = train_test_split(np.arange(160), test_size=0.1, stratify=labels[TRAIN], random_state=0)
     part = scaled(z, kept)
     draws = [d["C"] for d in ParameterSampler({"C": loguniform(1e-4, 100)}, 10, random_state=0)]
     assert 1e-4 <= min(draws) < max(draws) <= 100
-    fits = [plainly(protocol.kind, C).fit(part[kept], labels[kept]) for C in draws]
+    fits = [plainly(probe.kind, C).fit(part[kept], labels[kept]) for C in draws]
     found = [fit.score(part[left], labels[left]) for fit in fits]
     best = int(np.argmax(found))
-    again = plainly(protocol.kind, draws[best]).fit(everything[TRAIN], labels[TRAIN])
-    assert tuned["setting"] == f"tuned, C = {draws[best]:.4g}"
-    assert tuned["holdout_top1"] == pytest.approx(found[best])
-    assert tuned["test_top1"] == pytest.approx(again.score(everything[TEST], labels[TEST]))
+    again = plainly(probe.kind, draws[best]).fit(everything[TRAIN], labels[TRAIN])
+    assert tuned.setting == f"tuned, C = {draws[best]:.4g}"
+    assert tuned.holdout["top-1"] == pytest.approx(found[best])
+    assert tuned.test["top-1"] == pytest.approx(again.score(everything[TEST], labels[TEST]))
     assert len(set(found)) > 2, "values of C must differ in effect, or this shows nothing"
 
 
 def test_values_of_c_tried_in_parallel_give_the_same_result(blobs):
-    z, labels = blobs
-    protocol = SVM(kind="svm", draws=4)
-    assert classifiers.evaluate(protocol, 0, z, labels, TRAIN, TEST, jobs=2) == classifiers.evaluate(
-        protocol, 0, z, labels, TRAIN, TEST, jobs=1
-    )
+    probe = SVM(kind="svm", draws=4)
+    assert evaluate(probe, *blobs, threads=2) == evaluate(probe, *blobs)
 
 
 def test_two_classes_are_scored(blobs):
     z, labels = blobs
-    rows = classifiers.evaluate(Logistic(kind="logistic", draws=2), 0, z, labels // 3, TRAIN, TEST, jobs=1)
-    assert all(row["test_top1"] > 0.5 and row["test_top5"] == 1 for row in rows)
+    scores = evaluate(Logistic(kind="logistic", draws=2), z, labels // 3)
+    assert all(score.test["top-1"] > 0.5 and score.test["top-5"] == 1 for score in scores)
+
+
+def test_several_classifiers_of_a_grid_are_each_as_alone_and_told_apart(blobs):
+    z, labels = blobs
+    few, wide = SVM(kind="svm", draws=2), SVM(kind="svm", draws=3, lowest=1e-3)
+    both = classifiers.evaluate(ProbeGrid(probes=(few, wide)), task(torch.from_numpy(z), labels, 160))
+    expected = [(f"draws 2, {score.setting}", score.test) for score in evaluate(few, z, labels)]
+    expected += [(f"draws 3, lowest 0.001, {score.setting}", score.test) for score in evaluate(wide, z, labels)]
+    assert [(score.setting, score.test) for score in both] == expected
 
 
 def test_a_class_too_small_to_hold_out_is_one_line(blobs):
@@ -83,4 +96,4 @@ def test_a_class_too_small_to_hold_out_is_one_line(blobs):
     labels = labels.copy()
     labels[0] = 6
     with pytest.raises(UserError, match=r"holdout 0\.1 of 160 labels: cannot be drawn"):
-        classifiers.evaluate(SVM(kind="svm"), 0, z, labels, TRAIN, TEST, jobs=1)
+        evaluate(SVM(kind="svm"), z, labels)

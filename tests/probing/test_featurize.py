@@ -1,5 +1,6 @@
-"""Features of published weights: torchvision's own pixels through plain modules, and jobs that are killed."""
+"""Features: torchvision's own pixels through plain modules, and jobs that are killed."""
 
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 from project import PROJECT
-from small_hub import small
+from safetensors.torch import save_file
+from small_hub import PLAIN, small
 from torchvision.transforms import v2
 
 from issl import hub
@@ -20,15 +22,20 @@ from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs import fingerprint
 from issl.jobs.execution import Execution
-from issl.probing import shards
+from issl.models import encoders
+from issl.probing import images, shards
 from issl.probing.featurize import featurize
-from issl.spec.protocol import Encoding
+from issl.spec.encoding import Encoding
+from issl.spec.objective import SimCLR
+from issl.spec.run import RunSpec, file_notes
+from issl.views import augment
+from issl.views.augment import MEAN, STD
 
 CPU = Execution(device="cpu", precision="32")
 
 
-def features(encoding, folder, out, workers=0):
-    featurize(encoding, folder, out, workers, CPU)
+def features(encoding, folder, out, encoder="plain", workers=0):
+    featurize(encoder, encoding, folder, out, workers, CPU)
     n = len(read(folder).labels)
     return shards.Features(out, n, torch.device("cpu"), 1)(torch.arange(n))
 
@@ -41,11 +48,11 @@ def plain_pixels(encoding, folder):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("weights", ["plain", "expanded"])
+@pytest.mark.parametrize("encoder", ["plain", "expanded"])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_features_equal_a_hub_users_image_by_image(models, listed, encoding, tmp_path, weights, workers):
-    z = features(encoding(weights), listed[0], tmp_path / "features", workers)
-    expected = small(weights)(plain_pixels(encoding(weights), listed[0]))
+def test_features_equal_a_hub_users_image_by_image(models, listed, encoding, tmp_path, encoder, workers):
+    z = features(encoding(), listed[0], tmp_path / "features", encoder, workers)
+    expected = small(encoder)(plain_pixels(encoding(), listed[0]))
     # Resampling differs from Pillow's by a level of 255 here and there.
     assert (z - expected).norm(dim=1).max() < 0.01 * expected.norm(dim=1).mean()
     assert expected.std(0).mean() > 0.1 * expected.abs().mean(), "features that hardly differ would show nothing"
@@ -53,11 +60,11 @@ def test_features_equal_a_hub_users_image_by_image(models, listed, encoding, tmp
 
 @torch.no_grad()
 def test_trunk_features_are_the_input_of_the_expanding_head(models, listed, encoding, tmp_path):
-    z = features(encoding("expanded", layer="trunk"), listed[0], tmp_path / "features")
+    z = features(encoding(layer="trunk"), listed[0], tmp_path / "features", "expanded")
     seen = []
     encoder = small("expanded")
     encoder.resizer.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    encoder(plain_pixels(encoding("expanded"), listed[0]))
+    encoder(plain_pixels(encoding(), listed[0]))
     expected = seen[0].mean(dim=(2, 3))
     assert z.shape == (48, 64)
     assert (z - expected).norm(dim=1).max() < 0.01 * expected.norm(dim=1).mean()
@@ -77,21 +84,37 @@ def test_batch_norm_in_train_mode_uses_each_batch_of_a_split(models, listed, enc
 @torch.no_grad()
 def test_arrays_in_memory_are_resized(models, synthetic_arrays, tmp_path):
     folder, spec = synthetic_arrays
-    encoding = Encoding(weights="plain", data=spec, resize=40, crop=32)
+    encoding = Encoding(data=spec, resize=40, crop=32)
     z = features(encoding, folder, tmp_path / "features")
     preprocess = hub.preprocessing(v2.Resize(40), v2.CenterCrop(32))
     expected = small("plain")(torch.stack([preprocess(Image.fromarray(image)) for image in read(folder).images]))
     assert (z - expected).norm(dim=1).max() < 0.01 * expected.norm(dim=1).mean()
 
 
-def test_features_record_their_provenance(models, listed, encoding, tmp_path):
-    import json
+@torch.no_grad()
+def test_arrays_of_the_asked_size_are_taken_as_they_are(models, synthetic_arrays, tmp_path, monkeypatch):
+    folder, spec = synthetic_arrays
+    monkeypatch.setattr(images, "central_squares", lambda *_: pytest.fail("an image was resized"))
+    z = features(Encoding(data=spec, resize=16, crop=16, batch_size=7), folder, tmp_path / "features")
+    pixels = torch.from_numpy(np.array(read(folder).images)).permute(0, 3, 1, 2) / 255
+    clean = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    torch.testing.assert_close(z, small("plain")(clean), rtol=1e-3, atol=1e-4)  # they are kept in float16
 
+
+def test_resizing_arrays_to_their_own_size_would_change_nothing(synthetic_arrays):
+    folder, spec = synthetic_arrays
+    arrays, encoding = read(folder), Encoding(data=spec, resize=16, crop=16)
+    [squares] = images.batches(arrays, encoding, range(60), 0)
+    assert torch.equal(squares, images.central_squares(arrays.images, encoding))
+
+
+def test_features_record_their_provenance(models, listed, encoding, tmp_path):
     features(encoding(), listed[0], tmp_path / "features")
     about = json.loads((tmp_path / "features.json").read_text())
-    assert about["encoding"]["weights"] == "plain" and about["precision"] == "32"
+    assert (about["encoder"], about["precision"]) == ("plain", "32") and about["seconds"] > 0
+    assert about["encoding"] == json.loads(encoding().canonical())
     assert about["data"] == read(listed[0]).meta["sha256"]
-    assert about["code"] == fingerprint.current("featurize_weights")
+    assert about["code"] == fingerprint.current("featurize", "issl.spec.data:ImageNet")
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == [
         "features",
         "features.json",
@@ -106,7 +129,7 @@ from pathlib import Path
 import pytest
 from issl.probing import shards
 from issl.probing.featurize import featurize
-from issl.spec.protocol import Encoding
+from issl.spec.encoding import Encoding
 from issl.jobs.execution import Execution
 from issl.spec.encoder import Encoder
 from issl.spec.released import MODELS, Model
@@ -123,7 +146,7 @@ def dying(*arguments):
     made.append(1)
 shards.write = dying
 encoding = Encoding.model_validate_json(sys.argv[1])
-featurize(encoding, Path(sys.argv[2]), Path(sys.argv[3]), 0, Execution(device="cpu", precision="32"))
+featurize("plain", encoding, Path(sys.argv[2]), Path(sys.argv[3]), 0, Execution(device="cpu", precision="32"))
 """
 
 
@@ -148,7 +171,7 @@ def test_a_killed_job_resumes_to_bit_identical_features(models, listed, encoding
     assert not (tmp_path / "killed.part").exists()
 
 
-def test_shards_of_other_settings_are_remade(models, listed, encoding, tmp_path, monkeypatch):
+def test_shards_of_other_settings_are_remade(models, listed, encoding, tmp_path):
     part = tmp_path / "features.part"
     shards.begin(part, {"encoding": "another"})
     shards.write(part, 0, np.zeros((36, 64), np.float16))
@@ -156,10 +179,60 @@ def test_shards_of_other_settings_are_remade(models, listed, encoding, tmp_path,
     assert z[:36].abs().sum() > 0
 
 
+def test_shards_of_the_same_run_pretrained_again_are_remade(synthetic_arrays, tmp_path):
+    """Its folder has the same name, and other weights."""
+    folder, spec = synthetic_arrays
+    run = RunSpec(data=spec, objective=SimCLR(name="simclr"), encoder=PLAIN)
+    encoding, weights = Encoding(data=spec, resize=16, crop=16), tmp_path / "s0/encoder.safetensors"
+
+    def pretrained(seed):
+        torch.manual_seed(seed)
+        encoder = encoders.build(PLAIN, 16).eval()
+        weights.parent.mkdir(exist_ok=True)
+        save_file(encoder.state_dict(), weights, metadata=file_notes(run, 0))
+        return encoder
+
+    pretrained(0)
+    features(encoding, folder, tmp_path / "features", str(weights.parent))
+    (tmp_path / "features").rename(tmp_path / "features.part")  # as if the job had died before its last step
+    encoder = pretrained(1)
+    z = features(encoding, folder, tmp_path / "features", str(weights.parent))
+    clean = augment.clean(torch.from_numpy(np.array(read(folder).images)).permute(0, 3, 1, 2))
+    with torch.no_grad():
+        torch.testing.assert_close(z, encoder(clean), rtol=1e-3, atol=1e-3)
+
+
+def test_features_that_are_there_are_not_made_again(models, listed, encoding, tmp_path, monkeypatch):
+    """Another process made them while this one waited for its lock."""
+    first = features(encoding(), listed[0], tmp_path / "features")
+    monkeypatch.setattr(hub, "load", lambda name: pytest.fail("work began"))
+    assert torch.equal(features(encoding(), listed[0], tmp_path / "features"), first)
+
+
+def test_an_encoder_that_is_refused_leaves_nothing_behind(synthetic_arrays, tmp_path):
+    folder, spec = synthetic_arrays
+    run = RunSpec(data=spec, objective=SimCLR(name="simclr"), encoder=PLAIN)
+    (tmp_path / "s0").mkdir()
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "s0/encoder.safetensors", metadata=file_notes(run, 0))
+    with pytest.raises(UserError, match="not the 72 tensors of this encoder: 71 missing"):
+        features(Encoding(data=spec, resize=16, crop=16), folder, tmp_path / "features", str(tmp_path / "s0"))
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["s0"]
+
+
+def test_a_feature_beyond_float16_is_refused(models, listed, encoding, tmp_path, monkeypatch):
+    class Exploding(torch.nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)) * 1e6
+
+    monkeypatch.setattr(hub, "load", lambda name: Exploding())
+    with pytest.raises(UserError, match=r"plain: features of images from row 0 on are not finite in float16"):
+        features(encoding(), listed[0], tmp_path / "features")
+
+
 def test_a_full_disk_is_one_line_before_any_work(models, listed, encoding, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 100, 6000))
     monkeypatch.setattr(hub, "load", lambda name: pytest.fail("work began"))
-    with pytest.raises(UserError, match=r"no room for features: 0\.0 GB are needed, 0\.0 GB are free on that disk"):
+    with pytest.raises(UserError, match=r"features need 0\.0 GB, but only 0\.0 GB are free on that disk"):
         features(encoding(), listed[0], tmp_path / "features")
 
 
@@ -172,7 +245,7 @@ def test_a_corrupt_photograph_is_named(models, photographs, encoding, tmp_path):
     (root / "val/n1/02.png").write_bytes(b"not an image")
     spec = ImageNet(kind="imagenet", path=str(root))
     data.prepare(spec, tmp_path / "list", progress=False)
-    with pytest.raises(UserError, match=r"val/n1/02\.png: not an image that can be decoded"):
+    with pytest.raises(UserError, match=r"val/n1/02\.png: cannot be decoded as an image"):
         features(encoding(data=spec), tmp_path / "list", tmp_path / "features")
 
 
@@ -189,7 +262,7 @@ from issl import data, hub
 from issl.jobs.execution import Execution
 from issl.probing import shards
 from issl.probing.featurize import featurize
-from issl.spec.protocol import Encoding
+from issl.spec.encoding import Encoding
 from issl.spec.released import MODELS, Model
 from issl.spec.encoder import Encoder
 from issl.spec.data import Synthetic
@@ -201,9 +274,9 @@ shards.ROWS = 128
 spec = Synthetic(kind="synthetic", classes=4, train_per_class=int(sys.argv[1]), test_per_class=8, image_size=8)
 folder = Path(sys.argv[2])
 data.prepare(spec, folder / "data", progress=False)
-encoding = Encoding(weights="wide", data=spec, resize=32, crop=32, batch_size=64)
+encoding = Encoding(data=spec, resize=32, crop=32, batch_size=64)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-featurize(encoding, folder / "data", folder / "features", 0, Execution(device="cpu", precision="32"))
+featurize("wide", encoding, folder / "data", folder / "features", 0, Execution(device="cpu", precision="32"))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 """
 

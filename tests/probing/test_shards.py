@@ -1,5 +1,8 @@
 """Features in shards, read by row number."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,13 +28,24 @@ def test_rows_come_in_the_requested_order(folder, resident_gb):
     read = shards.Features(folder, 25, CPU, resident_gb)
     rows = torch.tensor([24, 0, 9, 10, 10, 15, 16, 3])
     assert (read.resident is None) == (resident_gb == 0)
-    assert torch.equal(read(rows), torch.arange(75.0).view(25, 3)[rows])
+    assert read.dim == 3
+    assert torch.equal(read(read.place(rows)), torch.arange(75.0).view(25, 3)[rows])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("resident_gb", [0, 1], ids=["from files", "resident"])
+def test_resident_features_are_not_in_memory_twice(folder, resident_gb):
+    """Pages of a mapped file count as memory of the process."""
+    read = shards.Features(folder, 25, CPU, resident_gb)
+    mapped = Path("/proc/self/maps").read_text().count(str(folder))
+    assert mapped == (0 if resident_gb else 3)
+    assert read(torch.arange(25)).sum() == sum(range(75))
 
 
 @pytest.mark.parametrize("start", [0, 10, 16])
 def test_a_missing_shard_is_detected(folder, start):
     shards.path(folder, start).unlink()
-    with pytest.raises(UserError, match="2 shards that are not all 25 features; delete it and encode again"):
+    with pytest.raises(UserError, match="2 shards are not all 25 features; delete it and encode again"):
         shards.Features(folder, 25, CPU, 1)
 
 

@@ -9,20 +9,21 @@ from scipy import stats
 
 from issl.config.evidence import Claim, Comparison
 from issl.report.claims import contrasts, in_order, outcomes, published_value
+from issl.report.results import SELECTIONS
 
 RULES = Comparison()
 ONE_RUN = 0.3 / math.sqrt(2)  # points
 
 
 def points(*rows, n_test=10_000):
-    """(line, column, seed, accuracy in per cent), the same for both choices of weight decay."""
-    frame = pd.DataFrame(rows, columns=["line", "column", "seed", "published"])
-    accuracy = frame["published"] / 100
-    return frame.assign(published=accuracy, honest=accuracy, n_test=n_test, run=frame["column"], log_loss=0.0)
+    """(line, column, seed, accuracy in per cent), the same for both selections of the setting."""
+    frame = pd.DataFrame(rows, columns=["line", "column", "seed", "test_selected"])
+    both = dict.fromkeys(SELECTIONS, frame["test_selected"] / 100)
+    return frame.assign(**both, n_test=n_test, encoder=frame["column"], log_loss=0.0)
 
 
-def verdict(claim, frame, metric="published"):
-    return outcomes(Claim.model_validate(claim), frame, RULES)[metric].verdict
+def verdict(claim, frame, selection="test_selected"):
+    return outcomes(Claim.model_validate(claim), frame, RULES)[selection].verdict
 
 
 BETTER = {"better": "A", "than": "B"}
@@ -46,7 +47,7 @@ def test_fewer_test_images_require_a_larger_gap():
 def test_several_seeds_use_the_paired_t_test():
     a, b = np.array([46.0, 48.1, 50.3]), np.array([44.5, 46.7, 48.0])
     frame = points(*[("A", "", s, v) for s, v in enumerate(a)], *[("B", "", s, v) for s, v in enumerate(b)])
-    (test,) = outcomes(Claim.model_validate(BETTER), frame, RULES)["published"].tests
+    (test,) = outcomes(Claim.model_validate(BETTER), frame, RULES)["test_selected"].tests
     truth = stats.ttest_rel(a, b, alternative="greater")
     assert (test.n, test.value) == (3, pytest.approx((a - b).mean()))
     assert test.error == pytest.approx((a - b).std(ddof=1) / math.sqrt(3))
@@ -57,14 +58,14 @@ def test_several_seeds_use_the_paired_t_test():
 
 def test_seeds_that_agree_by_chance_do_not_make_a_claim_certain():
     frame = points(*[(line, "", seed, value) for seed in (1, 2) for line, value in (("A", 45.1), ("B", 45.0))])
-    (test,) = outcomes(Claim.model_validate(BETTER), frame, RULES)["published"].tests
+    (test,) = outcomes(Claim.model_validate(BETTER), frame, RULES)["test_selected"].tests
     assert test.error == pytest.approx(math.sqrt(2) * ONE_RUN / math.sqrt(2))
     assert test.verdict == "undecided"
 
 
 def test_only_common_seeds_are_paired():
     frame = points(("A", "", 1, 50), ("A", "", 2, 50), ("B", "", 2, 40), ("B", "", 3, 90))
-    (test,) = outcomes(Claim.model_validate(BETTER), frame, RULES)["published"].tests
+    (test,) = outcomes(Claim.model_validate(BETTER), frame, RULES)["test_selected"].tests
     assert (test.n, test.value) == (1, pytest.approx(10))
     assert verdict(BETTER, points(("A", "", 1, 50), ("B", "", 2, 40))) == "undecided"
 
@@ -72,7 +73,7 @@ def test_only_common_seeds_are_paired():
 def test_better_means_better_in_every_column():
     low, high = points(("A", "200", 1, 8), ("B", "200", 1, 6)), points(("A", "1000", 1, 18), ("B", "1000", 1, 14))
     assert verdict(BETTER, pd.concat([low, high])) == "holds"
-    assert verdict(BETTER, pd.concat([low, high.assign(published=0.1)])) == "undecided"
+    assert verdict(BETTER, pd.concat([low, high.assign(test_selected=0.1)])) == "undecided"
     worse = points(("A", "1000", 1, 10), ("B", "1000", 1, 14))
     assert verdict(BETTER, pd.concat([low, worse])) == "fails"
 
@@ -97,7 +98,7 @@ def test_rising_compares_the_ends_and_allows_no_fall_between(values, says):
 
 def test_columns_are_ordered_numerically():
     shuffled = curve(40.3, 47.0, 48.4, 48.8).sample(frac=1, random_state=0)
-    (whole, *_) = outcomes(Claim(rises="A"), shuffled, RULES)["published"].tests
+    (whole, *_) = outcomes(Claim(rises="A"), shuffled, RULES)["test_selected"].tests
     assert (whole.what, whole.value) == ("128 to 8192", pytest.approx(8.5))
 
 
@@ -119,7 +120,7 @@ def test_a_step_that_shares_a_point_with_the_other_counts_it_twice():
 
 def test_narrowing_means_a_shrinking_gap():
     mlp, linear = curve(43.0, 47.7, 49.1, 49.0), curve(40.3, 47.0, 48.4, 48.8, line="B")
-    outcome = outcomes(Claim(narrows="A", than="B"), pd.concat([mlp, linear]), RULES)["published"]
+    outcome = outcomes(Claim(narrows="A", than="B"), pd.concat([mlp, linear]), RULES)["test_selected"]
     assert outcome.verdict == "holds" and outcome.tests[0].value == pytest.approx(2.7 - 0.2)
     assert outcome.tests[0].error == pytest.approx(2 * ONE_RUN)  # four runs
 
@@ -127,19 +128,19 @@ def test_narrowing_means_a_shrinking_gap():
 def test_the_remaining_gap_is_reported():
     claim = Claim.model_validate({"better": "DISSL", "than": "official", "instead_of": "DINO"})
     frame = points(("DISSL", "", 1, 45.1), ("DINO", "", 1, 43.3), ("official", "", 1, 44.2))
-    assert outcomes(claim, frame, RULES)["published"].remark == (
+    assert outcomes(claim, frame, RULES)["test_selected"].remark == (
         "the lead is +1.8 points over DINO and +0.9 over official: 50% of it is left"
     )
     ahead = points(("DISSL", "", 1, 45.1), ("DINO", "", 1, 44.1), ("official", "", 1, 43.1))
-    assert outcomes(claim, ahead, RULES)["published"].remark.endswith("and +2.0 over official: all of it is left")
+    assert outcomes(claim, ahead, RULES)["test_selected"].remark.endswith("and +2.0 over official: all of it is left")
     behind = points(("DISSL", "", 1, 43.0), ("DINO", "", 1, 43.3), ("official", "", 1, 44.2))
-    assert outcomes(claim, behind, RULES)["published"].remark.endswith("there is no lead to lose")
+    assert outcomes(claim, behind, RULES)["test_selected"].remark.endswith("there is no lead to lose")
 
 
 def test_both_accuracies_are_tested_separately():
-    frame = points(("A", "", 1, 50), ("B", "", 1, 40)).assign(honest=[0.4, 0.5])
-    assert verdict(BETTER, frame, "published") == "holds"
-    assert verdict(BETTER, frame, "honest") == "fails"
+    frame = points(("A", "", 1, 50), ("B", "", 1, 40)).assign(val_selected=[0.4, 0.5])
+    assert verdict(BETTER, frame, "test_selected") == "holds"
+    assert verdict(BETTER, frame, "val_selected") == "fails"
 
 
 def test_a_line_without_results_is_not_run():
@@ -154,7 +155,9 @@ def cloud(losses, accuracies, seeds=(1,)):
 
 def test_falling_uses_an_exact_rank_test_over_runs():
     """Of the 5! orders of five runs one is wholly reversed: p = 1 / 120."""
-    (test,) = outcomes(Claim(falls="A"), cloud([1, 2, 3, 4, 5], [0.5, 0.4, 0.3, 0.2, 0.1]), RULES)["published"].tests
+    (test,) = outcomes(Claim(falls="A"), cloud([1, 2, 3, 4, 5], [0.5, 0.4, 0.3, 0.2, 0.1]), RULES)[
+        "test_selected"
+    ].tests
     assert (test.n, test.value, test.p) == (5, pytest.approx(1), pytest.approx(1 / 120))
     assert verdict({"falls": "A"}, cloud([5, 4, 3, 2, 1], [0.5, 0.4, 0.3, 0.2, 0.1])) == "fails"
     assert verdict({"falls": "A"}, cloud([1, 2, 3], [0.5, 0.4, 0.3])) == "undecided"  # 1 / 6
@@ -164,14 +167,24 @@ def test_falling_uses_an_exact_rank_test_over_runs():
 def test_a_rank_test_is_over_the_runs_of_its_line_alone():
     ours = cloud([1, 2, 3, 4, 5], [0.5, 0.4, 0.3, 0.2, 0.1])
     others = [cloud([1, 2, 3, 4, 5], [0.1, 0.2, 0.3, 0.4, 0.5]).assign(line=line) for line in ("0", "Z")]
-    others = [other.assign(run=other["line"] + other["run"]) for other in others]
-    (test,) = outcomes(Claim(falls="A"), pd.concat([ours, *others]), RULES)["published"].tests
+    others = [other.assign(encoder=other["line"] + other["encoder"]) for other in others]
+    (test,) = outcomes(Claim(falls="A"), pd.concat([ours, *others]), RULES)["test_selected"].tests
     assert (test.n, test.value) == (5, pytest.approx(1))
 
 
 def test_seeds_of_a_run_count_as_one_point_of_a_rank_test():
-    (test,) = outcomes(Claim(falls="A"), cloud([1, 2, 3], [0.5, 0.4, 0.3], seeds=(1, 2, 3)), RULES)["published"].tests
+    (test,) = outcomes(Claim(falls="A"), cloud([1, 2, 3], [0.5, 0.4, 0.3], seeds=(1, 2, 3)), RULES)[
+        "test_selected"
+    ].tests
     assert test.n == 3
+
+
+def test_released_weights_without_a_log_loss_do_not_enter_a_rank_test():
+    ours = cloud([1, 2, 3, 4, 5], [0.5, 0.4, 0.3, 0.2, 0.1])
+    released = cloud([math.nan], [0.9]).assign(encoder="released")
+    (test,) = outcomes(Claim(falls="A"), pd.concat([ours, released]), RULES)["test_selected"].tests
+    assert (test.n, test.value) == (5, pytest.approx(1))
+    assert verdict({"falls": "A"}, released) == "undecided"
 
 
 def test_a_published_contrast_needs_all_of_its_numbers():

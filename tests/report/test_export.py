@@ -12,15 +12,18 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tidy import write_scores
 
 from issl import __version__, cli, hub
 from issl.errors import UserError
 from issl.jobs.execution import Execution
-from issl.probing.encode import featurize
-from issl.probing.heads import probe
+from issl.probing.featurize import featurize
+from issl.probing.job import Job, probe
 from issl.report.export import export
+from issl.report.results import SCORES
 from issl.spec.data import data_id
-from issl.spec.probe import ProbeGrid
+from issl.spec.encoding import Encoding, encoding_id
+from issl.spec.probe import ProbeGrid, grid_id
 from issl.spec.run import RunSpec, run_id
 from issl.training.pretrain import pretrain
 
@@ -41,9 +44,12 @@ def finished(tmp_path_factory, synthetic):
     )
     folder = tmp_path_factory.mktemp("finished") / "s3"
     pretrain(run, 3, synthetic, folder, CPU)
-    featurize(run, folder / "encoder.safetensors", synthetic, folder / "features.npy", CPU)
-    grid = ProbeGrid.model_validate({"probes": [{"epochs": 3, "batch_size": 16}]})
-    probe(grid, 3, folder / "features.npy", synthetic, folder / "probes/a.csv", CPU)
+    encoding = Encoding(data=run.data, resize=16, crop=16)
+    features = folder / "features" / encoding_id(encoding)
+    featurize(str(folder), encoding, synthetic, features, 0, CPU)
+    grid = ProbeGrid.model_validate({"probes": [{"kind": "linear", "epochs": 3, "batch_size": 16}]})
+    scores = folder / "probes" / encoding_id(encoding) / f"{grid_id(grid)}-s3.csv"
+    probe(grid, 3, Job(str(folder), encoding, features, synthetic, scores, 1, CPU))
     return folder, run
 
 
@@ -112,32 +118,72 @@ def test_the_card_describes_the_run(finished, tmp_path):
     assert record["host"] not in text
 
 
-SCORES = """probe,weight_decay,fraction,n_labels,probe_epochs,n_test,test_acc,holdout_acc
-linear,1e-06,1.0,64,3,32,0.40,0.30
-linear,0.01,1.0,64,3,32,0.55,0.20
-linear,0.3,1.0,64,3,32,0.50,0.45
-"""
+LINEAR = [("weight decay 1e-06", 0.40, 0.30), ("weight decay 0.01", 0.55, 0.20), ("weight decay 0.3", 0.50, 0.45)]
 
 
-def test_the_card_shows_both_selections_and_each_probe_once(changed, tmp_path):
-    (changed / "probes/a.csv").write_text(SCORES)
-    (changed / "probes/b.csv").write_text(SCORES + "mlp,1e-06,0.5,32,5,32,0.25,\n")
-    text = export(changed, tmp_path / "mine")[1].read_text()
-    head, _, *scores = [cells for cells in rows(text) if len(cells) == 6]
-    assert head[3:5] == ["chosen on held-out train", "chosen on test"]
+@pytest.fixture
+def unscored(changed):
+    """That copy without its scores, and with the folder that they are in."""
+    (folder,) = (changed / "probes").iterdir()
+    for path in folder.iterdir():
+        path.unlink()
+    return changed, folder
+
+
+def accuracies(card):
+    """The table of scores, and its header."""
+    head, _, *scores = [cells for cells in rows(card) if len(cells) == 6]
+    return head, scores
+
+
+def test_the_card_shows_both_selections_and_each_probe_once(unscored, tmp_path):
+    folder, probes = unscored
+    for name in ("linear-00000001-s3", "linear-00000002-s3"):  # two experiments ask for the same
+        write_scores(probes / f"{name}.csv", *LINEAR, n_labels=64)
+    write_scores(
+        probes / "linear-00000002-s3.csv", ("weight decay 1e-06, epochs 5", 0.25, None), fraction=0.5, n_labels=32
+    )
+    write_scores(
+        probes / "svm-00000003-s3.csv", ("C = 1", 0.6, None), ("C = 0.1 (tuned)", 0.7, 0.5), kind="svm", n_labels=64
+    )
+    head, scores = accuracies(export(folder, tmp_path / "mine")[1].read_text())
+    assert head[3:5] == ["selected on held-out train", "selected on test"]
     assert scores == [
-        ["linear", "64 (100 %)", "3", "50.0", "55.0", "1e-06, 0.01, 0.3"],
-        ["mlp", "32 (50 %)", "5", "25.0", "25.0", "1e-06"],
+        [
+            "synthetic-195f4d71",
+            "linear",
+            "64 (100 %)",
+            "50.0",
+            "55.0",
+            "weight decay 1e-06; weight decay 0.01; weight decay 0.3",
+        ],
+        ["synthetic-195f4d71", "linear", "32 (50 %)", "25.0", "25.0", "weight decay 1e-06, epochs 5"],
+        ["synthetic-195f4d71", "svm", "64 (100 %)", "70.0", "70.0", "C = 1; C = 0.1 (tuned)"],
     ]
-    assert "on 32 test images" in text
+
+
+def test_the_card_shows_scores_on_other_data_and_top_1_alone(unscored, tmp_path):
+    folder, probes = unscored
+    write_scores(probes / "linear-00000001-s3.csv", *LINEAR, n_labels=64)
+    other = folder / "probes/cifar10-11111111/svm-00000003-s3.csv"
+    other.parent.mkdir()
+    write_scores(other, ("C = 1", 0.6, None), kind="svm", n_labels=50000)
+    write_scores(other, ("C = 1", 0.99, None), kind="svm", n_labels=50000, metric="top-5")
+    _, scores = accuracies(export(folder, tmp_path / "mine")[1].read_text())
+    assert [cells[:5] for cells in scores] == [
+        ["cifar10-11111111", "svm", "50000 (100 %)", "60.0", "60.0"],
+        ["synthetic-195f4d71", "linear", "64 (100 %)", "50.0", "55.0"],
+    ]
 
 
 def test_the_card_shows_the_scores_of_a_real_probe(finished, tmp_path):
-    with (finished[0] / "probes/a.csv").open() as file:
-        (scored,) = csv.DictReader(file)
+    (path,) = finished[0].glob("probes/*/*.csv")
+    with path.open() as file:
+        (scored,) = [line for line in csv.DictReader(file) if line["metric"] == "top-1"]
     text = export(finished[0], tmp_path / "mine")[1].read_text()
     accuracy = f"{100 * float(scored['test_acc']):.1f}"
-    assert ["linear", "64 (100 %)", "3", accuracy, accuracy, "1e-06"] in rows(text)
+    setting = "weight decay 1e-06, epochs 3, batch size 16"
+    assert accuracies(text)[1] == [["synthetic-195f4d71", "linear", "64 (100 %)", accuracy, accuracy, setting]]
 
 
 def test_the_code_on_the_card_works(finished, tmp_path, monkeypatch):
@@ -148,10 +194,8 @@ def test_the_code_on_the_card_works(finished, tmp_path, monkeypatch):
     assert names["z"].shape == (1, 128)
 
 
-def test_the_card_of_a_run_without_probes_says_so(changed, tmp_path):
-    for path in (changed / "probes").iterdir():
-        path.unlink()
-    assert "No probe of this run has been scored." in export(changed, tmp_path / "mine")[1].read_text()
+def test_the_card_of_a_run_without_probes_says_so(unscored, tmp_path):
+    assert "No probe of this run has been scored." in export(unscored[0], tmp_path / "mine")[1].read_text()
 
 
 # --- refusals: one line, and nothing is written ---
@@ -174,21 +218,23 @@ def test_a_damaged_record_is_refused(changed, tmp_path, content, says):
     assert f"{changed / 'run.json'}: {says}" in refusal(changed, tmp_path / "mine")
 
 
+HEADER = ",".join(SCORES)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         ("", "cannot be read"),
-        ("probe,weight_decay\nlinear,1e-6\n", "lacks the column 'fraction'"),
-        ("probe,weight_decay,fraction,n_labels,probe_epochs,n_test,test_acc,holdout_acc\n", "no test accuracy"),
-        (
-            "probe,weight_decay,fraction,n_labels,probe_epochs,n_test,test_acc,holdout_acc\nlinear,0,1,64,3,32,,\n",
-            "no test accuracy",
-        ),
+        ("kind,weight_decay\nlinear,1e-6\n", "lacks the column 'setting'"),
+        (f"{HEADER}\n", "no test accuracy"),
+        (f"{HEADER}\nlinear,x,0,1,64,32,top-1,,\n", "no test accuracy"),
     ],
 )
-def test_damaged_scores_are_refused(changed, tmp_path, content, says):
-    (changed / "probes/a.csv").write_text(content)
-    assert f"{changed / 'probes/a.csv'}: {says}" in refusal(changed, tmp_path / "mine")
+def test_damaged_scores_are_refused(unscored, tmp_path, content, says):
+    folder, probes = unscored
+    path = probes / "linear-00000001-s3.csv"
+    path.write_text(content)
+    assert f"{path}: {says}" in refusal(folder, tmp_path / "mine")
 
 
 def test_weights_that_would_not_load_are_refused(changed, tmp_path):
@@ -204,7 +250,7 @@ def test_nothing_is_overwritten(finished, tmp_path, name):
     there = tmp_path / "mine" / name
     there.parent.mkdir()
     there.write_text("mine")
-    assert refusal(finished[0], there.parent) == f"{there}: is there already; delete it, or choose another --out"
+    assert refusal(finished[0], there.parent) == f"{there}: exists already; delete it, or choose another --out"
     assert there.read_text() == "mine"
 
 

@@ -7,7 +7,9 @@ from typing import get_args
 import pytest
 
 from issl.report import claims, html, published
+from issl.report.templates import text_of
 
+STYLE = text_of("page.css")
 VOID = {"meta", "br", "hr"}
 
 
@@ -53,6 +55,7 @@ def test_a_page_is_a_whole_document_with_its_title():
     text = html.html("# Results\n\nSome *words*.\n", "Figure 7c & <more>")
     assert text.startswith("<!DOCTYPE html>\n<html lang=")
     assert "<title>Figure 7c &amp; &lt;more&gt;</title>" in text
+    assert f"<style>\n{STYLE}\n</style>" in text
     assert "<h1>Results</h1>\n<p>Some <em>words</em>.</p>" in text
     assert "".join(Page(text).texts).split() == ["Results", "Some", "words."]
 
@@ -103,7 +106,7 @@ def test_numbers_are_right_aligned():
 def test_a_cell_with_only_a_verdict_is_styled(word):
     look = html.VERDICTS[word]
     assert cell(word) == cell(f"**{word}**") == {"class": f"verdict {look}"}
-    assert f"td.{look} {{" in html.STYLE
+    assert f"td.{look} {{" in STYLE
 
 
 @pytest.mark.parametrize("content", ["agrees with it", "Agrees", "holds, fails", "not", "12.0", ""])
@@ -140,7 +143,7 @@ def _luminance(color):
 
 
 def test_text_colours_have_contrast_in_light_dark_and_print():
-    palettes = [dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in html.STYLE.split(":root {")[1:]]
+    palettes = [dict(re.findall(r"--(\w+): (#\w{6})", part)) for part in STYLE.split(":root {")[1:]]
     assert len(palettes) == 3
     for colors in palettes:
         for ground in ("ground", "stripe"):

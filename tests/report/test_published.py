@@ -25,6 +25,11 @@ def test_every_published_number_has_a_verdict_even_without_a_result():
     assert verdicts({("A", ""): ours(45.3), ("B", "0.02"): ours(20.0)}) == ["agrees", "not run", "differs"]
 
 
+def test_the_verdict_is_on_the_accuracy_that_is_selected_as_the_paper_selects_it():
+    assert verdicts({("A", ""): Reproduced(45.2, None, 40.0, None, 1, 10_000)})[0] == "agrees"
+    assert verdicts({("A", ""): Reproduced(50.0, None, 45.2, None, 1, 10_000)})[0] == "differs"
+
+
 def test_other_settings_are_not_comparable():
     assert verdicts({("A", ""): ours(45.2)}, comparable=False) == ["not comparable", "not run", "not run"]
 
@@ -58,8 +63,8 @@ def test_fewer_test_images_mean_more_noise():
 def test_points_are_in_per_cent_and_a_single_seed_has_no_error():
     summary = pd.DataFrame(
         {
-            **{"line": ["A"], "column": [""], "published": [0.5], "published_sem": [float("nan")]},
-            **{"honest": [0.4], "honest_sem": [float("nan")], "seeds": [1], "n_test": [100]},
+            **{"line": ["A"], "column": [""], "test_selected": [0.5], "test_selected_sem": [float("nan")]},
+            **{"val_selected": [0.4], "val_selected_sem": [float("nan")], "seeds": [1], "n_test": [100]},
         }
     )
     assert reproduced(summary) == {("A", ""): Reproduced(50.0, None, 40.0, None, 1, 100)}

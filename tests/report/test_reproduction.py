@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from tidy import released, tidy
 
 from issl.errors import UserError
 from issl.jobs import fingerprint
@@ -42,27 +43,28 @@ def asked(preset="paper"):
     return Asked.model_validate({"preset": preset, "comparable": preset == "paper"} | shared)
 
 
-def tidy(*rows):
+def both(*rows, **facts):
     """(row, dim, test accuracy, held-out accuracy) with two weight decays a row: the other is worse on test."""
-    both = [
-        (row, dim, decay, acc - 0.01 * turn, held - 0.1 * turn)
-        for row, dim, acc, held in rows
-        for turn, decay in enumerate((1e-4, 1e-5))
+    found = [
+        tidy(
+            (row, 1, 1e-4, accuracy, held_out),
+            (row, 1, 1e-5, accuracy - 0.01, held_out - 0.1),
+            **{"dim": dim, "encoder": f"{row}{dim}", "n_test": 10_000} | facts,
+        )
+        for row, dim, accuracy, held_out in rows
     ]
-    frame = pd.DataFrame(both, columns=["row", "dim", "weight_decay", "test_acc", "holdout_acc"])
-    facts = {"seed": 1, "probe": "linear", "fraction": 1.0, "grid": "g", "n_test": 10_000}
-    return frame.assign(method=frame["row"], family="linear", run=frame["row"] + frame["dim"].astype(str), **facts)
+    return pd.concat(found, ignore_index=True)
 
 
 RESULTS = {
-    "table1": tidy(("A", 512, 0.452, 0.5), ("B", 512, 0.51, 0.5)).assign(log_loss=1.0),
-    "curve": tidy(("A", 128, 0.40, 0.5), ("A", 512, 0.46, 0.5)).assign(log_loss=1.0),
-    "cloud": tidy(*[("A", dim, acc, 0.5) for dim, acc in ((1, 0.5), (2, 0.4), (3, 0.3), (4, 0.2))]),
+    "table1": both(("A", 512, 0.452, 0.5), ("B", 512, 0.51, 0.5)),
+    "curve": both(("A", 128, 0.40, 0.5), ("A", 512, 0.46, 0.5)),
+    "cloud": both(*[("A", dim, acc, 0.5) for dim, acc in ((1, 0.5), (2, 0.4), (3, 0.3), (4, 0.2))]),
 }
 RESULTS["cloud"]["log_loss"] = RESULTS["cloud"]["dim"].astype(float)
 
 
-def run_json(code, run="A512", attempts=("now",)):
+def run_json(code, run="A512", attempts=(("now", {}),)):
     return {
         "run": run,
         "seed": 1,
@@ -77,7 +79,7 @@ def run_json(code, run="A512", attempts=("now",)):
         "git": {"commit": "a" * 40, "dirty": True},
         "versions": {"python": "3.11.7", "torch": "2.15", "torchvision": None},
         "code": code,
-        "code_of_attempts": list(attempts),
+        "attempts": [{"code": code, "precision": "32"} | more for code, more in attempts],
     }
 
 
@@ -116,8 +118,8 @@ def test_every_claim_has_its_verdict_on_both_accuracies(report):
     }
     first = report["claims"][0]
     assert first["published"] == {"": 2.0}
-    assert first["published_choice"]["tests"][0]["value"] == pytest.approx(5.8)
-    assert first["honest_choice"]["verdict"] == "holds"
+    assert first["test_selected"]["tests"][0]["value"] == pytest.approx(5.8)
+    assert first["val_selected"]["verdict"] == "holds"
 
 
 def test_the_page_shows_verdicts_and_their_evidence(report):
@@ -125,9 +127,48 @@ def test_the_page_shows_verdicts_and_their_evidence(report):
     assert "| table1 | B is better than A | holds | holds |" in text
     assert "| table1 | B is better than A | difference | +2.0 | +5.8 ± 0.3, n = 1, p < 0.001 | +5.8 ± 0.3," in text
     assert "| curve | accuracy rises | 128 to 512 | +6.0 | +6.0 ± 0.3, n = 1, p < 0.001 |" in text
-    assert "| cloud | lower is better | rank correlation, sign turned | – | +1.00, n = 4, p = 0.042 |" in text
+    assert "| cloud | lower is better | rank correlation, sign reversed | – | +1.00, n = 4, p = 0.042 |" in text
     assert "| table1 | C is better than A | not run | not run |" in text
     assert "| table1 | C is better than A | difference | +5.0 | – | – |" in text
+
+
+def test_released_weights_are_judged_by_probe_and_metric():
+    values = {"A": {"cached, top-1": 70.2, "augmented, top-1": 69}}
+    published = {"source": "README", "precision": 0.05, "values": values}
+    table = {"caption": "Released.", "columns": ["probe", "metric"]}
+    experiments = {
+        "here": {"table": table, "published": published, "claims": {"A is better": {"better": "A", "than": "B"}}},
+        "there": {"table": table, "published": published},
+    }
+    about = {"released": True, "n_test": 10_000, "log_loss": float("nan")}
+    rows = [
+        tidy((row, 0, 1e-6, accuracy, None), probe=probe, grid=probe, metric=metric, **about)
+        for row, probe, metric, accuracy in (
+            *(("A", "cached", "top-1", 0.70), ("A", "cached", "top-5", 0.80), ("A", "augmented", "top-1", 0.71)),
+            *(("B", "cached", "top-1", 0.50), ("B", "cached", "top-5", 0.70)),
+        )
+    ]
+    question = Asked.model_validate(
+        {"preset": "paper", "comparable": True, "experiments": experiments, "comparison": {}},
+    )
+    report = compare(question, {"here": pd.concat(rows, ignore_index=True)}, [], [])
+    assert verdicts(report, "numbers", "experiment", "column") == {
+        ("here", "cached, top-1"): "agrees",
+        ("here", "augmented, top-1"): "differs",
+        ("there", "cached, top-1"): "not run",
+        ("there", "augmented, top-1"): "not run",
+    }
+    (claim,) = report["claims"]
+    assert claim["verdict"] == "holds"
+    assert [test["what"] for test in claim["test_selected"]["tests"]] == ["cached, top-1", "cached, top-5"]
+    assert report["runs"] == [] and report["axes"]["here"] == ("row", "probe, metric")
+    assert "| A, augmented, top-1 | 69.0 | 71.0 | 71.0 | 0.0 | 1 | +2.0 | 0.65 | differs |" in page(report)
+
+
+def test_released_weights_change_no_claim_about_the_runs_beside_them(report):
+    beside = pd.concat([RESULTS["cloud"], released("R", 0, 0.9)], ignore_index=True)
+    again = compare(asked(), RESULTS | {"cloud": beside}, made(), [])
+    assert again["claims"] == report["claims"] and "R" not in {number["line"] for number in again["numbers"]}
 
 
 def test_the_remaining_gap_is_shown():
@@ -135,7 +176,7 @@ def test_the_remaining_gap_is_shown():
     experiments = {"table1": EXPERIMENTS["table1"] | {"claims": claims}}
     shared = {"preset": "paper", "comparable": True, "comparison": {}}
     question = Asked.model_validate({"experiments": experiments} | shared)
-    three = pd.concat([RESULTS["table1"], tidy(("C", 512, 0.40, 0.5)).assign(log_loss=1.0)])
+    three = pd.concat([RESULTS["table1"], both(("C", 512, 0.40, 0.5))])
     text = page(compare(question, {"table1": three}, made(), []))
     assert "- B beats A: the lead is +11.0 points over C and +5.8 over A: 53% of it is left." in text
 
@@ -162,7 +203,7 @@ def test_results_without_published_numbers_are_listed(report):
 
 
 def test_contradictory_results_are_refused():
-    twice = pd.concat([RESULTS["table1"], RESULTS["table1"].assign(run="other")])
+    twice = pd.concat([RESULTS["table1"], RESULTS["table1"].assign(encoder="other")])
     with pytest.raises(UserError, match="several results share one place"):
         compare(asked(), {"table1": twice}, [], [])
 
@@ -179,7 +220,7 @@ def test_a_run_lists_its_provenance_and_its_experiments(report):
     line = next(line for line in page(report).splitlines() if line.startswith("| A512"))
     assert [cell.strip() for cell in line.strip("|").split("|")] == [
         *("A512", "1", "table1, curve", "CPU, 1 threads", "32", "2", "100", "1.2", "41.0"),
-        *("aaaaaaaa*", "as now", "01234567"),
+        *("aaaaaaaa+", "as now", "01234567"),
     ]
     assert "Versions: python 3.11.7, torch 2.15." in page(report)
 
@@ -200,11 +241,16 @@ def test_code_that_changed_since_is_flagged_by_module():
 
 def test_unchanged_code_is_not_flagged(report):
     assert report["changed"] == []
-    assert "Every result was made by the code as it is now." in page(report)
+    assert "All results were made with the current code." in page(report)
 
 
-def test_code_that_changed_between_two_attempts_of_a_run_is_flagged():
-    assert "| changed while it ran |" in page(compare(asked(), RESULTS, made(attempts=("then", "now")), []))
+def test_a_run_that_changed_between_two_attempts_is_flagged(report):
+    attempts = (("then", {}), ("now", {"precision": "bf16", "versions": {"torch": "2.15"}}))
+    text = page(compare(asked(), RESULTS, made(attempts=attempts), []))
+    assert "| changed while it ran |" in text
+    for change in ("code: then, then now", "precision: 32, then bf16", "torch: None, then 2.15"):
+        assert f"- A512, seed 1: {change}" in text
+    assert "seed 1: " not in page(report)
 
 
 def test_a_result_without_a_record_of_its_code_is_flagged():

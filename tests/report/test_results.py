@@ -1,26 +1,26 @@
-"""From scores to numbers: choices, seeds, tables, figures."""
-
-import itertools
+"""From score files to one number a point: tidy results, the selection of a setting, and seeds."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from tidy import released, tidy, write_scores
 
 from issl.config.display import Lines, Scatter, Table
-from issl.config.evidence import Published
 from issl.errors import UserError
-from issl.report import figures, tables
-from issl.report.results import aggregate, chosen, over_seeds, points
+from issl.probing.scores import COLUMNS
+from issl.report.results import (
+    NUMBERS,
+    SCORES,
+    TEXT,
+    aggregate,
+    over_seeds,
+    points,
+    read_results,
+    read_scores,
+    selected,
+)
 
-
-def scores(*rows):
-    """Tidy results of one run a row label: (row, seed, weight decay, test, held out)."""
-    frame = pd.DataFrame(rows, columns=["row", "seed", "weight_decay", "test_acc", "holdout_acc"])
-    facts = {"dim": 512, "n_labels": 100, "n_test": 100, "probe": "linear", "fraction": 1.0, "probe_epochs": 100}
-    return frame.assign(method=frame["row"], family="linear", run=frame["row"], grid="g", log_loss=1.0, **facts)
-
-
-RESULTS = scores(
+RESULTS = tidy(
     ("A", 1, 1e-4, 0.40, 0.50),
     ("A", 1, 1e-5, 0.45, 0.30),
     ("A", 2, 1e-4, 0.42, 0.20),
@@ -32,55 +32,117 @@ RESULTS = scores(
 )
 
 
+# --- selection ---
+
+
 def test_settings_are_selected_on_test_and_on_held_out_labels():
-    picked = chosen(RESULTS).set_index(["row", "seed"])
-    assert picked["published"].tolist() == [0.45, 0.42, 0.60, 0.62]
-    assert picked["honest"].tolist() == [0.40, 0.41, 0.60, 0.62]
+    picked = selected(RESULTS).set_index(["row", "seed"])
+    assert picked["test_selected"].tolist() == [0.45, 0.42, 0.60, 0.62]
+    assert picked["val_selected"].tolist() == [0.40, 0.41, 0.60, 0.62]
 
 
 def test_held_out_selection_never_exceeds_test_selection():
     draws = np.random.default_rng(0)
     rows = [("A", seed, decay, *draws.random(2)) for seed in range(50) for decay in (1e-4, 1e-5, 1e-6)]
-    picked = chosen(scores(*rows))
-    assert (picked["honest"] <= picked["published"]).all()
-    assert (picked["honest"] < picked["published"]).any()
+    picked = selected(tidy(*rows))
+    assert (picked["val_selected"] <= picked["test_selected"]).all()
+    assert (picked["val_selected"] < picked["test_selected"]).any()
 
 
-def test_without_a_choice_both_selections_agree():
-    picked = chosen(scores(("A", 1, 1e-6, 0.3, None)))
-    assert picked["published"].item() == picked["honest"].item() == 0.3
+def test_where_there_is_one_setting_both_selections_agree():
+    picked = selected(tidy(("A", 1, 1e-6, 0.3, None)))
+    assert picked["test_selected"].item() == picked["val_selected"].item() == 0.3
 
 
-def test_a_figure_can_fix_the_weight_decay():
-    assert chosen(RESULTS, weight_decay=1e-5)["published"].tolist() == [0.45, 0.41, 0.50, 0.50]
+def test_settings_of_any_kind_compete():
+    """As the C of a classifier does, which has no weight decay."""
+    rows = tidy(("A", 1, 0, 0.8, 0.1), ("A", 1, 0, 0.7, 0.3), ("A", 1, 0, 0.6, 0.2), kind="svm", weight_decay=None)
+    picked = selected(rows.assign(setting=["C = 0.1", "C = 1", "C = 10"]))
+    assert picked[["test_selected", "val_selected"]].values.tolist() == [[0.8, 0.7]]
+
+
+def test_only_a_setting_with_held_out_scores_can_be_selected_on_them():
+    rows = tidy(("A", 1, 0, 0.8, None), ("A", 1, 1, 0.7, 0.1), ("A", 1, 2, 0.6, 0.05))
+    assert selected(rows)[["test_selected", "val_selected"]].values.tolist() == [[0.8, 0.7]]
+
+
+def test_a_selection_without_held_out_scores_is_refused():
+    with pytest.raises(UserError, match="row 'A': held-out accuracy is missing; run its probe again"):
+        selected(tidy(("A", 1, 1e-4, 0.4, None), ("A", 1, 1e-5, 0.5, None)))
+
+
+@pytest.mark.parametrize("first", ["top-1", "top-5"])
+def test_the_first_metric_selects_the_setting_for_all_metrics(first):
+    top1 = tidy(("A", 1, 1e-4, 0.70, 0.3), ("A", 1, 1e-5, 0.60, 0.4))
+    top5 = tidy(("A", 1, 1e-4, 0.80, 0.9), ("A", 1, 1e-5, 0.95, 0.7), metric="top-5")
+    picked = selected(pd.concat([top1, top5] if first == "top-1" else [top5, top1])).set_index("metric")
+    assert (
+        picked.loc["top-1", ["test_selected", "val_selected"]].tolist()
+        == {
+            "top-1": [0.70, 0.60],
+            "top-5": [0.60, 0.70],
+        }[first]
+    )
+    assert (
+        picked.loc["top-5", ["test_selected", "val_selected"]].tolist()
+        == {
+            "top-1": [0.80, 0.95],
+            "top-5": [0.95, 0.80],
+        }[first]
+    )
+
+
+def test_results_with_unknown_values_are_selected_as_well():
+    """Released weights say nothing of their batch or augmentation, which an empty cell stands for."""
+    picked = selected(pd.concat([RESULTS, released("R", 0, 0.7), released("S", 0, 0.8)]))
+    assert picked.set_index("row").loc[["R", "S"], "test_selected"].tolist() == [0.7, 0.8]
+    assert len(picked) == 6
+
+
+# --- points and seeds ---
+
+
+def test_points_are_named_by_what_a_display_tells_them_apart_by():
+    few = RESULTS.assign(fraction=0.02, probe="mlp")
+    results = pd.concat([RESULTS, few, RESULTS.assign(fraction=0.02, metric="top-5", probe="mlp")])
+
+    def names(display):
+        found = points(results, display)
+        return set(zip(found["line"], found["column"]))
+
+    assert names(Table(caption="", columns=["probe", "fraction", "metric"])) == {
+        (row, column) for row in "AB" for column in ("linear, 1, top-1", "mlp, 0.02, top-1", "mlp, 0.02, top-5")
+    }
+    assert names(Table(caption="")) == {("A", ""), ("B", "")}
+    assert names(Lines(kind="lines", x="dim", hue="probe", xlabel="")) == {("linear", "512"), ("mlp", "512")}
+
+
+def test_a_figure_can_show_one_weight_decay():
+    lines = Lines(kind="lines", x="dim", hue="method", xlabel="dim.", weight_decay=1e-5)
+    assert points(RESULTS, lines)["test_selected"].tolist() == [0.45, 0.41, 0.50, 0.50]
     with pytest.raises(UserError, match=r"no probe with weight decay 1\.0"):
-        chosen(RESULTS, weight_decay=1.0)
-
-
-def test_a_missing_held_out_accuracy_is_an_error():
-    with pytest.raises(UserError, match="row 'A': held-out accuracy is missing"):
-        chosen(scores(("A", 1, 1e-4, 0.4, None), ("A", 1, 1e-5, 0.5, 0.1)))
+        points(RESULTS, lines.model_copy(update={"weight_decay": 1.0}))
 
 
 def test_mean_and_standard_error_over_seeds():
-    summary = over_seeds(chosen(RESULTS), ["row"]).set_index("row")
-    assert summary.loc["B", "published"] == pytest.approx(0.61)
-    assert summary.loc["B", "published_sem"] == pytest.approx(0.01)  # sample deviation 0.0141 / sqrt(2)
-    assert summary["seeds"].tolist() == [2, 2]
+    summary = over_seeds(selected(RESULTS), ["row"]).set_index("row")
+    assert summary.loc["B", "test_selected"] == pytest.approx(0.61)
+    assert summary.loc["B", "test_selected_sem"] == pytest.approx(0.01)  # sample deviation 0.0141 / sqrt(2)
+    assert summary.loc["A", ["val_selected", "val_selected_sem"]].tolist() == pytest.approx([0.405, 0.005])
+    assert summary["seeds"].tolist() == [2, 2] and summary["n_test"].tolist() == [100, 100]
 
 
 def test_only_results_that_differ_in_seed_are_averaged():
     with pytest.raises(UserError, match="several results share one place"):
-        over_seeds(chosen(RESULTS), ["dim"])
+        over_seeds(selected(RESULTS), ["dim"])
 
 
-def test_aggregate_joins_the_settings_of_a_run_with_its_scores(tmp_path, history):
-    path = tmp_path / "scores.csv"
-    path.write_text(
-        "probe,weight_decay,fraction,n_labels,probe_epochs,test_acc,holdout_acc\nlinear,1e-06,1.0,9,1,0.5,\n"
-    )
-    table = aggregate([{"row": "+ dim.", "seed": 1}, {"row": "+ dim.", "seed": 2}], [path, path], [history, history])
-    assert table[["row", "seed", "test_acc"]].values.tolist() == [["+ dim.", 1, 0.5], ["+ dim.", 2, 0.5]]
+# --- aggregation ---
+
+
+def row(label="A", seed=1, metrics=("top-1",), **facts):
+    """What the plan says of a score file."""
+    return {"row": label, "released": False, "seed": seed, "metrics": list(metrics)} | facts
 
 
 @pytest.fixture
@@ -90,164 +152,130 @@ def history(tmp_path):
     return path
 
 
+def test_aggregate_joins_what_the_plan_says_with_the_scores(tmp_path, history):
+    path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4), ("y", 0.6, 0.3))
+    rows = [row("+ dim.", 1, dim=64), row("+ dim.", 2, dim=64)]
+    table = aggregate(rows, [path, path], [history, history])
+    assert table[["row", "seed", "dim", "setting", "test_acc"]].values.tolist() == [
+        ["+ dim.", seed, 64, setting, test] for seed in (1, 2) for setting, test in (("x", 0.5), ("y", 0.6))
+    ]
+    assert list(table) == ["row", "released", "seed", "dim", "log_loss", *SCORES]
+
+
+def test_score_files_are_written_as_they_are_read():
+    assert COLUMNS == SCORES
+
+
 def test_the_log_loss_comes_from_the_last_epoch(tmp_path, history):
-    path = tmp_path / "scores.csv"
-    path.write_text("probe,test_acc\nlinear,0.5\nmlp,0.6\n")
-    assert aggregate([{"row": "A"}], [path], [history])["log_loss"].tolist() == [1.5, 1.5]
+    path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4), ("y", 0.6, 0.3))
+    assert aggregate([row()], [path], [history])["log_loss"].tolist() == [1.5, 1.5]
     history.write_text("epoch,loss\n0,3.0\n")  # a method without one
-    assert aggregate([{"row": "A"}], [path], [history])["log_loss"].isna().all()
+    assert aggregate([row()], [path], [history])["log_loss"].isna().all()
+
+
+def test_released_weights_have_no_log_loss_and_need_no_history(tmp_path, history):
+    """The histories are those of our own runs alone, in order."""
+    path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4))
+    other = tmp_path / "other.csv"
+    other.write_text(history.read_text().replace("1.5", "7.5"))
+    rows = [row("R", released=True), row("A"), row("S", released=True), row("B")]
+    table = aggregate(rows, [path] * 4, [history, other]).set_index("row")["log_loss"]
+    assert table[["A", "B"]].tolist() == [1.5, 7.5] and table[["R", "S"]].isna().all()
+
+
+def test_a_row_has_the_metrics_that_it_is_judged_by_in_their_order(tmp_path, history):
+    path = tmp_path / "scores.csv"
+    for metric, test in (("top-1", 0.5), ("top-5", 0.9), ("mean per class", 0.4)):
+        write_scores(path, ("x", test, 0.3), ("y", test / 2, 0.4), metric=metric)
+    table = aggregate([row("A", metrics=["top-5", "top-1"])], [path], [history])
+    assert list(zip(table["metric"], table["test_acc"])) == [
+        *(("top-5", 0.9), ("top-5", 0.45), ("top-1", 0.5), ("top-1", 0.25)),
+    ]
+    table = aggregate([row("A", metrics=["mean per class"])], [path], [history])
+    assert table["test_acc"].tolist() == [0.4, 0.2] and set(table["metric"]) == {"mean per class"}
+
+
+def test_a_score_file_without_a_metric_of_its_row_is_refused(tmp_path, history):
+    path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4))
+    with pytest.raises(UserError, match=r"scores\.csv: no top-5 accuracy; delete the file and run its probe again"):
+        aggregate([row(metrics=["top-1", "top-5"])], [path], [history])
 
 
 def test_nothing_to_aggregate_is_one_line():
-    with pytest.raises(UserError, match="no result of this experiment is there yet"):
+    with pytest.raises(UserError, match="this experiment has no results yet"):
         aggregate([], [], [])
 
 
-@pytest.mark.parametrize("content", ["probe,test_acc\nlinear,\n", "probe,test_acc\n", "probe\nlinear\n"])
-def test_a_score_file_without_its_metric_is_named(tmp_path, history, content):
+HEADER = ",".join(SCORES)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (f"{HEADER}\nlinear,x,0,1,9,9,top-1,,\n", "no test accuracy; delete the file"),
+        (f"{HEADER}\nlinear,x,0,1,9,9,top-1,0.5,\nlinear,y,0,1,9,9,top-1,,0.5\n", "no test accuracy"),
+        (f"{HEADER}\n", "no test accuracy"),
+        ("probe,test_acc\nlinear,0.5\n", "lacks the column 'kind'; delete it"),
+        (HEADER.replace(",metric", "") + "\n", "lacks the column 'metric'"),
+        ("", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_damaged_score_file_is_named(tmp_path, history, content, says):
     path = tmp_path / "scores.csv"
-    path.write_text(content)
-    with pytest.raises(UserError, match=r"scores\.csv: no test accuracy"):
-        aggregate([{"row": "A", "seed": 1}], [path], [history])
+    if content is not None:
+        path.write_text(content)
+    for read in (lambda: read_scores(path), lambda: aggregate([row()], [path], [history])):
+        with pytest.raises(UserError, match=rf"scores\.csv: {says}"):
+            read()
 
 
-# --- tables ---
-
-TABLE = Table(caption="A 100 % table.")
-PUBLISHED = Published(source="a paper", precision=0.05, values={"A": 45.2})
-
-
-def test_a_markdown_table_has_published_and_reproduced_columns():
-    text = tables.markdown(tables.grid(RESULTS, TABLE, PUBLISHED), TABLE.caption)
-    assert "**A 100 % table.**" in text
-    assert "| A | 45.2 | 43.5 ± 1.5 | 40.5 ± 0.5 | 3.0 | 2 |" in text
-    assert "| B | – | 61.0 ± 1.0 | 61.0 ± 1.0 | 0.0 | 2 |" in text
-
-
-@pytest.mark.parametrize("published", [None, Published(source="not available")])
-def test_a_table_without_published_numbers_lacks_the_column(published):
-    grid = tables.grid(RESULTS, TABLE, published)
-    text = tables.markdown(grid)
-    assert "published" not in text and "| A | 43.5 ± 1.5 | 40.5 ± 0.5 | 3.0 | 2 |" in text
-    assert "{lrrrr}" in tables.latex(grid, TABLE.caption)
-
-
-def test_a_single_seed_has_no_error():
-    assert tables.grid(RESULTS[RESULTS["seed"] == 1], TABLE, None).rows[0] == ("A", "45.0", "40.0", "5.0", "1")
-
-
-def test_a_table_can_have_columns_for_fractions_of_labels():
-    few = RESULTS[RESULTS["row"] == "A"].assign(fraction=0.02, test_acc=0.1)
-    published = Published(source="a paper", precision=0.05, values={"A": {0.02: 9.9}})
-    grid = tables.grid(pd.concat([RESULTS, few]), Table(caption="", columns="fraction"), published)
-    assert grid.header[1::5] == ("100 % of labels, published", "2 % of labels, published")
-    assert grid.rows[0] == (
-        "A",
-        "–",
-        "43.5 ± 1.5",
-        "40.5 ± 0.5",
-        "3.0",
-        "2",
-        "9.9",
-        "10.0 ± 0.0",
-        "10.0 ± 0.0",
-        "0.0",
-        "2",
-    )
-    assert grid.rows[1][6:] == ("–",) * 5
-
-
-def test_latex_special_characters_are_escaped():
-    grid = tables.Grid(("",) * 5, [("50 % & _x_", "–", "1.0 ± 0.1", "1.0", "1")])
-    text = tables.latex(grid, "A 100 % table.")
-    assert r"50 \% \& \_x\_ & -- & 1.0 $\pm$ 0.1 & 1.0 & 1 \\" in text
-    assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
-
-
-# --- figures ---
-
-LINES = Lines(kind="lines", x="dim", hue="method", xscale="log2", xlabel="dim.")
-
-
-@pytest.fixture
-def curve():
-    rows = [
-        (method, seed, 1e-6, 0.4 + 0.01 * i + 0.02 * seed, None)
-        for method in ("CISSL", "CISSL MLP")
-        for i in range(4)
-        for seed in (1, 2)
-    ]
-    return scores(*rows).assign(dim=np.tile(np.repeat([128, 512, 2048, 8192], 2), 2))
-
-
-def test_a_figure_has_a_line_for_each_hue_with_error_bars(curve):
-    axes = figures.draw(curve, LINES).axes[0]
-    assert axes.get_legend_handles_labels()[1] == ["CISSL", "CISSL MLP"]
-    line, _, bars = axes.containers[0]
-    assert line.get_xdata().tolist() == [128, 512, 2048, 8192]
-    assert line.get_ydata() == pytest.approx([0.43, 0.44, 0.45, 0.46])
-    lower, upper = bars[0].get_segments()[0][:, 1]
-    assert upper - lower == pytest.approx(2 * 0.01)
-    assert axes.get_xscale() == "log"
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("dim.", "Accuracy")
-
-
-def test_a_single_seed_has_no_error_bars(curve):
-    axes = figures.draw(curve[curve["seed"] == 1], LINES).axes[0]
-    assert not axes.containers[0].has_yerr
-
-
-def test_lines_differ_in_colour_dash_and_marker(curve):
-    axes = figures.draw(curve, LINES).axes[0]
-    looks = [(c[0].get_color(), c[0].get_linestyle(), c[0].get_marker()) for c in axes.containers]
-    assert all(len({look[i] for look in looks}) == 2 for i in range(3))
-
-
-def test_the_other_selection_is_a_faint_line_where_it_differs(curve):
-    axes = figures.draw(curve, LINES).axes[0]
-    assert not [line for line in axes.lines if line.get_alpha()] and len(axes.get_legend().get_texts()) == 2
-    worse = curve.assign(weight_decay=1e-4, test_acc=curve["test_acc"] - 0.1, holdout_acc=0.9)
-    both = pd.concat([curve.assign(holdout_acc=0.1), worse])
-    axes = figures.draw(both, LINES).axes[0]
-    faint = [line for line in axes.lines if line.get_alpha() == 0.6]
-    assert faint[0].get_ydata() == pytest.approx([0.33, 0.34, 0.35, 0.36])
-    assert axes.get_legend().get_texts()[-1].get_text() == "chosen on held-out"
-
+# --- the points of a scatter ---
 
 SCATTER = Scatter(kind="scatter", x="log_loss", hue="method", xlabel="log loss")
 
 
-def test_a_scatter_has_a_point_for_each_run_and_seed_of_the_probe_family():
-    other = RESULTS.assign(probe="mlp", test_acc=0.9)
+def test_a_scatter_has_each_encoder_once_by_the_probes_of_its_family_on_all_labels():
+    """The encoding and the probes with which the first experiment has it: others show it again."""
+    other = RESULTS.assign(kind="mlp", test_acc=0.9)
     few = RESULTS.assign(fraction=0.1, test_acc=0.9)
     again = RESULTS.assign(grid="later", row="another experiment", test_acc=0.9)
-    results = pd.concat([RESULTS, other, few, again])
-    assert points(results, SCATTER)["published"].tolist() == [0.45, 0.42, 0.60, 0.62]
-    axes = figures.draw(results, SCATTER).axes[0]
-    assert [len(line.get_xdata()) for line in axes.lines] == [2, 2]
-    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 2
+    elsewhere = RESULTS.assign(encoding="tinyimagenet-11111111", test_acc=0.9)
+    results = pd.concat([RESULTS, other, few, again, elsewhere])
+    assert points(results, SCATTER)["test_selected"].tolist() == [0.45, 0.42, 0.60, 0.62]
+    mlp = results.assign(family="mlp")
+    assert set(points(mlp, SCATTER)["test_selected"]) == {0.9}
 
 
-def test_a_scatter_names_a_run_without_log_loss():
+def test_a_scatter_has_released_weights_and_runs_without_log_loss():
+    assert points(pd.concat([RESULTS, released("R", 0, 0.7)]), SCATTER)["line"].tolist() == ["A", "A", "B", "B", "R"]
     lacking = RESULTS.assign(log_loss=[1.0] * 4 + [None] * 4)
-    with pytest.raises(UserError, match=r"run B: its history\.csv has no test_log_loss"):
-        figures.draw(lacking, SCATTER)
+    assert points(lacking, SCATTER)["log_loss"].isna().tolist() == [False, False, True, True]
 
 
-def test_saved_figures_are_vector_and_raster_and_reproducible(curve, tmp_path):
-    for name in ("a", "b"):
-        figures.save(figures.draw(curve, LINES), tmp_path / f"{name}.pdf", tmp_path / f"{name}.png")
-    assert (tmp_path / "a.pdf").read_bytes()[:5] == b"%PDF-"
-    assert (tmp_path / "a.png").read_bytes()[1:4] == b"PNG"
-    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
-    assert b"/Subtype /Image" not in (tmp_path / "a.pdf").read_bytes()
+# --- words through a CSV ---
+
+WORDS = ["None", "NA", "nan", "", "007", "1e3", "2024_01", "True", "1.5", "a, b", 'c "d"', "null", "ä€", " x "]
 
 
-def test_palettes_are_distinguishable_in_greyscale():
-    """Lightness alone tells the lines of the sequential palette apart; the categorical one adds dashes and markers."""
+def test_words_stay_words_through_a_csv(tmp_path):
+    """pandas would take some for numbers, some for missing values, and drop the latter from groups."""
+    rows = [(name, seed, 1e-4, 0.01 * k, None) for k, name in enumerate(WORDS) for seed in (1, 2)]
+    tidy(*rows).to_csv(tmp_path / "results.csv", index=False)
+    found = read_results(tmp_path / "results.csv")
+    assert found["row"].tolist() == [name for name in WORDS for _ in (1, 2)] == found["method"].tolist()
+    shown = over_seeds(points(found, Table(caption="")), ["line", "column"])
+    assert shown["line"].tolist() == WORDS
+    assert found["holdout_acc"].isna().all() and found["test_acc"].tolist() == [row[3] for row in rows]
 
-    def luminance(color):
-        return sum(w * int(color[i : i + 2], 16) for w, i in ((0.299, 1), (0.587, 3), (0.114, 5)))
 
-    light = [luminance(color) for color in figures._colors("sequential", 3)]
-    assert all(a - b > 40 for a, b in itertools.pairwise(light))
+def test_results_of_released_weights_are_read_with_their_unknown_numbers(tmp_path):
+    mixed = pd.concat([tidy(("A", 1, 1e-4, 0.4, 0.5)), released("w", 0, 0.9)])
+    mixed.to_csv(tmp_path / "results.csv", index=False)
+    found = read_results(tmp_path / "results.csv")
+    assert found["released"].tolist() == [False, True] and found["log_loss"].isna().tolist() == [False, True]
+    assert (~found["released"]).tolist() == [True, False]
+
+
+def test_every_column_of_the_results_is_read_as_a_word_a_number_or_a_truth_value():
+    assert {*tidy(("A", 1, 1e-4, 0.4, 0.5))} == {*TEXT, *NUMBERS, "released"}

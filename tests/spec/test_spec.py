@@ -1,21 +1,26 @@
 """A run is a value: equal settings have one id, and no default in code changes behind it."""
 
+import dataclasses
+import importlib
 import json
+import pkgutil
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from issl import spec
 from issl.spec import data as data_spec
-from issl.spec import probe as probe_spec
+from issl.spec import probe
 from issl.spec import run as run_spec
 from issl.spec import value as value_spec
 from issl.spec.augment import Augment, Crops
 from issl.spec.data import ImageNet, Synthetic
 from issl.spec.encoder import Encoder
+from issl.spec.encoding import Encoding
 from issl.spec.objective import CISSL, DINO, DISSL, DISSLMultiCrop, SimCLR
 from issl.spec.optim import Optim
-from issl.spec.probe import ProbeGrid, ProbeSpec
 from issl.spec.run import RunSpec
+from issl.spec.shape import Shape
 
 DATA = Synthetic(kind="synthetic")
 
@@ -24,138 +29,278 @@ def run(**changes) -> RunSpec:
     return RunSpec(**{"data": DATA, "objective": SimCLR(name="simclr"), **changes})
 
 
-def test_defaults_equal_the_released_code_and_are_frozen():
+FROZEN = [
+    (
+        Augment(),
+        {
+            "strength": 1.0,
+            "blur": False,
+            "min_area": 0.2,
+            "jitter": 0.4,
+            "hue": 0.1,
+            "gray": 0.1,
+            "flip_p": 0.5,
+            "jitter_p": 0.8,
+            "blur_p": 0.5,
+            "blur_kernel": "tenth",
+            "views": (),
+        },
+    ),
+    (
+        Encoder(),
+        {
+            "arch": "resnet18",
+            "width": 64,
+            "head": "none",
+            "dim": 512,
+            "bottleneck": 512,
+            "init": "released",
+        },
+    ),
+    (
+        Optim(),
+        {
+            "epochs": 300,
+            "batch_size": 512,
+            "lr": 0.002,
+            "weight_decay": 1e-6,
+            "warmup_epochs": 10,
+            "lr_interval": "epoch",
+            "clip_value": 2.0,
+            "online_lr": 3e-4,
+            "optimizer": "adam",
+            "momentum": 0.9,
+            "trust": 0.001,
+            "cosine": "after_warmup",
+            "warmup_lr": 0.0,
+            "drop_last": False,
+        },
+    ),
+    (
+        SimCLR(name="simclr"),
+        {
+            "name": "simclr",
+            "temperature": 0.07,
+            "hidden": 1024,
+            "out": 128,
+            "widths": (),
+        },
+    ),
+    (
+        CISSL(name="cissl"),
+        {
+            "name": "cissl",
+            "predictor": "linear",
+            "temperature": 0.07,
+            "hidden": 1024,
+            "mlp_hidden": 2048,
+            "out": 128,
+            "widths": (),
+        },
+    ),
+    (
+        DISSL(name="dissl"),
+        {
+            "name": "dissl",
+            "predictor": "linear",
+            "classes": 16384,
+            "student_temperature": 1.0,
+            "teacher_temperature": 0.5,
+            "entropy_weight": 2.3,
+            "invariance_weight": 0.8,
+            "hidden": 1024,
+            "mlp_hidden": 2048,
+            "bottleneck": 512,
+        },
+    ),
+    (
+        DISSLMultiCrop(name="dissl_multicrop"),
+        {
+            "name": "dissl_multicrop",
+            "classes": 16384,
+            "student_temperature": 1.0,
+            "teacher_temperature": 0.5,
+            "entropy_weight": 2.3,
+            "invariance_weight": 0.6,
+            "invariance_warmup_steps": 0,
+            "teacher": "residual",
+            "hidden": 2048,
+            "bottleneck": 512,
+        },
+    ),
+    (
+        DINO(name="dino"),
+        {
+            "name": "dino",
+            "classes": 1000,
+            "student_temperature": 0.1,
+            "teacher_temperature": 0.07,
+            "teacher_temperature_start": 0.04,
+            "temperature_warmup_epochs": 50,
+            "center_momentum": 0.9,
+            "ema": 0.996,
+            "ema_schedule": "full_period",
+            "teacher_projector": "independent",
+            "normalize": "before_bottleneck",
+            "evaluate": "student",
+            "freeze_last_layer_epochs": 1,
+            "hidden": 1024,
+            "bottleneck": 256,
+        },
+    ),
+    (
+        DATA,
+        {
+            "kind": "synthetic",
+            "classes": 10,
+            "train_per_class": 50,
+            "test_per_class": 20,
+            "image_size": 32,
+            "seed": 0,
+        },
+    ),
+    (
+        data_spec.TinyImageNet(kind="tinyimagenet"),
+        {
+            "kind": "tinyimagenet",
+            "classes": 200,
+            "train_per_class": 500,
+            "test_per_class": 50,
+            "partial": False,
+        },
+    ),
+    (
+        data_spec.ImageNet(kind="imagenet"),
+        {
+            "kind": "imagenet",
+            "name": "imagenet",
+            "image_size": 224,
+            "classes": None,
+            "train_per_class": None,
+            "test_per_class": None,
+            "corrupt": "stop",
+        },
+    ),
+    (Crops(number=2, size=8, min_area=0.5), {"number": 2, "size": 8, "min_area": 0.5, "max_area": 1.0}),
+    (data_spec.Cifar10(kind="cifar10"), {"kind": "cifar10"}),
+    (
+        data_spec.ImageFolder(kind="folder", name="own", image_size=8),
+        {"kind": "folder", "name": "own", "image_size": 8},
+    ),
+    (data_spec.Downstream(kind="torchvision", name="dtd"), {"kind": "torchvision", "name": "dtd"}),
+    (
+        Encoding(data=DATA),
+        {
+            "data": DATA.model_dump(),
+            "resize": 256,
+            "crop": 224,
+            "layer": "output",
+            "batch_norm": "eval",
+            "batch_size": 128,
+        },
+    ),
+    (
+        probe.Linear(kind="linear"),
+        {
+            "kind": "linear",
+            "weight_decay": 1e-6,
+            "fraction": 1.0,
+            "epochs": 100,
+            "batch_size": 512,
+            "lr": 0.3,
+            "momentum": 0.9,
+            "clip_value": 2.0,
+            "holdout": 0.1,
+        },
+    ),
+    (
+        probe.MLP(kind="mlp"),
+        {
+            "kind": "mlp",
+            "weight_decay": 1e-6,
+            "fraction": 1.0,
+            "epochs": 100,
+            "batch_size": 512,
+            "lr": 0.3,
+            "momentum": 0.9,
+            "clip_value": 2.0,
+            "holdout": 0.1,
+            "hidden": 2048,
+        },
+    ),
+    (
+        probe.Cached(kind="cached"),
+        {
+            "kind": "cached",
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "weight_decay": 1e-6,
+            "batch_norm": False,
+            "batch_size": 2048,
+            "epochs": 100,
+            "momentum": 0.9,
+            "holdout": 0.02,
+        },
+    ),
+    (
+        probe.Augmented(kind="augmented"),
+        {
+            "kind": "augmented",
+            "epochs": 28,
+            "batch_size": 1024,
+            "lr": 0.01,
+            "milestones": (8, 16, 24),
+            "momentum": 0.9,
+            "weight_decay": 5e-4,
+            "min_area": 0.08,
+            "holdout": 0.02,
+        },
+    ),
+    *(
+        (
+            model(kind=kind),
+            {
+                "kind": kind,
+                "draws": 10,
+                "lowest": 1e-4,
+                "highest": 100.0,
+                "holdout": 0.1,
+                "max_iter": 1000,
+                "tol": 1e-3,
+            },
+        )
+        for model, kind in ((probe.Logistic, "logistic"), (probe.SVM, "svm"))
+    ),
+    (
+        run(),
+        {
+            "data": DATA.model_dump(),
+            "objective": SimCLR(name="simclr").model_dump(),
+            "augment": Augment().model_dump(),
+            "encoder": Encoder().model_dump(),
+            "optim": Optim().model_dump(),
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("value", "defaults"), FROZEN, ids=lambda value: type(value).__name__)
+def test_defaults_equal_the_released_code_and_are_frozen(value, defaults):
     """An id leaves defaults out: editing one here would silently give old results new settings."""
-    assert Augment().model_dump() == {
-        "strength": 1.0,
-        "blur": False,
-        "min_area": 0.2,
-        "jitter": 0.4,
-        "hue": 0.1,
-        "gray": 0.1,
-        "flip_p": 0.5,
-        "jitter_p": 0.8,
-        "blur_p": 0.5,
-        "blur_kernel": "tenth",
-        "views": (),
-    }
-    assert Encoder().model_dump() == {
-        "arch": "resnet18",
-        "width": 64,
-        "head": "none",
-        "dim": 512,
-        "bottleneck": 512,
-        "init": "released",
-    }
-    assert Optim().model_dump() == {
-        "epochs": 300,
-        "batch_size": 512,
-        "lr": 0.002,
-        "weight_decay": 1e-6,
-        "warmup_epochs": 10,
-        "lr_interval": "epoch",
-        "clip_value": 2.0,
-        "online_lr": 3e-4,
-        "optimizer": "adam",
-        "momentum": 0.9,
-        "trust": 0.001,
-        "cosine": "after_warmup",
-        "warmup_lr": 0.0,
-        "drop_last": False,
-    }
-    assert SimCLR(name="simclr").model_dump() == {
-        "name": "simclr",
-        "temperature": 0.07,
-        "hidden": 1024,
-        "out": 128,
-        "widths": (),
-    }
-    assert CISSL(name="cissl").model_dump() == {
-        "name": "cissl",
-        "predictor": "linear",
-        "temperature": 0.07,
-        "hidden": 1024,
-        "mlp_hidden": 2048,
-        "out": 128,
-        "widths": (),
-    }
-    assert DISSL(name="dissl").model_dump() == {
-        "name": "dissl",
-        "predictor": "linear",
-        "classes": 16384,
-        "student_temperature": 1.0,
-        "teacher_temperature": 0.5,
-        "entropy_weight": 2.3,
-        "invariance_weight": 0.8,
-        "hidden": 1024,
-        "mlp_hidden": 2048,
-        "bottleneck": 512,
-    }
-    assert DISSLMultiCrop(name="dissl_multicrop").model_dump() == {
-        "name": "dissl_multicrop",
-        "classes": 16384,
-        "student_temperature": 1.0,
-        "teacher_temperature": 0.5,
-        "entropy_weight": 2.3,
-        "invariance_weight": 0.6,
-        "invariance_warmup_steps": 0,
-        "teacher": "residual",
-        "hidden": 2048,
-        "bottleneck": 512,
-    }
-    assert DINO(name="dino").model_dump() == {
-        "name": "dino",
-        "classes": 1000,
-        "student_temperature": 0.1,
-        "teacher_temperature": 0.07,
-        "teacher_temperature_start": 0.04,
-        "temperature_warmup_epochs": 50,
-        "center_momentum": 0.9,
-        "ema": 0.996,
-        "ema_schedule": "full_period",
-        "teacher_projector": "independent",
-        "normalize": "before_bottleneck",
-        "evaluate": "student",
-        "freeze_last_layer_epochs": 1,
-        "hidden": 1024,
-        "bottleneck": 256,
-    }
-    assert ProbeSpec().model_dump() == {
-        "kind": "linear",
-        "weight_decay": 1e-6,
-        "fraction": 1.0,
-        "epochs": 100,
-        "batch_size": 512,
-        "lr": 0.3,
-        "momentum": 0.9,
-        "clip_value": 2.0,
-        "hidden": 2048,
-        "holdout": 0.1,
-    }
-    assert DATA.model_dump() == {
-        "kind": "synthetic",
-        "classes": 10,
-        "train_per_class": 50,
-        "test_per_class": 20,
-        "image_size": 32,
-        "seed": 0,
-    }
-    assert data_spec.TinyImageNet(kind="tinyimagenet").model_dump() == {
-        "kind": "tinyimagenet",
-        "classes": 200,
-        "train_per_class": 500,
-        "test_per_class": 50,
-        "partial": False,
-    }
-    assert data_spec.ImageNet(kind="imagenet").model_dump() == {
-        "kind": "imagenet",
-        "name": "imagenet",
-        "image_size": 224,
-        "classes": None,
-        "train_per_class": None,
-        "test_per_class": None,
-        "corrupt": "stop",
-    }
+    assert value.model_dump() == defaults
+
+
+def test_every_value_that_has_defaults_is_frozen():
+    for module in pkgutil.iter_modules(spec.__path__):
+        importlib.import_module(f"issl.spec.{module.name}")
+    named = {each for each in subclasses(value_spec.Value) if each.__module__.startswith("issl.spec.")}
+    named = {each for each in named if not each.__name__.startswith("_")}
+    assert {type(value) for value, _ in FROZEN} == named - {probe.ProbeGrid}
+    assert all(field.is_required() for field in probe.ProbeGrid.model_fields.values())
+
+
+def subclasses(model):
+    return {below for each in model.__subclasses__() for below in (each, *subclasses(each))}
 
 
 def test_the_id_is_readable_and_ends_in_a_hash_of_non_defaults():
@@ -166,6 +311,42 @@ def test_the_id_is_readable_and_ends_in_a_hash_of_non_defaults():
         "optim": {"epochs": 1000},
     }
     assert run_spec.run_id(long) == f"cissl_mlp-z512-e1000-{value_spec.short_hash(long.canonical())}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "simclr-z512-e300-f2c154e0"),
+        (
+            {
+                "data": data_spec.TinyImageNet(kind="tinyimagenet"),
+                "objective": CISSL(name="cissl", predictor="mlp"),
+                "encoder": Encoder(head="expand", dim=2048),
+                "optim": Optim(epochs=1000),
+            },
+            "cissl_mlp-z2048-e1000-09fefbec",
+        ),
+        (
+            {
+                "data": data_spec.Cifar10(kind="cifar10"),
+                "objective": DINO(name="dino", evaluate="teacher"),
+                "augment": Augment(strength=0.5),
+            },
+            "dino-z512-e300-4858d796",
+        ),
+        (
+            {
+                "data": ImageNet(kind="imagenet"),
+                "objective": DISSLMultiCrop(name="dissl_multicrop"),
+                "augment": Augment(views=(Crops(number=2, size=224, min_area=0.14),)),
+            },
+            "dissl_multicrop-z512-e300-6764e0aa",
+        ),
+    ],
+)
+def test_ids_of_runs_are_pinned(changes, expected):
+    """Another id would train the runs of every user again."""
+    assert run_spec.run_id(run(**changes)) == expected
 
 
 def test_stating_a_default_does_not_change_the_id():
@@ -207,9 +388,11 @@ def test_canonical_json_round_trips():
     assert RunSpec.model_validate_json(changed.canonical()) == changed
 
 
-def test_the_grid_id_names_its_kinds():
-    grid = ProbeGrid(probes=(ProbeSpec(kind="mlp"), ProbeSpec()))
-    assert probe_spec.grid_id(grid).startswith("linear-mlp-")
+@pytest.mark.parametrize("content", [{"arch": "resnet50", "dim": 2048}, {"arch": "resnet10", "width": 8, "dim": 64}])
+def test_a_shape_can_take_the_place_of_an_encoder(content):
+    shape, encoder = Shape(**content), Encoder(**content)
+    assert dataclasses.asdict(shape) == encoder.model_dump()
+    assert shape.channels == encoder.channels == encoder.dim
 
 
 @pytest.mark.parametrize(
@@ -225,10 +408,9 @@ def test_the_grid_id_names_its_kinds():
         (Optim, {"cosine": "whole_run"}, "needs 'lr_interval: step'"),
         (SimCLR, {"name": "simclr", "temperature": 0}, "greater than 0"),
         (Crops, {"number": 2, "size": 8, "min_area": 0.5, "max_area": 0.4}, "min_area 0.5 exceeds max_area 0.4"),
-        (Augment, {"views": [{"number": 4, "size": 8, "min_area": 0.5}]}, "must be 2 in number, not 4"),
+        (Augment, {"views": [{"number": 4, "size": 8, "min_area": 0.5}]}, "must have number 2, not 4"),
         (Augment, {"strength": 0.1}, "too weak"),
         (Augment, {"strength": 6}, "too strong"),
-        (ProbeSpec, {"fraction": 1.5}, "less than or equal to 1"),
         (Synthetic, {"kind": "synthetic", "classes": 1}, "greater than or equal to 2"),
     ],
 )
@@ -243,11 +425,11 @@ LARGE, SMALL = Crops(number=2, size=224, min_area=0.14), Crops(number=4, size=96
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"augment": Augment(views=(LARGE,))}, "goes with data of kind imagenet"),
-        ({"data": ImageNet(kind="imagenet")}, "goes with data of kind imagenet"),
+        ({"augment": Augment(views=(LARGE,))}, "is required for data of kind imagenet"),
+        ({"data": ImageNet(kind="imagenet")}, "is required for data of kind imagenet"),
         (
             {"data": ImageNet(kind="imagenet"), "augment": Augment(views=(LARGE, SMALL))},
-            "simclr takes two views; more go with dissl_multicrop",
+            "simclr takes two views; only dissl_multicrop takes more",
         ),
     ],
 )
@@ -264,5 +446,5 @@ def test_dimensions_below_the_trunks_are_allowed():
     "narrow", [{"width": 4, "dim": 32}, {"head": "expand", "bottleneck": 7}, {"head": "expand", "dim": 4}]
 )
 def test_convolutions_that_crash_on_some_cpus_are_refused(narrow):
-    with pytest.raises(ValidationError, match=r"encoder\.\w+ \d is below 8: training on a CPU may crash there"):
+    with pytest.raises(ValidationError, match=r"encoder\.\w+ \d is below 8, which may crash training on a CPU"):
         run(encoder=Encoder(**narrow))

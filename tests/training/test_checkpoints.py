@@ -1,4 +1,4 @@
-"""Time limits and signals: a training saves itself and stops, and asks for another slot only if that helps."""
+"""Time limits and signals: a training saves itself and stops, and requeues its job only if that helps."""
 
 import logging
 import os
@@ -78,7 +78,7 @@ def test_a_run_longer_than_its_allocation_requeues_to_the_same_result(synthetic,
     attempts = 0
     while not (tmp_path / "cut/encoder.safetensors").exists():
         attempts += 1
-        with pytest.raises(allocation.Stopped, match=r"stopped after step \d+ \(the slot ends\) and saved"):
+        with pytest.raises(allocation.Stopped, match=r"stopped after step \d+ \(time limit\) and saved"):
             pretrain.pretrain(run, 1, synthetic, tmp_path / "cut", SELDOM)
         if attempts == 15:
             slurm(squeue=("UNLIMITED", 0))
@@ -96,12 +96,12 @@ def test_a_refused_requeue_is_reported_as_a_failure(synthetic, make_run, tmp_pat
     slurm(squeue=("0:00", 0), scontrol=("Job requeue is disabled", 1))
     with pytest.raises(allocation.Stopped):
         pretrain.pretrain(make_run(), 1, synthetic, tmp_path, SELDOM)
-    assert "no new slot for this job (Job requeue is disabled)" in caplog.text
+    assert "this job could not be requeued (Job requeue is disabled)" in caplog.text
 
 
 def test_an_allocation_without_a_step_is_not_requeued():
-    with pytest.raises(UserError, match=r"no step was made in this slot.*hardware\.pretrain\.minutes"):
-        pretrain.ask_for_another_slot(steps=0)
+    with pytest.raises(UserError, match=r"no training step fits into the time limit.*hardware\.pretrain\.minutes"):
+        pretrain.requeue(steps=0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
@@ -154,7 +154,7 @@ def test_a_full_disk_does_not_end_a_training(synthetic, make_run, tmp_path, monk
         pretrain.pretrain(make_run(), 1, synthetic, tmp_path, often)
     finally:
         signal.signal(signal.SIGXFSZ, ignored)
-    assert "no checkpoint could be saved" in caplog.text and "training goes on" in caplog.text
+    assert "cannot save a checkpoint" in caplog.text and "training continues" in caplog.text
     assert (tmp_path / "encoder.safetensors").exists()
 
 
@@ -162,5 +162,5 @@ def test_a_stop_that_cannot_save_is_reported(synthetic, make_run, tmp_path, monk
     slurm(squeue=("0:00", 0), scontrol=("", 0))
     (tmp_path / "checkpoints").write_text("a file where the folder should be")
     monkeypatch.setattr(checkpoints, "newest", lambda *_: None)
-    with pytest.raises(UserError, match="no checkpoint could be saved: File exists"):
+    with pytest.raises(UserError, match="cannot save a checkpoint: File exists"):
         pretrain.pretrain(make_run(), 1, synthetic, tmp_path, SELDOM)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from issl.config import resources
 from issl.config.plan import load
 from issl.jobs.execution import Execution
 from issl.training.launcher import Launcher
@@ -81,10 +82,10 @@ def test_a_stopped_training_in_two_processes_resumes_to_the_same_weights(synthet
         _, error = job.communicate(timeout=60)
         assert job.returncode != 0
         if number == signal.SIGTERM:
-            assert "(SIGTERM) and saved; the same command continues there" in error
+            assert "(SIGTERM) and saved; run the same command to continue" in error
     _, resumed, about = trained(run, synthetic, out, "--per-node", "2")
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
-    assert len(about["code_of_attempts"]) == 3
+    assert len(about["attempts"]) == 3
 
 
 @pytest.mark.slow
@@ -92,7 +93,7 @@ def test_a_batch_that_cannot_be_split_equally_ends_the_job_with_one_line(synthet
     job = start(make_run(optim={"batch_size": 31}), synthetic, tmp_path, "--per-node", "2")
     _, error = job.communicate(timeout=100)
     assert job.returncode == 1
-    assert "error: a batch of 31 images cannot be dealt out equally to 2 processes" in error
+    assert "error: a batch of 31 images cannot be split equally among 2 processes" in error
     assert "Traceback" not in error
 
 
@@ -140,5 +141,6 @@ def test_processes_and_nodes_become_a_request_to_slurm(tmp_path, hardware, expec
     (tmp_path / "config.yaml").write_text(json.dumps(raw))
     plan = load(tmp_path / "config.yaml")["results"]
     names = ("gpu", "gres", "mpi", "nodes", "tasks", "tasks_per_node", "tasks_per_gpu")
-    assert {name: plan.asks(name) for name in names if plan.asks(name) is not None} == expected
-    assert plan.launcher().startswith("srun --nodes=") == ("nodes" in hardware)
+    requested = {name: resources.of_pretraining(plan, name) for name in names}
+    assert {name: amount for name, amount in requested.items() if amount is not None} == expected
+    assert resources.launcher(plan).startswith("srun --nodes=") == ("nodes" in hardware)

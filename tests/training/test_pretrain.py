@@ -1,6 +1,7 @@
 """Pretraining: it learns, writes what it did, resumes to the same end, and says clearly what is wrong."""
 
 import csv
+import hashlib
 import json
 import math
 import shutil
@@ -16,11 +17,13 @@ from safetensors.torch import load_file
 from issl import objectives
 from issl.data.arrays import read
 from issl.errors import UserError
-from issl.jobs import fingerprint
+from issl.jobs import fingerprint, locks, provenance
 from issl.jobs.execution import Execution, Wandb
 from issl.models import encoders
 from issl.objectives.base import Clock
-from issl.probing.encode import featurize
+from issl.probing import shards
+from issl.probing.featurize import featurize
+from issl.spec.encoding import Encoding
 from issl.spec.run import run_id
 from issl.training import checkpoints, pretrain
 from issl.training.history import History
@@ -29,6 +32,12 @@ from issl.views import augment
 from issl.views.random import epoch_order, generator
 
 CPU = Execution(device="cpu", precision="32", progress=False, checkpoint_minutes=0)
+CODE = {  # of each method: its module, and the class of its settings
+    "simclr": ("contrastive", "SimCLR"),
+    "cissl": ("contrastive", "CISSL"),
+    "dissl": ("dissl", "DISSL"),
+    "dino": ("dino", "DINO"),
+}
 
 
 def history(out):
@@ -59,8 +68,10 @@ def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, o
     assert about["loss"] == pytest.approx(losses[-1])
     assert 0 <= about["test_online_acc"] <= 1
     assert about["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert about["code"] == fingerprint.current("pretrain")
-    assert about["code_of_attempts"] == [about["code"]["fingerprint"]]
+    module, settings = CODE[objective]
+    parts = f"issl.objectives.{module}", f"issl.spec.objective:{settings}", "issl.spec.data:Synthetic"
+    assert about["code"] == fingerprint.current("pretrain", *parts)
+    assert [attempt["code"] for attempt in about["attempts"]] == [about["code"]["fingerprint"]]
     assert about["data"] == json.loads((synthetic / "meta.json").read_text())["sha256"]
     assert about["spec"] == run.model_dump(mode="json")
     last = history(tmp_path)[-1]
@@ -100,7 +111,21 @@ def test_a_killed_run_continues_to_bit_identical_weights(synthetic, undisturbed,
     strip = [[{k: v for k, v in row.items() if k not in timing} for row in history(folder)] for folder in folders]
     assert strip[0] == strip[1]
     about = json.loads((tmp_path / "broken/run.json").read_text())
-    assert about["code_of_attempts"] == [about["code"]["fingerprint"]] * 2
+    assert [attempt["code"] for attempt in about["attempts"]] == [about["code"]["fingerprint"]] * 2
+
+
+def test_a_training_resumed_in_another_precision_warns_and_records_both(
+    synthetic, make_run, tmp_path, killed_at, caplog
+):
+    run = make_run(optim={"epochs": 3})
+    with killed_at((2, 0)):
+        pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
+    pretrain.pretrain(run, 1, synthetic, tmp_path, CPU.model_copy(update={"precision": "bf16"}))
+    about = json.loads((tmp_path / "run.json").read_text())
+    assert [attempt["precision"] for attempt in about["attempts"]] == ["32", "bf16"]
+    assert provenance.changes(about["attempts"]) == ["precision: 32, then bf16"]
+    assert "continues a training with another precision: 32, then bf16" in caplog.text
+    assert {"code", "device", "precision", "processes", "versions", "host", "started"} == about["attempts"][0].keys()
 
 
 def test_the_evaluated_network_does_not_change_the_training(synthetic, make_run, tmp_path):
@@ -119,7 +144,8 @@ def test_a_torn_checkpoint_falls_back_to_the_previous_one(synthetic, make_run, t
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "remove", lambda folder: None)
         pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
-    folder, identity = tmp_path / "checkpoints", {"spec": run.canonical(), "seed": 1}
+    folder = tmp_path / "checkpoints"
+    identity = {"spec": run.canonical(), "seed": 1, "data": read(synthetic).meta["sha256"]}
     assert checkpoints.newest(folder, identity) == (folder / "last.ckpt", 8)
     content = (folder / "last.ckpt").read_bytes()
     (folder / "last.ckpt").write_bytes(content[: len(content) // 2])
@@ -133,6 +159,91 @@ def test_a_checkpoint_of_another_run_is_refused(synthetic, make_run, tmp_path, m
         pretrain.pretrain(make_run(optim={"epochs": 2}), 1, synthetic, tmp_path, CPU)
     with pytest.raises(UserError, match="belongs to another run"):
         pretrain.pretrain(make_run(optim={"epochs": 3}), 1, synthetic, tmp_path, CPU)
+
+
+def other_content(data, folder):
+    """A prepared data set of the same name and shape, with one other pixel."""
+    shutil.copytree(data, folder)
+    images = np.load(folder / "images.npy")
+    images[0, 0, 0] ^= 1
+    np.save(folder / "images.npy", images)
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["sha256"]["images"] = hashlib.sha256(images.tobytes()).hexdigest()
+    (folder / "meta.json").write_text(json.dumps(meta))
+    return folder
+
+
+def test_a_checkpoint_of_other_data_is_refused(synthetic, make_run, tmp_path, monkeypatch):
+    run, changed = make_run(optim={"epochs": 2}), other_content(synthetic, tmp_path / "changed")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "remove", lambda folder: None)
+        pretrain.pretrain(run, 1, synthetic, tmp_path / "run", CPU)
+    (tmp_path / "run/run.json").unlink()
+    with pytest.raises(UserError, match="was trained on other images or labels than the prepared ones"):
+        pretrain.pretrain(run, 1, changed, tmp_path / "run", CPU)
+
+
+@pytest.fixture
+def trained(synthetic, make_run, tmp_path, monkeypatch):
+    """Trains a run and removes its outputs, as Snakemake does before a job; gives a way to ask for it again.
+
+    The answer is whether it is trained again.
+    """
+    run, out = make_run(optim={"epochs": 2}), tmp_path / "run"
+    pretrain.pretrain(run, 1, synthetic, out, CPU)
+    before = (out / "encoder.safetensors").stat().st_ino
+
+    def again(data=synthetic, **changes):
+        calls = []
+        monkeypatch.setattr(pretrain, "train", lambda *_: calls.append(1) or [(out / name).touch() for name in OUTPUTS])
+        for name in OUTPUTS:
+            (out / name).unlink(missing_ok=True)
+        pretrain.pretrain(make_run(optim={"epochs": 2} | changes), 1, data, out, CPU)
+        assert bool(calls) != ((out / "encoder.safetensors").stat().st_ino == before)
+        return bool(calls)
+
+    return out, again
+
+
+OUTPUTS = pretrain.OUTPUTS
+
+
+def test_a_run_whose_data_were_prepared_again_to_the_same_content_is_not_trained_again(trained, synthetic, tmp_path):
+    _, again = trained
+    shutil.copytree(synthetic, tmp_path / "prepared_again")
+    assert not again(tmp_path / "prepared_again")
+
+
+def test_a_run_is_trained_again_on_other_content(trained, synthetic, tmp_path):
+    _, again = trained
+    assert again(other_content(synthetic, tmp_path / "changed"))
+
+
+@pytest.mark.parametrize("forced", ["pretrain", "*", "probe:pretrain"])
+def test_a_run_is_trained_again_when_someone_forces_it(trained, monkeypatch, forced):
+    _, again = trained
+    monkeypatch.setenv(locks.FORCED, forced)
+    assert again()
+
+
+def test_a_run_is_not_trained_again_when_another_rule_is_forced(trained, monkeypatch):
+    _, again = trained
+    monkeypatch.setenv(locks.FORCED, "prepare:probe")
+    assert not again()
+
+
+def test_a_run_is_trained_again_when_a_file_of_it_is_forced(trained, monkeypatch):
+    out, again = trained
+    monkeypatch.setenv(locks.FORCED, str(out / "encoder.safetensors"))
+    assert again()
+
+
+def test_a_damaged_encoder_is_trained_again(trained):
+    out, again = trained
+    with (out / "encoder.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    assert again()
 
 
 def test_runs_repeat_by_seed_and_differ_between_seeds(synthetic, make_run, tmp_path):
@@ -255,28 +366,32 @@ def test_bf16_trains_close_to_float32(synthetic, make_run, tmp_path):
     assert mixed == pytest.approx(exact, rel=0.05)
 
 
-def test_weights_carry_their_spec(synthetic, make_run, tmp_path):
+def test_weights_carry_their_spec_and_what_their_encoder_looks_like(synthetic, make_run, tmp_path):
     run = make_run(optim={"epochs": 2})
     pretrain.pretrain(run, 7, synthetic, tmp_path, CPU)
     with safe_open(tmp_path / "encoder.safetensors", "pt") as file:
-        assert file.metadata() == {"spec": run.canonical(), "seed": "7"}
+        notes = file.metadata()
+    assert json.loads(notes.pop("encoder")) == run.encoder.model_dump(), "defaults too: what they are may be forgotten"
+    assert notes == {"spec": run.canonical(), "seed": "7", "image_size": "16"}
 
 
 def test_features_are_the_clean_images_in_eval_mode(synthetic, make_run, tmp_path):
     run = make_run(optim={"epochs": 2})
     pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
-    featurize(run, tmp_path / "encoder.safetensors", synthetic, tmp_path / "features.npy", CPU)
-    features = np.load(tmp_path / "features.npy")
+    encoding = Encoding(data=run.data, resize=16, crop=16)
+    featurize(str(tmp_path), encoding, synthetic, tmp_path / "features", 0, CPU)
+    features = shards.Features(tmp_path / "features", 96, torch.device("cpu"), 1)
     about = json.loads((tmp_path / "features.json").read_text())
-    assert (about["run"], about["precision"]) == (run_id(run), "32") and about["seconds"] > 0
-    assert about["code"] == fingerprint.current("featurize")
+    assert (about["encoder"], about["precision"]) == (str(tmp_path), "32") and about["seconds"] > 0
+    assert about["weights"] == hashlib.sha256((tmp_path / "encoder.safetensors").read_bytes()).hexdigest()
+    assert about["code"] == fingerprint.current("featurize", "issl.spec.data:Synthetic")
     arrays = read(synthetic)
-    assert features.shape == (96, 64) and features.dtype == np.float16
+    assert features.dim == 64 and features.resident.dtype == torch.float16
     encoder = encoders.build(run.encoder, 16).eval()
     encoder.load_state_dict(load_file(tmp_path / "encoder.safetensors"))
     image = torch.from_numpy(arrays.images[70:71].copy()).permute(0, 3, 1, 2)
     expected = encoder(augment.clean(image))[0].detach().numpy()
-    assert features[70] == pytest.approx(expected, abs=2e-3)
+    assert features(torch.tensor([70]))[0].numpy() == pytest.approx(expected, abs=2e-3)
 
 
 # --- what goes wrong ---

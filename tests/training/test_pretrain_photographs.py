@@ -119,7 +119,7 @@ def test_a_stopped_training_resumes_to_the_same_weights_and_leaves_no_process(ph
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGTERM)
     _, error = job.communicate(timeout=60)
-    assert job.returncode != 0 and "(SIGTERM) and saved; the same command continues there" in error
+    assert job.returncode != 0 and "(SIGTERM) and saved; run the same command to continue" in error
     _, left = psutil.wait_procs(processes, timeout=30)
     assert left == []
     _, resumed, _ = trained(run, listed, out, "--per-node", "2")
@@ -133,7 +133,7 @@ def test_a_corrupt_photograph_stops_the_training_with_its_name(photographs, tmp_
     bad.write_bytes(bad.read_bytes()[:-30])
     run = run_on(folder)
     data.prepare(run.data, tmp_path / "list", progress=False)
-    with pytest.raises(UserError, match=r"train/n02/05\.JPEG: not an image that can be decoded \(.*truncated"):
+    with pytest.raises(UserError, match=r"train/n02/05\.JPEG: cannot be decoded as an image \(.*truncated"):
         pretrain.pretrain(run, 1, tmp_path / "list", tmp_path / "out", CPU)
 
     tolerant = run.model_copy(update={"data": run.data.model_copy(update={"corrupt": "skip"})})

@@ -391,7 +391,7 @@ def test_tensors_of_other_types_are_refused(shape, dtype):
 
 
 def test_a_missing_draw_is_refused(photos):
-    with pytest.raises(ValueError, match="128 images need as many draws, not 2"):
+    with pytest.raises(ValueError, match="128 images, but 2 draws"):
         apply(photos, unchanging(2))
 
 

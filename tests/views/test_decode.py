@@ -1,6 +1,8 @@
 """Photographs against torchvision on PIL images, which the released code uses."""
 
 import itertools
+import os
+import shutil
 import subprocess
 import sys
 
@@ -159,7 +161,35 @@ def test_a_corrupt_photograph_is_named_in_one_line(listed, place, tmp_path, work
     file.write_bytes(b"no image")
     with pytest.raises(UserError) as error:
         list(decode.central_squares(broken, range(3), workers))
-    assert str(error.value).startswith(f"{file}: not an image that can be decoded (of no known format): replace")
+    assert str(error.value).startswith(f"{file}: cannot be decoded as an image (unknown format): replace")
+
+
+def test_photographs_whose_names_are_not_utf8_are_decoded(place, tmp_path):
+    odd = os.fsdecode(b"caf\xe9")
+    shutil.copytree(place, tmp_path / "odd")
+    for split in ("train", "val"):
+        (tmp_path / "odd" / split / "n01").rename(tmp_path / "odd" / split / odd)
+        (tmp_path / "odd" / split / odd / "00.JPEG").rename(tmp_path / "odd" / split / odd / f"{odd}.JPEG")
+    spec = ImageNet(kind="imagenet", path=str(tmp_path / "odd"), image_size=28)
+    arrays = data.prepare(spec, tmp_path / "list", progress=False)
+    assert arrays.classes == [odd, "n02"]
+    row = arrays.images.tolist().index(b"train/caf\xe9/caf\xe9.JPEG")
+    listed = decode.of(arrays, spec)
+    expected = decode.central_square(np.array(Image.open(place / "train/n01/00.JPEG").convert("RGB")), 32, 28)
+    for workers in (0, 1):
+        assert np.array_equal(next(decode.central_squares(listed, [row], workers))[0], expected)
+    (tmp_path / "odd/train" / odd / f"{odd}.JPEG").write_bytes(b"no image")
+    for workers in (0, 1):
+        with pytest.raises(UserError, match=r"train/caf\\udce9/caf\\udce9\.JPEG: cannot be decoded"):
+            next(decode.central_squares(listed, [row], workers))
+
+
+def test_photographs_of_16_bits_are_scaled_to_8(place, tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (28, 28)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    photos = decode.Photos(tmp_path, np.array([b"deep.png"]), 28, 28)
+    expected = (deep / 65535 * 255).round().astype(np.uint8)
+    assert np.array_equal(next(decode.central_squares(photos, [0], 0))[0], np.repeat(expected[..., None], 3, 2))
 
 
 def test_moved_photographs_are_reported(place, tmp_path):

@@ -120,7 +120,7 @@ def test_test_images_are_clean_beside_a_large_view(run, arrays):
 def test_a_batch_that_cannot_be_shared_is_refused(run, arrays, monkeypatch):
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
     monkeypatch.setattr(distributed, "rank", lambda: 0)
-    with pytest.raises(UserError, match="a batch of 8 images cannot be dealt out equally to 3 processes"):
+    with pytest.raises(UserError, match="a batch of 8 images cannot be split equally among 3 processes"):
         next(source(run, arrays).steps(0, 0))
 
 

@@ -20,6 +20,11 @@ def test_every_target_is_made(finished):
 
 def test_tidy_results_have_a_row_for_each_run_seed_and_probe(finished):
     table = pd.read_csv(finished / "results/tiny/fig7c.csv")
+    assert list(table) == [
+        *("row", "method", "family", "dim", "epochs", "batch_size", "strength", "blur", "encoder", "released", "data"),
+        *("encoding", "probe", "grid", "seed", "log_loss", "kind", "setting", "weight_decay", "fraction", "n_labels"),
+        *("n_test", "metric", "test_acc", "holdout_acc"),
+    ]
     assert len(table) == 2 * 2  # dimensions x weight decays
     assert table["test_acc"].between(0, 1).all() and table["holdout_acc"].between(0, 1).all()
     assert sorted(table["dim"].unique()) == [16, 64]
@@ -27,7 +32,9 @@ def test_tidy_results_have_a_row_for_each_run_seed_and_probe(finished):
 
 def test_logs_are_found_by_rule_and_features_are_gone(finished):
     assert len(list((finished / "results/tiny/logs/pretrain").glob("*-s1.log"))) == 4
-    assert not list(finished.rglob("features.npy"))
+    features = sorted((finished / "results/tiny/runs").glob("*/s1/features/[!.]*"))
+    assert len(features) == 4 and {path.suffix for path in features} == {".json"}, "what made them stays"
+    assert not list((finished / "results").rglob("*.part"))
     assert "epoch 2/2" in next((finished / "results/tiny/logs/pretrain").glob("*.log")).read_text()
 
 

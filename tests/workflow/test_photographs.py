@@ -1,4 +1,4 @@
-"""The preset *imagenet* at reduced sizes, on a folder of photographs: its pretraining, and its evaluation."""
+"""The preset *imagenet* at reduced sizes, on a folder of photographs: its pretraining, and its table."""
 
 import copy
 import hashlib
@@ -23,17 +23,17 @@ def small_imagenet(photographs):
         "m6": [{"number": 2, "size": 24, "min_area": 0.14}, {"number": 2, "size": 16, "min_area": 0.05}],
     }
     kept = {"dissl_resnet50_dNone_e100_m2", "dissl_resnet50_d8192_e100_m6"}
-    every = read_config(PROJECT / "config.yaml")["evaluations"]["table_imagenet"]
-    others = dict.fromkeys(set(every["rows"]) - kept)
+    table = read_config(PROJECT / "config.yaml")["experiments"]["table_imagenet"]
+    others = dict.fromkeys(set(table["published"]["values"]) - kept)
     short = {
-        "base": {"resize": 36, "crop": 32, "batch_size": 8},
-        "rows": others,
+        "base": {"features": {"resize": 36, "crop": 32, "batch_size": 8}},
         "published": {"values": others},
-        "claims": dict.fromkeys(every["claims"]),
-        "protocols": {
-            "cached": {"probes": [{"lr": 0.1, "epochs": 5}, {"lr": 1.0, "epochs": 5}], "holdout": 0.25},
-            "augmented": {"epochs": 1, "batch_size": 8, "holdout": 0.25},
-        },
+        "claims": dict.fromkeys(table["claims"]),
+        "probes": [
+            {"kind": "cached", "lr": [0.1, 1.0], "epochs": 5, "holdout": 0.25},
+            {"kind": "augmented", "epochs": 1, "batch_size": 8, "holdout": 0.25},
+        ],
+        "hardware": {"featurize": {"threads": 1}, "probe": {"threads": 1}},
     }
     small = {
         "data": {"imagenet": {"path": str(photographs), "image_size": 32}},
@@ -49,12 +49,19 @@ def small_imagenet(photographs):
             "m8": {"augment": {"views": views["m6"]}},
             **{f"e{epochs}": {"optim": {"epochs": 3}} for epochs in (400, 800)},
         },
-        "experiments": {"imagenet_contrastive": None},
-        "evaluations": {"table_imagenet": short},
-        "hardware": {"pretrain": {"gpus": 0, "nodes": None, "threads": 1}, "prepare": {"threads": 1}},
+        "experiments": {"imagenet_contrastive": None, "table_imagenet": short},
+        "hardware": {
+            "prepare": {"threads": 1},
+            "pretrain": {"gpus": 0, "nodes": None, "threads": 1},
+            **{rule: {"gpus": 0, "threads": 1} for rule in ("featurize", "probe")},
+        },
         "execution": {"device": "cpu", "progress": False},
     }
-    return with_preset("imagenet", small)
+    config = with_preset("imagenet", small)
+    rows = config["presets"]["imagenet"]["experiments"]["table_imagenet"]["rows"]  # which only this preset has
+    for name in others:
+        del rows[name]
+    return config
 
 
 def test_imagenet_is_pretrained_alone_and_may_move(tmp_path, small_imagenet, photographs):
@@ -82,24 +89,23 @@ def test_imagenet_is_pretrained_alone_and_may_move(tmp_path, small_imagenet, pho
     snakemake(tmp_path, seed2, "--cores", "1")  # finds the photographs where they are now, with the list of before
 
 
-def test_what_was_pretrained_on_photographs_is_evaluated_on_them(tmp_path, small_imagenet):
+def test_what_was_pretrained_on_photographs_is_scored_on_them(tmp_path, small_imagenet):
     write(tmp_path, small_imagenet)
     table = "results/imagenet/table_imagenet.md"
     assert planned(tmp_path, table) == {
-        **{"prepare": 1, "pretrain": 2, "featurize_weights": 2, "probe_weights": 2, "probe_images": 2},
-        **{"aggregate_weights": 1, "plot_table": 1},
+        **{"prepare": 1, "pretrain": 2, "featurize": 2, "probe": 4, "aggregate": 1, "tabulate": 1},
     }
     snakemake(tmp_path, table, "--cores", "2")
     assert planned(tmp_path, table) == {}
     tidy = pd.read_csv(tmp_path / "results/imagenet/table_imagenet.csv")
     runs = {path.name for path in (tmp_path / "results/imagenet/runs").iterdir()}
-    assert {*tidy["weights"]} == {f"{run}-s1" for run in runs} and len(runs) == 2
-    assert set(tidy["protocol"]) == {"cached", "augmented"} and tidy["test_acc"].between(0, 1).all()
+    assert {*tidy["encoder"]} == runs and len(runs) == 2 and not tidy["released"].any()
+    assert set(tidy["probe"]) == {"cached", "augmented"} and tidy["test_acc"].between(0, 1).all()
     shown = (tmp_path / table).read_text()
-    assert "66.9" in shown, "the published number stands beside it"
-    about = sorted((tmp_path / "results/imagenet/weights").glob("*/*/features.json"))
-    digests = {json.loads(path.read_text())["encoder"] for path in about}
-    assert digests == {
+    assert "66.9" in shown, "the published number is beside it"
+    about = sorted((tmp_path / "results/imagenet/runs").glob("*/s1/features/*.json"))
+    digests = {json.loads(path.read_text())["weights"] for path in about}
+    assert len(digests) == 2 and digests == {
         hashlib.sha256(path.read_bytes()).hexdigest()
         for path in (tmp_path / "results/imagenet/runs").glob("*/s1/encoder.safetensors")
     }

@@ -22,47 +22,52 @@ pytestmark = pytest.mark.slow
 
 KEPT = ("dissl_resnet50_dNone_e100_m2", "dissl_resnet50_d8192_e400_m6")
 # Of the eight rows of issue 2, the two that differ in everything and have published numbers.
-CORNERS = ("eval, resize 224, 2048", "train, resize 256 + crop 224, 8192")
+CORNERS = {
+    "batch_norm eval, resize 224, layer trunk": {"batch_norm": "eval", "resize": 64, "layer": "trunk"},
+    "batch_norm train, resize 256, layer output": {"batch_norm": "train", "resize": 72, "layer": "output"},
+}
 ROOT = "results/mini"
 SEARCHED = {"draws": 2, "holdout": 0.25}
+SVM = {"kind": "svm", "label": "linear SVM"} | SEARCHED
 
 
-def evaluations(paper):
-    """The project's own evaluations at 64 px, with two models, two data sets and short protocols."""
+def experiments(paper):
+    """The project's own tables of released weights at 64 px, with two models, two data sets and short protocols."""
     crop = {"resize": 72, "crop": 64, "batch_size": 16}
-    imagenet, transfer, issue2 = (paper[name] for name in ("table_imagenet", "table_transfer", "issue2_cifar10"))
-    others = [name for name in imagenet["rows"] if name not in KEPT]
-    probes = [
-        {"lr": 0.1, "weight_decay": [1e-6, 1e-4], "epochs": 5},
-        {"optimizer": "lars", "batch_norm": True, "epochs": 5},
-    ]
-    return {
+    others = dict.fromkeys(set(paper["table_imagenet"]["published"]["values"]) - set(KEPT))
+    cached = {"kind": "cached", "epochs": 5, "holdout": 0.25}
+    kept = {
         "table_imagenet": {
-            "base": crop,
-            "rows": dict.fromkeys(others),
-            "protocols": {
-                "cached": {"probes": probes, "holdout": 0.25},
-                "augmented": {"epochs": 2, "batch_size": 16, "milestones": [1], "holdout": 0.25},
-            },
-            "published": {"values": dict.fromkeys(others)},
-            "claims": dict.fromkeys(imagenet["claims"]),
+            "base": {"features": crop},
+            "grid": {"weights": list(KEPT)},
+            "probes": [
+                {**cached, "lr": 0.1, "weight_decay": [1e-6, 1e-4]},
+                {**cached, "optimizer": "lars", "batch_norm": True},
+                {"kind": "augmented", "epochs": 2, "batch_size": 16, "milestones": [1], "holdout": 0.25},
+            ],
+            "published": {"values": others},
+            "claims": dict.fromkeys(paper["table_imagenet"]["claims"]),
+            "hardware": None,
         },
         "table_transfer": {
-            "base": crop,
-            "rows": {name: None for name in transfer["rows"] if name not in ("CIFAR-10", "Oxford Pets")}
-            | {"CIFAR-10": {"resize": 64}},
-            "protocols": {"logistic regression": SEARCHED, "linear SVM": SEARCHED},
+            "base": {"features": crop},
+            "rows": {
+                **dict.fromkeys(name for name in paper["table_transfer"]["rows"] if name != "Oxford Pets"),
+                "CIFAR-10": {"features": {"resize": 64}},
+            },
+            "probes": [{"kind": "logistic", "label": "logistic regression"} | SEARCHED, SVM],
+            "hardware": None,
         },
         "issue2_cifar10": {
-            "base": {"crop": 64, "batch_size": 16},
-            "rows": {
-                label: {"resize": row["resize"] // 32 * 8 + 8} if label in CORNERS else None
-                for label, row in issue2["rows"].items()
-            },
-            "protocols": {"logistic regression": None, "linear SVM": SEARCHED},
+            "base": {"features": {"crop": 64, "batch_size": 16}},
+            "grid": None,
+            "rows": {label: {"features": features} for label, features in CORNERS.items()},
+            "probes": [SVM],
             "published": {"values": {label: {"logistic regression": None} for label in CORNERS}},
+            "hardware": None,
         },
     }
+    return {name: kept.get(name) for name in paper}
 
 
 def save(path, seed):
@@ -111,11 +116,8 @@ def run(tmp_path_factory, photographs, mirror):
     raw["presets"] = {
         "mini": {
             "data": {"imagenet": {"path": str(photographs)}, "cifar10": cifar10},
-            "experiments": dict.fromkeys(raw["experiments"]),
-            "evaluations": evaluations(raw["evaluations"]),
-            "hardware": {
-                rule: {"threads": 1, "gpus": 0} for rule in ("featurize_weights", "probe_weights", "probe_images")
-            },
+            "experiments": experiments(raw["experiments"]),
+            "hardware": {rule: {"threads": 1, "gpus": 0} for rule in ("featurize", "probe")},
             "execution": {"device": "cpu", "precision": "32"},
         }
     }
@@ -145,25 +147,28 @@ def rows_of(path):
 
 def test_the_imagenet_table_shows_the_best_setting_of_each_protocol(finished):
     header, *rows = rows_of(finished / TARGETS[0])
-    assert [row[0] for row in rows] == list(KEPT) and len(header) == 1 + 2 * 4
+    assert [row[0] for row in rows] == list(KEPT) and len(header) == 1 + 2 * 4 + 1
     tidy = pd.read_csv(finished / ROOT / "table_imagenet.csv")
-    assert tidy.groupby(["row", "protocol"])["setting"].nunique().to_dict() == {
+    assert tidy.groupby(["row", "probe"])["setting"].nunique().to_dict() == {
         **{(name, "cached"): 3 for name in KEPT},
         **{(KEPT[0], "augmented"): 3, (KEPT[1], "augmented"): 2},  # the pooled head is the 2048-d model's alone
     }
     assert tidy[["test_acc", "holdout_acc"]].stack().between(0, 1).all()
     assert tidy.loc[tidy["metric"] == "top-5", "test_acc"].eq(1).all(), "there are three classes"
-    top1 = tidy[(tidy["metric"] == "top-1") & (tidy["protocol"] == "augmented") & (tidy["row"] == KEPT[0])]
-    assert rows[0][header.index("augmented, top-1: best on test")] == f"{100 * top1['test_acc'].max():.1f}"
+    top1 = tidy[(tidy["metric"] == "top-1") & (tidy["probe"] == "augmented") & (tidy["row"] == KEPT[0])]
+    assert rows[0][header.index("augmented, top-1: selected on test")] == f"{100 * top1['test_acc'].max():.1f}"
 
 
 def test_the_transfer_table_has_a_row_for_each_data_set(finished):
     header, *rows = rows_of(finished / TARGETS[1])
     assert [row[0] for row in rows] == ["CIFAR-10", "Oxford Pets"]
     assert header[1:] == [  # without the published number, in another preset than the paper's
-        f"{classifier}: best on {split}"
-        for classifier in ("logistic regression", "linear SVM")
-        for split in ("test", "held-out")
+        *(
+            f"{classifier}: selected on {split}"
+            for classifier in ("logistic regression", "linear SVM")
+            for split in ("test", "held-out train")
+        ),
+        "seeds",
     ]
     assert "By mean per class accuracy: Oxford Pets." in (finished / TARGETS[1]).read_text()
 
@@ -171,10 +176,13 @@ def test_the_transfer_table_has_a_row_for_each_data_set(finished):
 def test_the_table_of_issue_2_encodes_each_row_as_it_says(finished):
     _, *rows = rows_of(finished / TARGETS[2])
     assert [row[0] for row in rows] == list(CORNERS)
-    about = sorted((finished / ROOT / f"weights/{KEPT[1]}").glob("synthetic-*/features.json"))
+    about = sorted((finished / ROOT / f"weights/{KEPT[1]}").glob("features/synthetic-*.json"))
     encodings = [json.loads(path.read_text())["encoding"] for path in about]
     found = {(e.get("batch_norm"), e["resize"], e.get("layer")) for e in encodings}
     assert found == {(None, 64, "trunk"), ("train", 72, None), (None, 64, None)}  # the last is CIFAR-10 of transfer
+    assert {path.parts[-3] for path in about} == {KEPT[1]} and all(
+        "weights" not in json.loads(p.read_text()) for p in about
+    )
 
 
 def test_features_and_checkpoints_are_removed_and_nothing_reruns(finished, run):
@@ -184,7 +192,7 @@ def test_features_and_checkpoints_are_removed_and_nothing_reruns(finished, run):
     assert "Nothing to be done" in done.stdout
 
 
-def test_the_comparison_includes_finished_evaluations(finished, run):
+def test_the_comparison_includes_finished_tables_of_released_weights(finished, run):
     run(f"{ROOT}/reproduction.md", "--cores", "1")
     report = json.loads((finished / ROOT / "reproduction.json").read_text())
     found = {number["experiment"]: number["verdict"] for number in report["numbers"] if number["reproduced"]}
@@ -193,9 +201,8 @@ def test_the_comparison_includes_finished_evaluations(finished, run):
 
 
 def test_weights_missing_from_the_mirror_are_one_line(finished, run):
-    overlay = {
-        "presets": {"mini": {"evaluations": {"table_transfer": {"base": {"weights": "dissl_resnet50_d8192_e800_m8"}}}}}
-    }
+    base = {"weights": "dissl_resnet50_d8192_e800_m8"}
+    overlay = {"presets": {"mini": {"experiments": {"table_transfer": {"base": base}}}}}
     (finished / "more.yaml").write_text(yaml.safe_dump(overlay))
     _, done = run(TARGETS[1], "--cores", "1", "--configfile", finished / "more.yaml", check=False)
     assert done.returncode != 0

@@ -33,9 +33,9 @@ def test_the_report_is_one_file_that_a_browser_shows_without_network(finished, t
             row.locator("td:last-child a").first.click()
             return page.frame_locator("#app iframe")
 
-        rows = results("Reproduced beside published")
+        rows = results("Published and reproduced results")
         body = show(rows.first).locator("body")
-        assert body.locator("h1").inner_text() == "Reproduced beside published: preset tiny"
+        assert body.locator("h1").inner_text() == "Published and reproduced results: preset tiny"
         assert "no number here is comparable" in body.inner_text()
         assert body.locator("td.absent").first.is_visible()
         assert "SimCLR" in show(results("Tables").first).locator("table").inner_text()

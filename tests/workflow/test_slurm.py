@@ -110,7 +110,7 @@ def prepared(experiment, row, *folders):
     found = load(folders[0] / "config.yaml")["results/tiny"].rows[experiment][row]
     for folder in folders:
         data.prepare(found.run.data, folder / arrays(found), progress=False)
-    return found, f"results/tiny/{found.folder(1)}/encoder.safetensors"
+    return found, f"results/tiny/{found.encoder(1)}/encoder.safetensors"
 
 
 def arrays(row):
@@ -120,7 +120,7 @@ def arrays(row):
 def train(row, folder):
     """Trains a run in this process: without Slurm, undisturbed."""
     execution = load(folder / "config.yaml")["results/tiny"].config.execution
-    pretrain(row.run, 1, folder / arrays(row), folder / f"results/tiny/{row.folder(1)}", execution)
+    pretrain(row.run, 1, folder / arrays(row), folder / f"results/tiny/{row.encoder(1)}", execution)
 
 
 def queued(folder):
@@ -131,6 +131,12 @@ def queued(folder):
     rows = answers("squeue", "--noheader", "--states", "all", "--Format", shown).splitlines()
     jobs = [dict(zip(names, row.split())) for row in rows]
     return [job for job in jobs if job.get("folder") == str(folder)]
+
+
+def stage_of(job):
+    """The rule of a job, by its comment; both rules of a group."""
+    rule, group = re.search(r"^rule_(prepare|pretrain|featurize|probe)_|_(featurize_probe)$", job["rule"]).groups()
+    return rule or group
 
 
 def running(folder, stage):
@@ -206,14 +212,14 @@ def test_a_training_longer_than_its_slot_continues_in_the_next_slot(project):
     workflow = start(cut, target)
     wait_for(lambda: more_time(cut) or "epoch 2/" in logs(cut))
     (job,) = running(cut, "pretrain")
-    with paused(job):  # until the last fifth of its slot, where it has to leave
+    with paused(job):  # until the last fifth of its time, when it has to stop
         wait_for(lambda: (seconds_left(job) or 0) < 8)
     wait_for(lambda: "requeued after" in logs(cut))
     train(row, whole)
     wait_for(lambda: more_time(cut) or workflow.poll() is not None)
     finish(workflow, cut)
-    assert re.search(r"stopped after step \d+ \(the slot ends\) and saved", logs(cut))
-    assert re.search(r"requeued after \d+ steps in this slot", logs(cut))
+    assert re.search(r"stopped after step \d+ \(time limit\) and saved", logs(cut))
+    assert re.search(r"requeued after \d+ steps in this job", logs(cut))
     assert re.search(r"continuing after step \d+", logs(cut))
     assert "Trying to restart" not in said(cut)  # no attempt was lost by it
     assert same(weights(whole), weights(cut))
@@ -225,7 +231,7 @@ def seconds_left(job):
 
 
 def more_time(folder):
-    """Gives a job another minute before its slot ends: where a machine is slow, the start alone may take so long."""
+    """Gives a job another minute before its time limit: where a machine is slow, the start alone may take so long."""
     for job in running(folder, "pretrain"):
         if (seconds_left(job) or 60) < 30:
             subprocess.run(["scontrol", "update", f"jobid={job}", "timelimit=+1"], check=False)
@@ -285,8 +291,19 @@ def test_the_doctor_tells_what_a_real_cluster_has_and_lacks(project):
     site = {"slurm-status-command": "sacct", "set-resources": {"pretrain": {"gpu_model": "h100"}}}
     status, text = doctor(project("lacking", site, hardware={"pretrain": {"gpus": 1}}))
     assert status == 1
-    assert "no GPU of type 'h100' in partition gpu, its GPUs have no type" in text
-    assert "sacct: Slurm accounting storage is disabled: say 'slurm-status-command: squeue'" in text
+    (line,) = re.findall(r"^missing pretrain +(.*)$", text, re.MULTILINE)
+    origin = "(gres or gpu_model in profiles/default/config.yaml)"
+    assert line.endswith(f"; it would accept them without --gres=gpu:h100:1 {origin}")
+    assert re.search("^ok +states +squeue tells how jobs ended$", text, re.MULTILINE), "also where sacct is asked for"
+
+
+def test_without_accounting_the_readmes_command_ends_without_a_site_file(project):
+    """sacct is installed and knows nothing here: Snakemake alone would wait for its first job forever."""
+    folder = project("plain", {"slurm-status-command": None})
+    row = load(folder / "config.yaml")["results/tiny"].rows["table2_mlp"][0]
+    workflow = start(folder, f"{arrays(row)}/meta.json")
+    assert workflow.wait(150) == 0, said(folder)[-4000:]
+    assert "sacct cannot tell how jobs end (Slurm accounting storage is disabled); using squeue" in said(folder)
 
 
 def test_each_job_asks_for_what_the_config_says(project):
@@ -300,15 +317,16 @@ def test_each_job_asks_for_what_the_config_says(project):
     )
     finish(start(folder), folder)
     jobs = queued(folder)
-    asked = {(re.search(r"prepare|pretrain|featurize|probe", job["rule"])[0], *list(job.values())[2:7]) for job in jobs}
+    asked = {(stage_of(job), *list(job.values())[2:7]) for job in jobs}
     assert asked == {
         ("prepare", "gpu", "N/A", "1", "8000M", "1:00:00"),
         ("pretrain", "gpu", "gres:gpu:1", "1", "3000M", "11:00"),  # 7 + 8 epochs / 2
         ("featurize", "gpu", "gres:gpu:1", "1", "2000M", "5:00"),
         ("probe", "gpu", "N/A", "2", "1000M", "1:01:00"),
+        ("featurize_probe", "gpu", "gres:gpu:1", "2", "2000M", "1:06:00"),  # the most of each, and the minutes of both
     }
-    # Cheap rules stay here.
-    assert len(re.findall("has been submitted with SLURM jobid", said(folder))) == len(jobs) == 7
+    # Of the two runs, one has features that two experiments read. Cheap rules stay here.
+    assert len(re.findall("has been submitted with SLURM jobid", said(folder))) == len(jobs) == 1 + 2 + 2 + 1
     assert (folder / TARGET).exists()
 
 

@@ -5,6 +5,10 @@ import re
 import pytest
 import yaml
 from project import PROJECT, planned, snakemake
+from small_workflow import with_preset, write
+
+from issl.config.plan import load
+from issl.config.targets import refuse_unknown
 
 
 def jobs(runs, **last):
@@ -12,14 +16,14 @@ def jobs(runs, **last):
 
 
 TARGETS = {
-    "table1_contrastive.md": jobs(5, plot_table=1),
-    "table1_contrastive.tex": jobs(5, plot_table=1),
+    "table1_contrastive.md": jobs(5, tabulate=1),
+    "table1_contrastive.tex": jobs(5, tabulate=1),
     "table1_contrastive.csv": jobs(5),
-    "table1_distillation.md": jobs(6, plot_table=1),
-    "table1_distillation.tex": jobs(6, plot_table=1),
+    "table1_distillation.md": jobs(6, tabulate=1),
+    "table1_distillation.tex": jobs(6, tabulate=1),
     "table1_distillation.csv": jobs(6),
-    "table2_mlp.md": jobs(2, plot_table=1),
-    "table2_mlp.html": jobs(2, plot_table=1),
+    "table2_mlp.md": jobs(2, tabulate=1),
+    "table2_mlp.html": jobs(2, tabulate=1),
     "fig7b.pdf": jobs(22, plot=1, probe=23),
     "reproduction.md": jobs(22, probe=23, aggregate=6, compare=1),
     "reproduction.json": jobs(22, probe=23, aggregate=6, compare=1),
@@ -39,31 +43,49 @@ def test_each_target_plans_its_own_runs_and_no_more(fresh, root, target):
     assert planned(fresh, f"{root}/{target}") == TARGETS[target]
 
 
-def weights(encodings, probes, data=1, **more):
-    last = {"aggregate_weights": 1, "plot_table": 1}
-    return {"prepare": data, "featurize_weights": encodings, "probe_weights": probes} | more | last
+def of_weights(encodings, probes, data=1, **more):
+    return {"prepare": data, "featurize": encodings, "probe": probes, **more, "aggregate": 1, "tabulate": 1}
 
 
-EVALUATIONS = {
-    "table_imagenet.md": weights(7, 7, probe_images=7),
-    "table_transfer.md": weights(9, 18, data=9),
-    "issue2_cifar10.md": weights(8, 16),
+ON_REQUEST = {
+    "table_imagenet.md": of_weights(7, 14),  # half of the probes read images
+    "table_transfer.md": of_weights(9, 18, data=9),
+    "issue2_cifar10.md": of_weights(8, 16),
 }
 
 
-@pytest.mark.parametrize("target", EVALUATIONS)
-def test_each_evaluation_plans_its_own_jobs_and_no_pretraining(fresh, target):
-    assert planned(fresh, f"results/{target}") == EVALUATIONS[target]
+@pytest.mark.parametrize("target", ON_REQUEST)
+def test_each_table_of_released_weights_plans_its_own_jobs_and_no_pretraining(fresh, target):
+    assert planned(fresh, f"results/{target}") == ON_REQUEST[target]
 
 
-def test_own_runs_are_pretrained_before_they_are_evaluated(fresh):
-    assert planned(fresh, "results/imagenet/table_imagenet.md") == weights(7, 7, pretrain=7, probe_images=7)
+def test_own_runs_are_pretrained_before_they_are_scored(fresh):
+    assert planned(fresh, "results/imagenet/table_imagenet.md") == of_weights(7, 14, pretrain=7)
 
 
-def test_evaluations_share_their_common_jobs(fresh):
-    assert planned(fresh, *(f"results/{target}" for target in EVALUATIONS)) == {
-        **{"prepare": 10, "featurize_weights": 23, "probe_weights": 39, "probe_images": 7},
-        **{"aggregate_weights": 3, "plot_table": 3},
+def test_tables_of_released_weights_share_their_common_jobs(fresh):
+    assert planned(fresh, *(f"results/{target}" for target in ON_REQUEST)) == {
+        **{"prepare": 10, "featurize": 23, "probe": 7 + 7 + 18 + 16 - 2},
+        **{"aggregate": 3, "tabulate": 3},
+    }
+
+
+def test_a_run_is_pretrained_once_to_be_scored_on_several_data_sets(tmp_path):
+    own = {
+        "rows": {
+            name: {"weights": "table1_contrastive/CISSL", "data": name} for name in ("synthetic", "cifar10", "dtd")
+        },
+        "probes": [{"weight_decay": [1e-5, 1e-6]}, {"kind": "svm"}],
+        "table": {"caption": "CISSL elsewhere.", "columns": ["probe"]},
+    }
+    write(tmp_path, with_preset("tiny", {"experiments": {"elsewhere": own}}))
+    target = "results/tiny/elsewhere.md"
+    assert planned(tmp_path, target) == of_weights(3, 6, data=3, pretrain=1)
+    both = planned(tmp_path, target, "results/tiny/table1_contrastive.md", "--config", "seeds=[1,2]")
+    # Of the two seeds of five runs, those of CISSL are encoded on three data sets.
+    assert both == {
+        **{"prepare": 3, "pretrain": 10, "featurize": 10 + 2 * 2, "probe": 10 + 2 * 6},
+        **{"aggregate": 2, "tabulate": 2},
     }
 
 
@@ -71,7 +93,7 @@ def test_evaluations_share_their_common_jobs(fresh):
 def test_the_targets_of_a_preset_share_their_common_jobs(fresh, preset):
     assert planned(fresh, preset) == {
         **{"prepare": 1, "pretrain": 22, "featurize": 22, "probe": 23, "aggregate": 6},
-        **{"plot": 3, "plot_table": 3, "compare": 1, "curves": 1, preset: 1},
+        **{"plot": 3, "tabulate": 3, "compare": 1, "curves": 1, preset: 1},
     }
 
 
@@ -104,16 +126,9 @@ def test_a_mistake_in_the_config_is_one_line(tmp_path):
     done = snakemake(tmp_path, "-n", check=False)
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1] == (
-        "error: config: experiments.table1_contrastive: row 'SimCLR': optim.epocs: unknown key, did you mean 'epochs'?"
+        "error: config: defaults: optim.epocs: unknown key, did you mean 'epochs'?"
     )
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("target", ["results/fig9.pdf", "results/fig7c.md", "results/huge/fig7c.pdf"])
-def test_an_unknown_target_is_refused(fresh, target):
-    done = snakemake(fresh, "-n", target, check=False)
-    assert done.returncode != 0
-    assert f"No rule to produce {target}" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["slurm", "local"])
@@ -128,3 +143,33 @@ def test_every_key_of_a_profile_has_a_comment(name):
 def test_snakemake_finds_the_slurm_profile_under_its_short_name():
     assert (PROJECT / "slurm").resolve() == PROJECT / "profiles/slurm"
     assert not (PROJECT / "profiles/default").exists(), "snakemake would load it silently over --profile"
+
+
+@pytest.mark.parametrize(
+    ("target", "advice"),
+    [
+        ("results/fig7d.pdf", "did you mean 'results/fig7c.pdf'?"),
+        ("results/tinyy/fig7c.pdf", "did you mean 'results/tiny/fig7c.pdf'?"),
+        ("results/fig7c.svg", "did you mean 'results/fig7c.pdf'?"),
+        ("fig7c", "did you mean 'results/fig7c.pdf'?"),
+        ("results/fig9.pdf", "did you mean 'results/fig7c.pdf'?"),
+        ("results/fig7c.md", "did you mean 'results/fig7c.pdf'?"),
+        ("results/huge/fig7c.pdf", "did you mean 'results/fig7c.pdf'?"),
+        ("tinny", "did you mean 'tiny'?"),
+        ("results/tiny/table1.md", "did you mean 'results/"),
+        ("qqqq", "README.md lists the results, and `snakemake --list` the rules"),
+    ],
+)
+def test_a_misspelt_target_is_one_line_with_the_nearest_result(fresh, target, advice):
+    done = snakemake(fresh, "-n", target, check=False)
+    assert done.returncode == 1
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: unknown result '{target}', {advice}") and "Traceback" not in done.stderr
+
+
+def test_every_target_that_a_plan_makes_is_known_in_any_spelling_of_its_path(fresh):
+    plans = load(fresh / "config.yaml")
+    for plan in plans.values():
+        files = [file for name in plan.rows for file in (*plan.files(name), *plan.scores(name), *plan.histories(name))]
+        targets = [*plan.targets(), *files]
+        refuse_unknown([*targets, *(f"./{target}" for target in targets)], plans, [])

@@ -23,7 +23,7 @@ TARGETS = ("results/tiny/table2_mlp.md", "results/tiny/table1_distillation.md") 
 # Two rows of each table: the row DISSL is in both.
 REMOVED = ("DINO (official recipe)", "+ dim.", "+ epochs", "+ aug.")
 CLAIMS = (
-    "DISSL is better than DINO with the official recipe",
+    "DISSL is better than official DINO",
     "a larger dimension helps",
     "longer training helps",
     "stronger augmentations help",
@@ -43,7 +43,7 @@ def shared(tmp_path_factory):
     config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
     plan = plans(config)["results/tiny"]
     common = plan.rows["table2_mlp"][0]
-    with locked(root / f"tiny/{common.folder(1)}/.run.lock"):
+    with locked(root / f"tiny/{common.encoder(1)}/.run.lock"):
         with locked(root / f"tiny/data/{data_id(common.run.data)}/.meta.lock"):
             workflows = [start(tmp_path_factory.mktemp("clone"), config, root, target) for target in TARGETS]
             wait_for(lambda: logs(root / "tiny", "prepare").count(WAITS) == 2)

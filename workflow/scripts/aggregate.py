@@ -1,4 +1,4 @@
-"""Scores and histories of one experiment -> tidy results."""
+"""Collects the scores and histories of one experiment as tidy results."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""History of every run -> training curves, a picture each."""
+"""Draws the training curves of every run, one picture per history."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -1,0 +1,15 @@
+"""Data sets: each is one module with one function ``read(spec, progress)``, and one entry here."""
+
+from collections.abc import Callable
+
+from issl.data.arrays import Content, Listing
+from issl.data.datasets import cifar10, downstream, folder, imagenet, synthetic, tinyimagenet
+
+READERS: dict[str, Callable[..., Content | Listing]] = {
+    "tinyimagenet": tinyimagenet.read,
+    "cifar10": cifar10.read,
+    "folder": folder.read,
+    "imagenet": imagenet.read,
+    "synthetic": synthetic.read,
+    "torchvision": downstream.read,
+}

@@ -1,18 +1,24 @@
-"""Data sets that representations are transferred to, through torchvision, which knows their files and official splits.
+"""Data sets for transfer, through torchvision, which knows their files and official splits.
 
-Of photographs only the names are kept; they are decoded when they are needed.
+Photographs are only listed, and decoded when they are needed.
 """
 
-from collections.abc import Callable
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from issl.data import faults, tree
 from issl.data.arrays import Content, Listing
 from issl.errors import UserError
 from issl.spec.data import Downstream
 
+# The errors of torchvision and of what it reads lists with: they differ between data sets.
+DAMAGED = (RuntimeError, OSError, ValueError, EOFError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
 CALTECH_TRAIN = 30  # images of a class; the rest are test images
 CALTECH_FOLDER = "caltech101/101_ObjectCategories"
 
@@ -28,20 +34,21 @@ class Split(NamedTuple):
 def read(spec: Downstream, progress: bool = False) -> Content | Listing:
     """Rows and class indices are torchvision's; train rows first.
 
-    Raises UserError where the files are not there, or are not what they should be.
+    Raises UserError if the files are missing or damaged, or if the data set's own lists contradict them.
     """
     root = Path(spec.path)
     try:
         if spec.name == "cifar100":
             return _cifar100(root, spec.download)
         train, test = SPLITS[spec.name](root, spec.download)
-    except (RuntimeError, OSError, ValueError) as error:  # torchvision's own words differ from set to set
+    except DAMAGED as error:
         todo = "check the network, or put" if spec.download else "set `download: true`, or put"
         raise UserError(
-            f"{root}: {spec.name} is not there or damaged ({error}): {todo} it there, as torchvision expects it"
+            f"{root}: {spec.name} is missing or damaged ({error}): {todo} it there in torchvision's layout"
         ) from error
+    faults.refuse(_contradictions(root, train, test))
     return Listing(
-        files=np.array([str(file.relative_to(root)).encode() for file in (*train.files, *test.files)]),
+        files=np.array([os.fsencode(file.relative_to(root)) for file in (*train.files, *test.files)]),
         labels=np.array([*train.labels, *test.labels]),
         splits={"train": len(train.files), "test": len(test.files)},
         classes=train.classes,
@@ -50,8 +57,25 @@ def read(spec: Downstream, progress: bool = False) -> Content | Listing:
     )
 
 
+def _contradictions(root: Path, train: Split, test: Split) -> Iterator[str]:
+    """Listed images that are not there or are of two classes, and classes that only one of the splits has."""
+    listed = [*zip(train.files, train.labels), *zip(test.files, test.labels)]
+    with ThreadPoolExecutor(tree.LISTERS) as pool:
+        there = pool.map(lambda image: image[0].is_file(), listed)
+        absent = [file for (file, _), found in zip(listed, there) if not found]
+    yield from (f"{file}: is listed, but not there: restore it" for file in absent)
+    class_of: dict[Path, int] = {}
+    for file, label in listed:
+        if class_of.setdefault(file, label) != label:
+            names = train.classes[class_of[file]], train.classes[label]
+            yield f"{file}: is listed in two classes, '{names[0]}' and '{names[1]}': replace the data set's lists"
+    for split, other, name in ((train, test, "training"), (test, train, "test")):
+        for label in sorted({*other.labels} - {*split.labels}):
+            yield f"{root}: class '{train.classes[label]}' has no {name} images: replace the data set's lists"
+
+
 def _cifar100(root: Path, download: bool) -> Content:
-    from torchvision.datasets import CIFAR100  # seconds to import, and nothing else here needs it
+    from torchvision.datasets import CIFAR100  # takes seconds to import, and nothing else here needs it
 
     train, test = (CIFAR100(root, train=part, download=download) for part in (True, False))
     images = np.concatenate([train.data, test.data])
@@ -62,11 +86,11 @@ def _cifar100(root: Path, download: bool) -> Content:
         image_size=32,
         open=lambda: lambda start, stop: images[start:stop],
         source={"archive": CIFAR100.filename, "md5": CIFAR100.tgz_md5},
-        parallel=False,  # all of it is decoded already
+        parallel=False,  # already decoded
     )
 
 
-# torchvision's data sets have no public list of their files; the tests pin the private ones that are read here.
+# torchvision's data sets have no public list of their files; the tests pin the private attributes used here.
 
 
 def _food101(root: Path, download: bool) -> tuple[Split, Split]:
@@ -76,21 +100,21 @@ def _food101(root: Path, download: bool) -> tuple[Split, Split]:
 
 
 def _aircraft(root: Path, download: bool) -> tuple[Split, Split]:
-    """The official train part alone, without val: so the authors' scripts build it."""
+    """Only the official train split, without val, as in the authors' scripts."""
     from torchvision.datasets import FGVCAircraft
 
     return _both(lambda split: FGVCAircraft(root, split, "variant", download=download), "train", "test")
 
 
 def _dtd(root: Path, download: bool) -> tuple[Split, Split]:
-    """Train and test of the first of ten partitions, without val: so the authors' scripts build it."""
+    """Train and test of the first of ten partitions, without val, as in the authors' scripts."""
     from torchvision.datasets import DTD
 
     return _both(lambda split: DTD(root, split, partition=1, download=download), "train", "test")
 
 
 def _cars(root: Path, download: bool) -> tuple[Split, Split]:
-    import scipy.io  # noqa: F401  torchvision reads annotations with it, and asks for it late
+    import scipy.io  # noqa: F401  torchvision imports it late, to read annotations
     from torchvision.datasets import StanfordCars
 
     parts = [StanfordCars(root, split, download=download) for split in ("train", "test")]
@@ -106,7 +130,7 @@ def _pets(root: Path, download: bool) -> tuple[Split, Split]:
 
 
 def _flowers(root: Path, download: bool) -> tuple[Split, Split]:
-    """Train and val together against test."""
+    """Train and val together, and test."""
     import scipy.io  # noqa: F401  likewise
     from torchvision.datasets import Flowers102
 
@@ -117,22 +141,25 @@ def _flowers(root: Path, download: bool) -> tuple[Split, Split]:
 
 
 def _caltech101(root: Path, download: bool) -> tuple[Split, Split]:
-    """Thirty random images of each class against the rest, with the background as a class, as the authors build it.
+    """Trains on thirty random images of each class and tests on the rest, as the authors do; background is a class.
 
-    torchvision's own Caltech101 leaves the background out and has no split.
+    torchvision's own Caltech101 leaves the background out and has no splits.
     """
     from torchvision.datasets import Caltech101, ImageFolder
 
     if download:
         Caltech101(root, download=True)
     found = ImageFolder(root / CALTECH_FOLDER)
+    used = {file for file, _ in found.samples}
+    paths = [path for path in (root / CALTECH_FOLDER).rglob("*") if path.is_file() and not path.name.startswith(".")]
+    tree.warn_unused(root, sorted(str(path.relative_to(root)) for path in paths if str(path) not in used))
     draws, splits = np.random.RandomState(0), (Split([], [], found.classes), Split([], [], found.classes))
     labels = np.array(found.targets)
     for label, name in enumerate(found.classes):
         rows = np.flatnonzero(labels == label)
         if len(rows) <= CALTECH_TRAIN:
             raise UserError(
-                f"{root / CALTECH_FOLDER / name}: {len(rows)} images, but more than {CALTECH_TRAIN} are needed"
+                f"{root / CALTECH_FOLDER / name}: holds {len(rows)} images, but needs more than {CALTECH_TRAIN}"
             )
         trained = set(draws.choice(len(rows), CALTECH_TRAIN, replace=False).tolist())
         for place, row in enumerate(rows):

@@ -1,8 +1,8 @@
-"""Drawn images with something to learn: class is shape times texture; colour, place, size and clutter are nuisance.
+"""Generated images with something to learn: class is shape times texture; colour, place, size and clutter are nuisance.
 
-What tells the classes apart survives the SimCLR augmentations: a texture's kind does not change under crops, flips,
-colour changes or grayscale, and both colours of a texture differ in brightness. What is easy to see in the pixels
-(mean colours, which way the contrast goes, where the object is) says nothing about the class.
+Classes stay distinct under the SimCLR augmentations: a texture's kind does not change under crops, flips, colour
+changes or grayscale, and the two colours of a texture differ in brightness. Simple pixel statistics (mean colours, sign
+of the contrast, place of the object) say nothing about the class.
 """
 
 import math
@@ -17,8 +17,8 @@ from issl.spec.data import Synthetic
 Field = np.ndarray  # (images, H, W) float32
 PER_IMAGE = (slice(None), None, None)  # turns one number an image into a field
 
-# Textures: +1 and -1 where the object's two colours go. (u, v) are object coordinates in radians of the texture's
-# wave, `tilt` in -1..1 turns it a little, `mirror` is +1 or -1.
+# Textures: +1 and -1 for the object's two colours. (u, v) are object coordinates in radians of the texture's wave,
+# `tilt` in -1..1 turns it a little, `mirror` is +1 or -1.
 
 
 def _stripes(angle: float) -> Callable[[Field, Field, Field, Field], Field]:
@@ -96,10 +96,10 @@ SHAPES = (_disk, _cross, partial(_polygon, 3), _annulus, _star, partial(_polygon
 
 
 def read(spec: Synthetic, progress: bool = False) -> Content:
-    """Images of ``spec.classes`` classes, drawn anew for train and test.
+    """Images of ``spec.classes`` classes, drawn separately for train and test.
 
-    Image k of a class is a function of the seed, the split, the class and k alone: not of the counts, nor of the
-    number of processes.
+    Image k of a class depends only on the seed, the split, the class and k: not on the counts or the number of
+    processes.
     """
     classes = [f"class{number:02d}" for number in range(spec.classes)]
     counts = np.repeat([spec.train_per_class, spec.test_per_class], spec.classes)
@@ -135,7 +135,7 @@ def _open(spec: Synthetic, labels: np.ndarray) -> Rows:
 
 def _draw(label: int, classes: int, size: int, seeds: list[tuple[int, ...]]) -> np.ndarray:
     """Images of one class, one for each seed: (len(seeds), size, size, 3) uint8."""
-    side = math.ceil(math.sqrt(classes))  # a square table of shapes and textures: neither alone tells the class
+    side = math.ceil(math.sqrt(classes))  # a square table of shapes and textures: neither alone determines the class
     shape, texture = SHAPES[label % side], TEXTURES[(label // side + label) % side]
 
     random = [np.random.default_rng(seed) for seed in seeds]

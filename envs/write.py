@@ -1,0 +1,64 @@
+"""Writes the conda environment of each rule: every package that its code may import, with pyproject.toml's bounds.
+
+Run it with `make envs`; a test checks that the files are up to date.
+"""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import grimp
+
+FOLDER = Path(__file__).parent
+COMMAND = ("issl.config.plan", "issl.config.schema", "issl.jobs.logs")  # what `issl.cli` needs to start, besides click
+
+# environment -> purpose of its jobs, and the modules that they start from
+ENVIRONMENTS = {
+    "prepare": ("decodes archives", (*COMMAND, "issl.data")),
+    "pretrain": ("trains encoders", (*COMMAND, "issl.training.pretrain")),
+    "featurize": ("runs encoders, so no Lightning", (*COMMAND, "issl.probing.featurize")),
+    "probe": (
+        "trains classifiers on frozen representations",
+        (*COMMAND, *(f"issl.probing.{name}" for name in ("job", "heads", "cached", "augmented", "classifiers"))),
+    ),
+    "results": (
+        "draws small tables and figures, so no torch",
+        tuple(
+            f"issl.{name}"
+            for name in (
+                *("config.display", "jobs.logs", "jobs.fingerprint"),
+                *(f"report.{name}" for name in ("curves", "figures", "html", "page", "reproduction", "tables")),
+            )
+        ),
+    ),
+}
+
+# Modules with another name on PyPI or conda-forge.
+PYPI = {"PIL": "pillow", "pytorch_lightning": "pytorch-lightning", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+PYPI |= {"markdown_it": "markdown-it-py"}
+CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
+
+
+def text(environment: str, graph: grimp.ImportGraph) -> str:
+    """The content of an environment's file."""
+    does, roots = ENVIRONMENTS[environment]
+    reached = set(roots).union(*(graph.find_upstream_modules(root) for root in roots))
+    reached |= {"click"} if set(COMMAND) <= reached else set()
+    outside = {name for name in reached if not name.startswith("issl")} - set(sys.stdlib_module_names)
+    packages = {PYPI.get(name, name) for name in outside}
+    lines = sorted(f"{CONDA.get(name, name)} {BOUNDS[name]}" for name in packages)
+    return (
+        f"# {does[0].upper()}{does[1:]}; issl itself comes through PYTHONPATH. Written by `make envs`: do not edit.\n"
+        "channels: [conda-forge, nodefaults]\ndependencies:\n"
+        + "".join(f"  - {line}\n" for line in (f"python {PROJECT['requires-python']}", *lines))
+    )
+
+
+PROJECT = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+BOUNDS = dict(re.fullmatch(r"([\w-]+)(>=.+)", line).groups() for line in PROJECT["dependencies"])
+
+if __name__ == "__main__":
+    graph = grimp.build_graph("issl", include_external_packages=True, exclude_type_checking_imports=True)
+    for environment in ENVIRONMENTS:
+        (FOLDER / f"{environment}.yaml").write_text(text(environment, graph), encoding="utf-8")

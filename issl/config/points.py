@@ -1,0 +1,100 @@
+"""The points of figures and tables that are known from the config, to check published numbers and claims."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from issl.config.display import Lines, Scatter, Table, point_name
+from issl.config.resolve import PlannedRow, known
+from issl.config.schema import Config, Experiment
+from issl.errors import UserError
+from issl.spec.data import train_images
+from issl.spec.probe import ProbeGrid
+from issl.spec.released import MODELS
+
+ANY = "any number"  # of labels, if only the data tell it
+
+Rows = Mapping[str, Sequence[PlannedRow]]
+
+
+def outline(config: Config, experiment: str, rows: Sequence[PlannedRow], place: str) -> dict[str, set[str]]:
+    """The lines of a figure or table, and the columns of each. Raises UserError if two results share one place."""
+    display = config.experiments[experiment].display
+    lines: dict[str, set[str]] = {}
+    for point in (point for row in rows for point in _points(config, row, display)):
+        line, column = point_name(point, (display.axes[0],)), point_name(point, display.axes[1])
+        columns = lines.setdefault(line, set())
+        if column in columns and ANY not in column and not isinstance(display, Scatter):
+            raise UserError(
+                f"{place}: experiments.{experiment}: two results share the place '{line}'"
+                + (f", '{column}'" if column else "")
+                + "; show fewer of them, or more columns"
+            )
+        columns.add(column)
+    return lines
+
+
+def facts(config: Config, row: PlannedRow) -> dict[str, Any]:
+    """Facts about an encoder on a data set, the columns to plot by; for released weights, as far as known."""
+    method, model = config.methods.get(row.method), MODELS.get(row.released)
+    return {
+        "row": row.label,
+        "method": method.label if method else row.released,
+        "family": method.probe if method else "linear",
+        "dim": row.run.encoder.dim if row.run else model.encoder.dim,
+        "epochs": row.run.optim.epochs if row.run else model.epochs,
+        "batch_size": row.run.optim.batch_size if row.run else None,
+        "strength": row.run.augment.strength if row.run else None,
+        "blur": row.run.augment.blur if row.run else None,
+        "encoder": row.name,
+        "released": row.released is not None,
+        "data": row.encoding.data.name,
+    }
+
+
+def _points(config: Config, row: PlannedRow, display: Lines | Scatter | Table) -> Iterator[dict[str, Any]]:
+    """The facts that name the points of a row."""
+    of_row = facts(config, row)
+    images = train_images(row.encoding.data)
+    for probe, grid in row.probes.items():
+        for fraction in _fractions(grid, display):
+            labels = math.ceil(fraction * images) if images else ANY
+            for metric in row.metrics:
+                yield of_row | {"probe": probe, "fraction": fraction, "n_labels": labels, "metric": metric}
+
+
+def _fractions(grid: ProbeGrid, display: Lines | Scatter | Table) -> list[float]:
+    """The fractions of the labels of a grid's probes that are shown."""
+    decay = display.weight_decay if isinstance(display, Lines) else None
+    shown = [probe for probe in grid.probes if decay is None or getattr(probe, "weight_decay", None) == decay]
+    return list(dict.fromkeys(getattr(probe, "fraction", 1.0) for probe in shown))
+
+
+def refuse_unknown_points(config: Config, rows: Rows, place: str, paper: Config, of_paper: Rows) -> None:
+    """Raises UserError, with the nearest name, for published numbers or claims about unknown points.
+
+    A preset that changes the paper's points keeps the paper's published numbers, which are shown as not comparable.
+    """
+    for name, experiment in config.experiments.items():
+        if experiment.display is None or name not in rows:
+            continue
+        where = f"{place}: experiments.{name}"
+        here = outline(config, name, rows[name], place)
+        _refuse_unknown_lines(experiment, here, where)
+        in_paper = name in of_paper and paper.experiments[name].display
+        there = outline(paper, name, of_paper[name], place) if in_paper else {}
+        for line, column in experiment.published.points if experiment.published else ():
+            known(line, {**there, **here}, f"{where}.published: unknown row")
+            columns = here.get(line, set()) | there.get(line, set())
+            if ANY not in columns:
+                known(column, dict.fromkeys(columns), f"{where}.published: row '{line}': unknown column")
+
+
+def _refuse_unknown_lines(experiment: Experiment, here: Mapping[str, set[str]], where: str) -> None:
+    for text, claim in experiment.claims.items():
+        for line in claim.lines:
+            known(line, here, f"{where}: claim '{text}': unknown row")
+        if (claim.verb == "falls") != isinstance(experiment.figure, Scatter):
+            raise UserError(f"{where}: claim '{text}': '{claim.verb}' does not go with this kind of figure")
+        if claim.verb not in ("better", "falls") and experiment.table and experiment.table.columns != ("fraction",):
+            raise UserError(f"{where}: claim '{text}': '{claim.verb}' needs columns in an order; allowed: better")

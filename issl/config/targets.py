@@ -1,0 +1,34 @@
+"""Targets of the command line: a misspelt one is refused in one line, before Snakemake looks for rules that make it."""
+
+import os
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import PurePath
+from typing import Any
+
+from issl.config.plan import Plan
+from issl.errors import UserError
+
+
+def refuse_unknown(targets: Iterable[str], plans: Mapping[str, Plan], rules: Iterable[Any]) -> None:
+    """Raises UserError for a target that is neither one of Snakemake's rules nor anything that a plan makes."""
+    results = {file for plan in plans.values() for name in plan.rows for file in plan.files(name)}
+    results |= {target for plan in plans.values() for target in (*plan.targets(), *plan.reproduction)} | {
+        rule.name for rule in rules
+    }
+    made: set[str] = set()
+    for target in map(os.path.normpath, targets):
+        if target in results:
+            continue
+        made = made or {f"{plan.root}/{path}".rstrip("/") for plan in plans.values() for path in plan.made()}
+        if target not in made:
+            raise UserError(f"unknown result '{target}', {_advice(target, results)}")
+
+
+def _advice(target: str, results: Iterable[str]) -> str:
+    """The nearest figure, table or rule: by its path, or else by the name of its file."""
+    shown = sorted(result for result in results if PurePath(result).suffix in ("", ".pdf", ".md"))
+    found = get_close_matches(target, shown, n=1, cutoff=0.8)
+    names = {PurePath(result).stem: result for result in reversed(shown)}
+    found = found or [names[name] for name in get_close_matches(PurePath(target).stem, names, n=1, cutoff=0.6)]
+    return f"did you mean '{found[0]}'?" if found else "README.md lists the results, and `snakemake --list` the rules"

@@ -1,0 +1,27 @@
+"""Reports all faults of a data set in one message, so that one run finds them all."""
+
+from collections.abc import Iterable, Sequence
+
+from issl.errors import UserError
+
+SHOWN = 20
+
+
+def refuse(faults: Iterable[str]) -> None:
+    """Raises UserError with the first `SHOWN` of these messages and the number of the others, if there are any."""
+    messages = list(dict.fromkeys(faults))  # one for a whole archive may come from each of its images
+    if len(messages) == 1:
+        raise UserError(messages[0])
+    if messages:
+        raise UserError(f"{len(messages)} faults: {first(messages, '; ')}")
+
+
+def first(names: Sequence[str], separator: str = ", ") -> str:
+    """The first `SHOWN` names on one printable line, and the number of the others."""
+    more = f"{separator}and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return separator.join(map(printable, names[:SHOWN])) + more
+
+
+def printable(name: str) -> str:
+    """A name on one line, with an escape for each byte that is not UTF-8."""
+    return " ".join(name.split()).encode(errors="backslashreplace").decode()

@@ -1,0 +1,23 @@
+"""Kinds of probes: each has a module with a function ``evaluate(grid, task)``, and an entry here."""
+
+from collections.abc import Callable
+from importlib import import_module
+
+from issl.probing.scores import Score
+from issl.probing.task import Task
+from issl.spec.probe import ProbeGrid
+
+# Imported when needed: scikit-learn and SciPy take seconds, and most kinds need neither.
+KINDS = {
+    "linear": "issl.probing.heads",
+    "mlp": "issl.probing.heads",
+    "cached": "issl.probing.cached",
+    "augmented": "issl.probing.augmented",
+    "logistic": "issl.probing.classifiers",
+    "svm": "issl.probing.classifiers",
+}
+
+
+def evaluate(kind: str) -> Callable[[ProbeGrid, Task], list[Score]]:
+    """The function that scores a grid of probes of this kind."""
+    return import_module(KINDS[kind]).evaluate
