@@ -1,8 +1,9 @@
 """Command line of the rules, usable without Snakemake: ``python -m issl <command> --help``."""
 
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
@@ -28,6 +29,7 @@ from issl.spec.value import Value
 # their JSON themselves, so that mistakes in it reach the log file.
 
 M = TypeVar("M", bound=BaseModel)
+Plans = dict[str, catalog.Plan]  # by results folder
 
 _folder = click.Path(file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
@@ -37,7 +39,18 @@ _place = click.option("--place", default="{}", help="Location of the data set, a
 _encoder = click.option("--encoder", required=True, help="Folder of a run, or name of a released model.")
 _threads = click.option("--threads", type=click.IntRange(min=1), default=1)
 _data = click.option("--data", type=_folder, required=True, help="Folder of a prepared data set.")
-_config = click.option("--config", "path", type=_file, default="config.yaml", show_default=True)
+
+
+def _config(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that reads the config as snakemake does, and gets `plans`."""
+
+    @wraps(command)
+    def planned(configfiles: tuple[Path, ...], settings: tuple[str, ...], **options: Any) -> None:
+        command(plans=catalog.load(overlays=configfiles, settings=settings), **options)
+
+    files = click.option("--configfile", "configfiles", type=_file, multiple=True, help="On top of config.yaml.")
+    keys = click.option("--config", "settings", multiple=True, metavar="KEY=VALUE", help="On top of both.")
+    return files(keys(planned))
 
 
 def _job(command: Callable[..., None]) -> Callable[..., None]:
@@ -192,9 +205,8 @@ def export(run: Path, out: Path) -> None:
 @issl.command()
 @_config
 @click.argument("experiments", nargs=-1)
-def plan(path: Path, experiments: tuple[str, ...]) -> None:
+def plan(plans: Plans, experiments: tuple[str, ...]) -> None:
     """Show the runs of every preset: id, epochs, and the experiments that use it."""
-    plans = catalog.load(path)
     known = {name for plan in plans.values() for name in plan.rows}
     for name in set(experiments) - known:
         raise UserError(f"unknown experiment '{name}', {nearest(name, known)}")
@@ -208,9 +220,10 @@ def plan(path: Path, experiments: tuple[str, ...]) -> None:
 @issl.command()
 @click.argument("run")
 @_config
-def show(run: str, path: Path) -> None:
-    """Show every setting of a run, defaults included."""
-    runs = {run: spec for plan in catalog.load(path).values() for run, spec in plan.runs.items()}
+def show(run: str, plans: Plans) -> None:
+    """Show every setting of a run, defaults included. RUN is its id, or the path of its folder."""
+    run = next((part for part in reversed(Path(run).parts) if not re.fullmatch(r"s\d+|[\w-]*\.\w+", part)), run)
+    runs = {run: spec for plan in plans.values() for run, spec in plan.runs.items()}
     if run not in runs:
         raise UserError(f"unknown run '{run}', {nearest(run, runs)}")
     click.echo(runs[run].model_dump_json(indent=2))
@@ -221,13 +234,12 @@ def show(run: str, path: Path) -> None:
 @click.option("--preset", default=PAPER, show_default=True, help="Preset whose jobs would run.")
 @_config
 @click.option("--job/--no-job", default=True, show_default=True, help="Also check from inside a one-minute job.")
-def doctor(profile: str | None, preset: str, path: Path, job: bool) -> None:
+def doctor(profile: str | None, preset: str, plans: Plans, job: bool) -> None:
     """Check that jobs can run here before you submit any; exit status 1 if something is missing."""
-    plan = _of_preset(path, preset)
     from issl.upkeep.doctor import findings
 
     complete = True
-    for finding in findings(plan, profile, job):
+    for finding in findings(_of_preset(plans, preset), profile, job):
         complete &= finding.verdict != "missing"
         click.echo(f"{finding.verdict:8}{finding.what:16}{finding.says}")
     if not complete:
@@ -235,29 +247,50 @@ def doctor(profile: str | None, preset: str, path: Path, job: bool) -> None:
 
 
 @issl.command()
-@click.option("--delete", is_flag=True, help="Delete what is listed; without this flag nothing is changed.")
+@click.argument("unused", nargs=-1)
+@click.option("--delete", is_flag=True, help="Remove what nobody needs, and the unused results that you name.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--preset", multiple=True, help="Only look at this preset's results; may be repeated.")
 @_config
-def gc(delete: bool, preset: tuple[str, ...], path: Path) -> None:
-    """List results that no target of the config uses and remains of killed jobs; --delete removes them."""
+def gc(unused: tuple[str, ...], delete: bool, yes: bool, preset: tuple[str, ...], plans: Plans) -> None:
+    """List what nobody needs, such as checkpoints of finished runs, and apart from it unused results.
+
+    Unused results may belong to another config: give the same --configfile as to snakemake. They are removed only if
+    you name them.
+    """
     from issl.upkeep.cleanup import remove, rubbish
 
-    plans = [_of_preset(path, name) for name in preset] or list(catalog.load(path).values())
-    total = 0
-    for plan in plans:
-        for entry in rubbish(plan):
-            kept = delete and not remove(plan, entry)
-            total += 0 if kept else entry.bytes
-            why = "in use: kept" if kept else entry.why
-            click.echo(f"{entry.bytes / 1e6:10.1f} MB  {plan.root}/{entry.path}  {why}")
-    click.echo(f"{total / 1e6:10.1f} MB  " + ("removed" if delete else "can be removed: issl gc --delete"))
+    chosen = [_of_preset(plans, name) for name in preset] or list(plans.values())
+    found = {f"{plan.root}/{entry.path}": (plan, entry) for plan in chosen for entry in rubbish(plan)}
+    named = {_listed(path, found) for path in unused}
+    going = {path: each for path, each in found.items() if each[1].spent or path in named}
+    staying = {path: each for path, each in found.items() if path not in going}
+    for title, entries in (("", going), ("unused, and removed only if you name it:\n", staying)):
+        lines = [f"{entry.bytes / 1e6:10.1f} MB  {path}  {entry.why}\n" for path, (_, entry) in entries.items()]
+        click.echo(title * bool(lines) + "".join(lines), nl=False)
+    total = f"{sum(entry.bytes for _, entry in going.values()) / 1e6:10.1f} MB"
+    if not delete:
+        click.echo(f"{total}  can be removed: issl gc --delete")
+        return
+    if going and not yes:
+        click.confirm(f"{total}: remove?", abort=True)
+    kept = [path for path, (plan, entry) in going.items() if not remove(plan, entry)]
+    click.echo("".join(f"in use, kept: {path}\n" for path in kept) + f"removed: {len(going) - len(kept)}")
 
 
-def _of_preset(path: Path, preset: str) -> catalog.Plan:
-    plans = {plan.preset: plan for plan in catalog.load(path).values()}
-    if preset not in plans:
-        raise UserError(f"unknown preset '{preset}', {nearest(preset, plans)}")
-    return plans[preset]
+def _listed(path: str, found: Container[str]) -> str:
+    """The entry that a path of the command line names, with or without the slash of a folder."""
+    for name in (path, f"{path.rstrip('/')}/"):
+        if name in found:
+            return name
+    raise UserError(f"{path}: nothing that can be removed; `issl gc` lists what can")
+
+
+def _of_preset(plans: Plans, preset: str) -> catalog.Plan:
+    by_name = {plan.preset: plan for plan in plans.values()}
+    if preset not in by_name:
+        raise UserError(f"unknown preset '{preset}', {nearest(preset, by_name)}")
+    return by_name[preset]
 
 
 @issl.command()

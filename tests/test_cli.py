@@ -427,8 +427,30 @@ def test_plan_refuses_an_unknown_experiment_with_the_nearest(call):
     assert "unknown experiment 'fig7', did you mean 'fig7" in answer.err
 
 
+def test_a_setting_without_a_value_is_one_line(call):
+    answer = call("plan", "--config", "seeds")
+    check_refusal(answer)
+    assert answer.err == "error: --config seeds: must be KEY=VALUE\n"
+
+
+def test_a_run_is_shown_by_its_id_and_by_any_path_in_its_folder(call):
+    line = call("plan", "fig7c").out.splitlines()[0]
+    folder = line.split()[0]
+    shown = {
+        call("show", f"{prefix}{ending}").out
+        for prefix, ending in (
+            (folder.rpartition("/")[2], ""),
+            (folder, ""),
+            (folder, "/s1"),
+            (folder, "/s1/run.json"),
+            (f"./{folder}", "/"),
+        )
+    }
+    assert len(shown) == 1 and "objective" in shown.pop()
+
+
 def test_plan_names_a_missing_config(call):
-    answer = call("plan", "--config", "nowhere.yaml")
+    answer = call("plan", "--configfile", "nowhere.yaml")
     check_refusal(answer)
     assert answer.err == "error: nowhere.yaml: cannot be read: No such file or directory\n"
 

@@ -1,7 +1,7 @@
 """The plan of a preset: everything that config.yaml asks for, and its path below the results folder."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -285,9 +285,11 @@ def _records(stage: str, scored: Scored) -> list[str]:
     return [scored.record]
 
 
-def load(path: str | Path = "config.yaml") -> dict[str, Plan]:
+def load(
+    path: str | Path = "config.yaml", overlays: Iterable[str | Path] = (), settings: Iterable[str] = ()
+) -> dict[str, Plan]:
     """Plans of every preset of a config file, by results folder. Raises UserError."""
-    return plans(read_config(path))
+    return plans(read_config(path, overlays, settings))
 
 
 def plans(raw: Mapping[str, Any]) -> dict[str, Plan]:

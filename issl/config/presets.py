@@ -1,8 +1,10 @@
 """Presets: overlays on config.yaml, one file each in the folder beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from issl.config.schema import Config
 from issl.config.validation import validate
@@ -13,9 +15,22 @@ PAPER = "paper"
 FOLDER = "presets"  # beside config.yaml: a file for each preset
 
 
-def read_config(path: str | Path = "config.yaml") -> dict[str, Any]:
-    """A config file with the presets beside it. Raises UserError if a file cannot be read."""
-    return with_presets(read_yaml(path), Path(path).parent / FOLDER)
+def read_config(
+    path: str | Path = "config.yaml", overlays: Iterable[str | Path] = (), settings: Iterable[str] = ()
+) -> dict[str, Any]:
+    """A config file, overlays and KEY=VALUE settings on top as Snakemake adds them, and the presets beside it.
+
+    Raises UserError if a file cannot be read, or a setting is not KEY=VALUE.
+    """
+    raw: dict[str, Any] = read_yaml(path)
+    for overlay in overlays:
+        raw = _stacked(raw, read_yaml(overlay))
+    for setting in settings:
+        key, given, value = setting.partition("=")
+        if not given:
+            raise UserError(f"--config {setting}: must be KEY=VALUE")
+        raw = _stacked(raw, {key: yaml.safe_load(value)})
+    return with_presets(raw, Path(path).parent / FOLDER)
 
 
 def with_presets(raw: Mapping[str, Any], folder: Path = Path(FOLDER)) -> dict[str, Any]:

@@ -20,28 +20,36 @@ IDLE = 24 * 3600  # seconds since the last write, after which no process is assu
 
 
 class Rubbish(NamedTuple):
-    """A file or folder (its name ends in "/") below the results folder, and why it can be removed."""
+    """A file, or a folder (its name ends in "/"), below the results folder, and why it can be removed.
+
+    `spent` says that nobody needs it; what is merely unused may belong to another config.
+    """
 
     path: str
     bytes: int
     why: str
+    spent: bool
 
 
 def rubbish(plan: Plan) -> Iterator[Rubbish]:
-    """Everything that can be removed from the preset's results folder, largest first; changes nothing."""
+    """Lists what can be removed from the preset's results folder, largest first; changes nothing."""
     root = Path(plan.root)
     unused = plan.leftovers()
-    found = dict.fromkeys(unused, "no target of the config uses it")
-    # Remains of killed jobs, also of Snakemake's.
-    spent = [run.parent.relative_to(root).as_posix() for run in root.glob("runs/*/s*/run.json")]
-    found |= {f"{run}/checkpoints/": "its run is finished" for run in spent if (root / run / "checkpoints").is_dir()}
+    found = dict.fromkeys(unused, (UNUSED, False))
+    # What killed jobs, of Snakemake too, leave behind.
+    runs = [run.parent.relative_to(root).as_posix() for run in root.glob("runs/*/s*/run.json")]
+    spent = {f"{run}/checkpoints/": "its run is finished" for run in runs if (root / run / "checkpoints").is_dir()}
     for features, scores in _read_by(plan).items():
         if (root / features).is_dir() and all((root / score).exists() for score in scores):
-            found[f"{features}/"] = "all probes of it are finished"
-    found |= dict.fromkeys(_torn(root), "incomplete file of a killed job")
+            spent[f"{features}/"] = "all probes of it are finished"
+    spent |= dict.fromkeys(_torn(root), "incomplete file of a killed job")
+    found |= {path: (why, True) for path, why in spent.items()}
     inside = {path for path in found if any(path.startswith(folder) and path != folder for folder in unused)}
-    entries = [Rubbish(path, size(root, path), why) for path, why in found.items() if path not in inside]
+    entries = [Rubbish(path, size(root, path), *why) for path, why in found.items() if path not in inside]
     yield from sorted(entries, key=lambda entry: (-entry.bytes, entry.path))
+
+
+UNUSED = "no target of this config uses it; another config may"
 
 
 def _read_by(plan: Plan) -> dict[str, list[str]]:

@@ -5,14 +5,16 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from filelock import FileLock
 from project import copy_config
 
 from issl.cli import issl
 from issl.config.plan import load
+from issl.errors import UserError
 from issl.jobs.files import TEMPORARY, whole
-from issl.upkeep.cleanup import remove, rubbish
+from issl.upkeep.cleanup import UNUSED, remove, rubbish
 
 OLD = time.time() - 2 * 24 * 3600
 
@@ -74,8 +76,8 @@ def test_unused_runs_are_listed_with_all_their_files(plan):
     put(plan, "runs/simclr-z64-e3-00000000/s1/.encoder.abcd1234.safetensors", 7, age=10**6)
     put(plan, "old.csv", 5)
     assert list(listed(plan).items()) == [  # the largest first
-        ("runs/simclr-z64-e3-00000000/", (3007, "no target of the config uses it")),
-        ("old.csv", (5, "no target of the config uses it")),
+        ("runs/simclr-z64-e3-00000000/", (3007, UNUSED)),
+        ("old.csv", (5, UNUSED)),
     ]
 
 
@@ -136,18 +138,59 @@ def test_files_in_use_by_a_process_are_kept(plan):
     assert not used.exists() and Path(plan.root, "runs").exists()
 
 
-def test_the_command_deletes_only_on_request(plan):
-    gone = put(plan, "runs/simclr-z64-e3-00000000/s1/encoder.safetensors", 2_000_000)
-    stays = put(plan, f"{finished(plan, scores=False)[0]}/history.csv")
-    dry = CliRunner().invoke(issl, ["gc"])
-    assert gone.exists() and dry.output.splitlines()[0].split() == (
-        ["2.0", "MB", "results/tiny/runs/simclr-z64-e3-00000000/", "no", "target", "of", "the", "config", "uses", "it"]
+def gc(*arguments, **answers):
+    done = CliRunner().invoke(issl, ["gc", *arguments], **answers)
+    return done.exit_code, done.output
+
+
+def test_the_command_deletes_what_is_spent_only_on_request_and_after_a_question(plan):
+    folder, _ = finished(plan, scores=False)
+    spent, stays = put(plan, f"{folder}/checkpoints/last.ckpt", 2_000_000), put(plan, f"{folder}/history.csv")
+    code, text = gc()
+    assert (
+        code == 0
+        and spent.exists()
+        and text.splitlines()
+        == [
+            f"       2.0 MB  results/tiny/{folder}/checkpoints/  its run is finished",
+            "       2.0 MB  can be removed: issl gc --delete",
+        ]
     )
-    assert dry.output.splitlines()[-1].strip() == "2.0 MB  can be removed: issl gc --delete"
-    wet = CliRunner().invoke(issl, ["gc", "--delete", "--preset", "tiny"])
-    assert "2.0 MB  removed" in wet.output and wet.exit_code == 0
-    assert not gone.exists() and stays.exists()
-    assert CliRunner().invoke(issl, ["gc"]).output.strip() == "0.0 MB  can be removed: issl gc --delete"
+    assert gc("--delete", input="n\n")[0] == 1 and spent.exists()
+    assert "removed: 1" in gc("--delete", "--preset", "tiny", input="y\n")[1]
+    assert not spent.exists() and stays.exists()
+    spent = put(plan, f"{folder}/checkpoints/last.ckpt")
+    assert gc("--delete", "--yes")[0] == 0 and not spent.exists()
+    assert gc()[1].strip() == "0.0 MB  can be removed: issl gc --delete"
+
+
+def test_results_of_another_config_are_removed_only_by_name(plan, tmp_path):
+    """Made with --configfile, or by a preset that is gone: an encoder may have cost days."""
+    runs = [put(plan, f"runs/simclr-z64-e3-0000000{n}/s1/encoder.safetensors", 1_000_000) for n in (1, 2)]
+    other = put(plan, "../gone/runs/simclr-z64-e3-00000003/s1/encoder.safetensors")
+    text = gc()[1]
+    assert text.splitlines()[0] == "unused, and removed only if you name it:" and text.count(UNUSED) == 3
+    assert gc("--delete", "--yes")[1].endswith("removed: 0\n")
+    assert all(path.exists() for path in (*runs, other))
+    assert gc("--delete", "--yes", "results/tiny/runs/simclr-z64-e3-00000001")[1].endswith("removed: 1\n")
+    assert [path.exists() for path in (*runs, other)] == [False, True, True]
+    code = CliRunner().invoke(issl, ["gc", "--delete", "results/tiny/runs/simclr-z64-e3-00000009"])
+    assert isinstance(code.exception, UserError) and "nothing that can be removed" in str(code.exception)
+
+
+def test_results_of_a_config_file_are_known_when_it_is_given(plan, tmp_path):
+    experiment = {
+        "rows": {"A": {"method": "simclr", "optim": {"epochs": 15}}},
+        "probes": [{}],
+        "table": {"caption": ""},
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"experiments": {"mine": experiment}}))
+    mine = load("config.yaml", ["mine.yaml"])["results/tiny"]
+    put(mine, f"{mine.rows['mine'][0].encoder(1)}/encoder.safetensors")
+    assert "unused" in gc()[1] and "unused" not in gc("--configfile", "mine.yaml")[1]
+    put(mine, f"{mine.rows['mine'][0].encoder(2)}/encoder.safetensors")
+    assert "unused" in gc("--configfile", "mine.yaml")[1]
+    assert "unused" not in gc("--configfile", "mine.yaml", "--config", "seeds=[1, 2]")[1]
 
 
 def test_results_of_other_presets_are_kept(plan):
