@@ -213,7 +213,8 @@ def plan(plans: Plans, experiments: tuple[str, ...]) -> None:
     for root, plan in plans.items():
         for run, spec in plan.runs.items():
             users = plan.experiments_of(run)
-            if not experiments or set(users) & set(experiments):
+            showing = {name for name, rows in plan.rows.items() if any(row.run and row.name == run for row in rows)}
+            if not experiments or showing & set(experiments):
                 click.echo(f"{root}/runs/{run}  {spec.optim.epochs} epochs  {', '.join(users)}")
 
 

@@ -91,7 +91,7 @@ class Plan:
         ]
         if not self.config.existing_only:
             return every
-        return [each for each in every if Path(self.root, each.path).exists()]
+        return [each for each in every if all(Path(self.root, path).exists() for path in needed(each))]
 
     def scores(self, experiment: str) -> list[str]:
         """Paths of the score files of an experiment, in the order of `rows_for`."""
@@ -107,7 +107,7 @@ class Plan:
         return [
             facts(self.config, row)
             | {"encoding": row.encoding_id, "probe": probe, "grid": grid_id(row.probes[probe])}
-            | {"metrics": list(row.metrics), "seed": seed}
+            | {"metrics": list(row.metrics), "n_settings": len(row.probes[probe].probes), "seed": seed}
             for row, probe, seed in self.scored(experiment)
         ]
 
@@ -242,7 +242,7 @@ class Plan:
     def _is_compared(self, name: str) -> bool:
         found = self.scored(name)
         if self.config.experiments[name].on_request:
-            return bool(found) and all(Path(self.root, each.path).exists() for each in found)
+            return bool(found) and all(Path(self.root, path).exists() for each in found for path in needed(each))
         return bool(found)
 
     def records(self, stage: str) -> list[str]:
@@ -270,6 +270,13 @@ class Plan:
     def _every_row(self) -> Iterator[PlannedRow]:
         for rows in self.rows.values():
             yield from rows
+
+
+def needed(scored: Scored) -> list[str]:
+    """Everything that showing and comparing a score file takes, below the results folder."""
+    records = [path for stage in ("prepare", "pretrain", "featurize", "probe") for path in _records(stage, scored)]
+    history = [f"{scored.row.encoder(scored.seed)}/history.csv"] if scored.row.run else []
+    return [scored.path, *records, *history]
 
 
 def _records(stage: str, scored: Scored) -> list[str]:

@@ -31,6 +31,12 @@ def outline(config: Config, experiment: str, rows: Sequence[PlannedRow], place: 
                 + "; show fewer of them, or more columns"
             )
         columns.add(column)
+    if rows and not lines:
+        raise UserError(f"{place}: experiments.{experiment}: no probe has what this figure shows")
+    metrics = {metric for row in rows for metric in row.metrics}
+    if isinstance(display, Lines) and len(metrics) > 1:
+        several = " and ".join(sorted(metrics))
+        raise UserError(f"{place}: experiments.{experiment}: a figure shows one metric, not {several}")
     return lines
 
 
@@ -57,6 +63,8 @@ def _points(config: Config, row: PlannedRow, display: Lines | Scatter | Table) -
     of_row = facts(config, row)
     images = train_images(row.encoding.data)
     for probe, grid in row.probes.items():
+        if isinstance(display, Scatter) and grid.kind != of_row["family"]:
+            continue
         for fraction in _fractions(grid, display):
             labels = math.ceil(fraction * images) if images else ANY
             for metric in row.metrics:
@@ -67,7 +75,8 @@ def _fractions(grid: ProbeGrid, display: Lines | Scatter | Table) -> list[float]
     """The fractions of the labels of a grid's probes that are shown."""
     decay = display.weight_decay if isinstance(display, Lines) else None
     shown = [probe for probe in grid.probes if decay is None or getattr(probe, "weight_decay", None) == decay]
-    return list(dict.fromkeys(getattr(probe, "fraction", 1.0) for probe in shown))
+    fractions = dict.fromkeys(getattr(probe, "fraction", 1.0) for probe in shown)
+    return [fraction for fraction in fractions if fraction == 1 or not isinstance(display, Scatter)]
 
 
 def refuse_unknown_points(config: Config, rows: Rows, place: str, paper: Config, of_paper: Rows) -> None:

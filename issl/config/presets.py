@@ -12,6 +12,10 @@ from issl.config.yaml import read_yaml
 from issl.errors import UserError
 
 PAPER = "paper"
+RESERVED = (  # rules, and folders in results/
+    *("all", "prepare", "pretrain", "featurize", "probe", "aggregate", "plot", "tabulate", "compare", "curves"),
+    *("runs", "weights", "data", "logs", "benchmarks", "reproduction"),
+)
 FOLDER = "presets"  # beside config.yaml: a file for each preset
 
 
@@ -61,6 +65,8 @@ def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
     for name in overlays:
         if name == PAPER or not str(name).isidentifier():
             raise UserError(f"config: presets.{name}: a preset needs a plain name other than '{PAPER}'")
+        if name in RESERVED:
+            raise UserError(f"config: presets.{name}: the workflow uses this name itself; choose another")
     _refuse_ends_of_scripts(raw)
     layers = {PAPER: base} | {name: merge(_below(base, overlay), overlay) for name, overlay in overlays.items()}
     return {
@@ -87,14 +93,15 @@ def _below(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any
 
     With `inherit: named`, without any that it does not name. Presets are comparable with the paper only if they say so.
     """
-    named = overlay.get("experiments") or {}
+    named, experiments = overlay.get("experiments") or {}, base.get("experiments") or {}
+    if not isinstance(named, Mapping) or not isinstance(experiments, Mapping):
+        return {**base, "comparable": False}  # the schema names the mistake
 
     def inherited(experiment: Any) -> bool:
         on_request = isinstance(experiment, Mapping) and experiment.get("on_request")
         return overlay.get("inherit") != "named" and not on_request
 
-    every = (base.get("experiments") or {}).items()
-    kept = {name: experiment for name, experiment in every if name in named or inherited(experiment)}
+    kept = {name: experiment for name, experiment in experiments.items() if name in named or inherited(experiment)}
     return {**base, "comparable": False, "experiments": kept}
 
 

@@ -15,7 +15,7 @@ from issl.config.presets import merge
 from issl.config.schema import Config, Experiment, Patch, Row
 from issl.config.validation import validate
 from issl.errors import UserError, nearest
-from issl.spec.data import DataSpec, ImageNet, train_images
+from issl.spec.data import DataSpec, ImageNet, data_id, train_images
 from issl.spec.encoding import Encoding, encoding_id
 from issl.spec.probe import KINDS, Metric, ProbeGrid, grid_id
 from issl.spec.released import MODELS
@@ -67,6 +67,7 @@ class PlannedRow:
 def resolve(config: Config, place: str) -> dict[str, list[PlannedRow]]:
     """The rows of every experiment that runs, in order. Raises UserError for an inconsistent one."""
     _refuse_duplicate_seeds(config.seeds, place)
+    _refuse_data_with_one_identity(config, place)
     for name, experiment in config.experiments.items():
         _refuse_contradictions(experiment, f"{place}: experiments.{name}")
     running = {name: e for name, e in config.experiments.items() if e.not_run is None and e.of is None}
@@ -110,6 +111,18 @@ def _refuse_contradictions(experiment: Experiment, where: str) -> None:
     _refuse_duplicate_seeds(experiment.seeds or (), where)
 
 
+def _refuse_data_with_one_identity(config: Config, place: str) -> None:
+    """One would silently be used for the other: an id leaves out where the data are."""
+    seen: dict[str, str] = {}
+    for name, data in config.data.items():
+        other = seen.setdefault(data_id(data), name)
+        if config.data[other] != data:
+            raise UserError(
+                f"{place}: data: '{other}' and '{name}' are one data set to the workflow, but in different places: "
+                "give one of them a `name` of its own"
+            )
+
+
 def _refuse_duplicate_seeds(seeds: Sequence[int], where: str) -> None:
     if len(set(seeds)) < len(seeds):
         raise UserError(f"{where}: seeds: duplicate seed in {list(seeds)}")
@@ -145,6 +158,8 @@ def _declared(experiment: Experiment, place: str) -> Iterator[tuple[str, Row]]:
         yield from experiment.rows.items()
         return
     axes = ways[0]
+    if empty := [key for key, values in axes.items() if not values]:
+        raise UserError(f"{place}: {empty[0]}: an empty list gives no rows")
     lengths = {len(values) for values in axes.values()}
     if experiment.zip is not None and len(lengths) > 1:
         raise UserError(f"{place}.zip: the lists differ in length: {sorted(lengths)}")
@@ -270,12 +285,14 @@ def _probes(experiment: Experiment, family: str, where: str) -> dict[str, ProbeG
     for number, entry in enumerate(experiment.probes):
         here = f"{where}: probes.{number}"
         choices = [_choices(entry.get("kind", family), key, value) for key, value in entry.items()]
+        if empty := [key for key, values in zip(entry, choices) if not values]:
+            raise UserError(f"{here}: {empty[0]}: an empty list gives no probes")
         for values in itertools.product(*choices):
             content = {"kind": family} | dict(zip(entry, values))
             name = content.pop("label", content["kind"])
             if content["kind"] == "linear":
                 content.pop("hidden", None)  # meant for the MLPs of the same experiment; a linear probe has none
-            known(content["kind"], KINDS, f"{here}: unknown kind")
+            known(str(content["kind"]), KINDS, f"{here}: unknown kind")
             named.setdefault(str(name), []).append(validate(KINDS[content["kind"]], content, here))
     grids = {name: {"probes": probes} for name, probes in named.items()}
     return {name: validate(ProbeGrid, grid, f"{where}: probes: '{name}'") for name, grid in grids.items()}

@@ -18,6 +18,8 @@ def refuse_unknown(targets: Iterable[str], plans: Mapping[str, Plan], rules: Ite
     }
     made: set[str] = set()
     for target in map(os.path.normpath, targets):
+        if PurePath(target).is_absolute():
+            raise UserError(f"{target}: give the path of a result from here: '{os.path.relpath(target)}'")
         if target in results:
             continue
         made = made or {f"{plan.root}/{path}".rstrip("/") for plan in plans.values() for path in plan.made()}

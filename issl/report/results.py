@@ -26,19 +26,23 @@ def aggregate(rows: Sequence[Mapping[str, Any]], scores: Sequence[Path], histori
     tables, left = [], iter(histories)
     for row, path in zip(rows, scores, strict=True):
         log_loss = float("nan") if row["released"] else _log_loss(next(left))
-        facts = {key: value for key, value in row.items() if key != "metrics"} | {"log_loss": log_loss}
-        table = _scores(path, row["metrics"])
+        of_the_file = ("metrics", "n_settings")
+        facts = {key: value for key, value in row.items() if key not in of_the_file} | {"log_loss": log_loss}
+        table = _scores(path, row["metrics"], row.get("n_settings", 1))
         tables.append(pd.DataFrame([facts] * len(table)).join(table))
     return pd.concat(tables, ignore_index=True)
 
 
-def _scores(path: Path, metrics: Sequence[str]) -> pd.DataFrame:
+def _scores(path: Path, metrics: Sequence[str], n_settings: int) -> pd.DataFrame:
     """The rows of a score file with these metrics, ordered by metric."""
     table = read_scores(path)
     parts = [table[table["metric"] == metric] for metric in metrics]
     for metric, part in zip(metrics, parts):
         if part.empty:
             raise UserError(f"{path}: no {metric} accuracy; delete the file and run its probe again")
+        if len(part) < n_settings:
+            found = f"{len(part)} of at least {n_settings} settings"
+            raise UserError(f"{path}: {metric} accuracy of {found}; delete the file and run its probe again")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -117,6 +121,8 @@ def points(results: pd.DataFrame, display: Lines | Scatter | Table) -> pd.DataFr
         if results.empty:
             raise UserError(f"no probe with weight decay {display.weight_decay} in these results")
     picked, (line, columns) = selected(results), display.axes
+    if isinstance(display, Scatter):
+        picked = picked[picked["metric"] == "top-1"]
     names = [(point_name(facts, (line,)), point_name(facts, columns)) for facts in picked.to_dict("records")]
     return picked.assign(line=[name for name, _ in names], column=[name for _, name in names])
 

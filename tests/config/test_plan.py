@@ -296,10 +296,15 @@ def test_the_official_dino_recipe_differs_in_four_settings(paper):
 def test_existing_only_uses_results_on_disk(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = catalog.plans(raw | {"existing_only": True})["results"]
-    first, *_ = catalog.plans(raw)["results"].scores("fig7c")
+    scored = catalog.plans(raw)["results"].scored("fig7c")[0]
+    first = f"results/{scored.path}"
     assert plan.compared == [] and plan.rows_for("fig7c") == [] and plan.trained() == []
-    Path(first).parent.mkdir(parents=True)
-    Path(first).touch()
+    for path in (Path("results", path) for path in catalog.needed(scored)):
+        assert catalog.plans(raw | {"existing_only": True})["results"].scores("fig7c") == [], (
+            "trains nothing for a record"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     plan = catalog.plans(raw | {"existing_only": True})["results"]
     assert plan.scores("fig7c") == [first]
     assert plan.compared == ["fig7b", "fig7c"]
@@ -361,3 +366,62 @@ def test_every_example_can_be_planned(raw):
     examples = (PROJECT / "examples").glob("*.yaml")
     plans = {path.stem: catalog.plans(merge(raw, read_yaml(path)))[f"results/{path.stem}"] for path in examples}
     assert {name: len(plan.runs) for name, plan in plans.items()} == {"small_cpu": 11, "mini_imagenet": 3}
+
+
+def test_a_figure_that_would_show_nothing_is_refused(raw):
+    lines = {"kind": "lines", "x": "dim", "hue": "method", "xlabel": "dim", "weight_decay": 1e-3}
+    scatter = {"kind": "scatter", "x": "log_loss", "hue": "method", "xlabel": "loss"}
+    for figure, probes in (
+        (lines, [{"weight_decay": 1e-4}]),
+        (scatter, [{"kind": "mlp"}]),
+        (scatter, [{"fraction": 0.1}]),
+    ):
+        one = {"rows": {"A": {"method": "cissl"}}, "probes": probes, "figure": figure}
+        with pytest.raises(UserError, match=r"config: experiments\.one: no probe has what this figure shows"):
+            catalog.plans(raw | {"presets": {}, "experiments": {"one": one}})
+
+
+def test_a_figure_of_several_metrics_is_refused(raw):
+    figure = {"kind": "lines", "x": "dim", "hue": "method", "xlabel": "dim"}
+    rows = {"A": {"method": "cissl", "metrics": ["top-5"]}, "B": {"method": "cissl", "with": ["dim"]}}
+    one = {"rows": rows, "probes": [{}], "figure": figure}
+    with pytest.raises(UserError, match="a figure shows one metric, not top-1 and top-5"):
+        catalog.plans(raw | {"presets": {}, "experiments": {"one": one}})
+
+
+def test_two_data_sets_of_one_identity_in_two_places_are_refused(raw):
+    """One would silently be used for the other."""
+    two = {name: {"kind": "imagenet", "path": path} for name, path in (("one", "a"), ("two", "b"))}
+    with pytest.raises(UserError, match="data: 'imagenet' and 'one' are one data set to the workflow, but"):
+        catalog.plans(raw | {"presets": {}, "data": raw["data"] | two})
+    same = {"again": dict(raw["data"]["imagenet"]), "other": {"kind": "imagenet", "path": "b", "name": "other"}}
+    assert catalog.plans(raw | {"presets": {}, "data": raw["data"] | same})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"probes": [{"weight_decay": 1e-4}, {"fraction": []}]}, "probes.1: fraction: an empty list gives no probes"),
+        (
+            {"rows": None, "grid": {"encoder.dim": []}, "base": {"method": "cissl"}},
+            "encoder.dim: an empty list",
+        ),
+        ({"probes": [{"kind": {"a": "b"}}]}, "probes.0: unknown kind"),
+    ],
+)
+def test_lists_that_make_probes_or_rows_vanish_are_refused(raw, change, says):
+    one = {"rows": {"A": {"method": "cissl"}}, "probes": [{}], "table": {"caption": ""}} | change
+    with pytest.raises(UserError) as caught:
+        catalog.plans(raw | {"presets": {}, "experiments": {"one": {k: v for k, v in one.items() if v is not None}}})
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["prepare", "all", "runs", "data"])
+def test_a_preset_with_a_name_of_the_workflows_own_is_refused(raw, name):
+    with pytest.raises(UserError, match=rf"config: presets\.{name}: the workflow uses this name itself"):
+        catalog.plans(raw | {"presets": {name: {}}})
+
+
+def test_experiments_that_are_no_mapping_are_one_line(raw):
+    with pytest.raises(UserError, match=r"tiny\): experiments: must be a mapping"):
+        catalog.plans(raw | {"presets": {"tiny": {"experiments": 3}}})

@@ -140,17 +140,18 @@ def test_the_comparison_reads_what_is_on_request_once_it_has_all_scores(raw, tmp
     monkeypatch.chdir(tmp_path)
     plan = catalog.plans(raw)["results"]
     assert not set(TABLES) & set(plan.compared)
-    scores = plan.scores("table_imagenet")
-    for path in map(Path, scores[:-1]):
+    scored = plan.scored("table_imagenet")
+    for path in (Path("results", path) for each in scored for path in catalog.needed(each)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    Path("results", scored[-1].path).unlink()
     assert "table_imagenet" not in catalog.plans(raw)["results"].compared, "one is missing"
     existing = catalog.plans(raw | {"existing_only": True})["results"]
     assert existing.compared == ["table_imagenet"] and len(existing.rows_for("table_imagenet")) == 13
     assert len(existing.records("featurize")) == 7 and len(existing.records("probe")) == 13
     assert existing.records("pretrain") == existing.trained() == []
     before = {stage: set(plan.records(stage)) for stage in ("featurize", "probe")}
-    Path(scores[-1]).touch()
+    Path("results", scored[-1].path).touch()
     plan = catalog.plans(raw)["results"]
     assert plan.compared[-1] == "table_imagenet"
     assert len(set(plan.records("featurize")) - before["featurize"]) == 7, "the augmented protocol reads images"
@@ -276,7 +277,7 @@ def test_a_run_can_be_scored_on_another_data_set_and_with_an_svm(raw):
 def test_what_is_scored_elsewhere_is_shown_with_the_settings_of_its_run(raw):
     plan = catalog.plans(with_own(raw, CISSL))["results/tiny"]
     of_run = {row["row"]: row for row in plan.rows_for("table1_contrastive")}["CISSL"]
-    own = ("row", "data", "encoding", "probe", "grid", "seed")
+    own = ("row", "data", "encoding", "probe", "grid", "n_settings", "seed")
     for said in plan.rows_for("mine"):
         assert {k: v for k, v in said.items() if k not in own} == {k: v for k, v in of_run.items() if k not in own}
         assert (said["row"], said["data"]) == ("table1_contrastive/CISSL", "cifar10")

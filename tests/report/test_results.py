@@ -253,6 +253,11 @@ def test_a_scatter_has_released_weights_and_runs_without_log_loss():
     assert points(lacking, SCATTER)["log_loss"].isna().tolist() == [False, False, True, True]
 
 
+def test_a_scatter_shows_top_1_alone():
+    both = pd.concat([RESULTS, RESULTS.assign(metric="top-5", test_acc=0.9)], ignore_index=True)
+    assert points(both, SCATTER)["test_selected"].tolist() == [0.45, 0.42, 0.60, 0.62]
+
+
 # --- words through a CSV ---
 
 WORDS = ["None", "NA", "nan", "", "007", "1e3", "2024_01", "True", "1.5", "a, b", 'c "d"', "null", "ä€", " x "]
