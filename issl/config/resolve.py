@@ -15,7 +15,7 @@ from issl.config.presets import merge
 from issl.config.schema import Config, Experiment, Patch, Row
 from issl.config.validation import validate
 from issl.errors import UserError, nearest
-from issl.spec.data import DataSpec, ImageNet, data_id, train_images
+from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id, train_images
 from issl.spec.encoding import Encoding, encoding_id
 from issl.spec.probe import KINDS, Metric, ProbeGrid, grid_id
 from issl.spec.released import MODELS
@@ -116,7 +116,7 @@ def _refuse_data_with_one_identity(config: Config, place: str) -> None:
     seen: dict[str, str] = {}
     for name, data in config.data.items():
         other = seen.setdefault(data_id(data), name)
-        if config.data[other] != data:
+        if isinstance(data, ImageFolder | ImageNet) and config.data[other] != data:  # the others have one content
             raise UserError(
                 f"{place}: data: '{other}' and '{name}' are one data set to the workflow, but in different places: "
                 "give one of them a `name` of its own"
