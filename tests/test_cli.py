@@ -421,6 +421,15 @@ def test_plan_shows_the_runs_of_some_experiments(call):
     assert len(both) == 8 + 3
 
 
+def test_plan_shows_the_runs_that_a_figure_takes_from_other_experiments(call):
+    """Figure 7b pretrains nothing of its own, and shows every run of the paper."""
+    every, shown = (
+        [line for line in call("plan", *names).out.splitlines() if line.startswith("results/runs/")]
+        for names in ((), ("fig7b",))
+    )
+    assert shown == every
+
+
 def test_plan_refuses_an_unknown_experiment_with_the_nearest(call):
     answer = call("plan", "fig7")
     check_refusal(answer)

@@ -76,8 +76,13 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
 
 def _log_loss(history: Path) -> float:
-    last = pd.read_csv(history).iloc[-1]
-    return last.get("test_log_loss", float("nan"))
+    try:
+        epochs = pd.read_csv(history)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{history}: cannot be read ({error}); restore it, or delete it to train again") from None
+    if epochs.empty:
+        raise UserError(f"{history}: no epochs; restore it, or delete it to train again")
+    return epochs.iloc[-1].get("test_log_loss", float("nan"))
 
 
 def selected(results: pd.DataFrame) -> pd.DataFrame:

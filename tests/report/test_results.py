@@ -201,6 +201,25 @@ def test_a_score_file_without_a_metric_of_its_row_is_refused(tmp_path, history):
         aggregate([row(metrics=["top-1", "top-5"])], [path], [history])
 
 
+def test_a_score_file_with_fewer_settings_than_its_grid_is_refused(tmp_path, history):
+    """One weight decay of three would be printed as the best of three."""
+    path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4), ("y", 0.6, 0.3))
+    with pytest.raises(UserError, match=r"scores\.csv: top-1 accuracy of 2 of at least 3 settings; delete the file"):
+        aggregate([row(n_settings=3)], [path], [history])
+    assert len(aggregate([row(n_settings=2)], [path], [history])) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("", "cannot be read"), ("epoch,loss\n", "no epochs"), (None, "cannot be read")]
+)
+def test_a_damaged_history_is_named(tmp_path, content, says):
+    scores, path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4)), tmp_path / "history.csv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=rf"history\.csv: {says}"):
+        aggregate([row()], [scores], [path])
+
+
 def test_nothing_to_aggregate_is_one_line():
     with pytest.raises(UserError, match="this experiment has no results yet"):
         aggregate([], [], [])

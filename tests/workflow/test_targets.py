@@ -1,6 +1,7 @@
 """What the real snakemake plans for every target and preset, before anything has run."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,6 +10,7 @@ from small_workflow import with_preset, write
 
 from issl.config.plan import load
 from issl.config.targets import refuse_unknown
+from issl.errors import UserError
 
 
 def jobs(runs, **last):
@@ -165,6 +167,13 @@ def test_a_misspelt_target_is_one_line_with_the_nearest_result(fresh, target, ad
     assert done.returncode == 1
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: unknown result '{target}', {advice}") and "Traceback" not in done.stderr
+
+
+def test_an_absolute_target_is_refused_with_the_path_from_here(fresh, monkeypatch):
+    """Snakemake knows outputs by their relative path alone."""
+    monkeypatch.chdir(fresh)
+    with pytest.raises(UserError, match=r"give the path of a result from here: 'results/fig7c\.pdf'$"):
+        refuse_unknown([str(Path.cwd() / "results/fig7c.pdf")], load("config.yaml"), [])
 
 
 def test_every_target_that_a_plan_makes_is_known_in_any_spelling_of_its_path(fresh):
