@@ -1,5 +1,6 @@
 """Small things that many tests need: a prepared data set, a run that trains in seconds."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -14,6 +15,17 @@ def shared_folder(tmp_path_factory) -> Path:
     """A folder of this test session, the same one for all its processes; hold a file lock while making something."""
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture
+def logging_as_before():
+    """Puts the root logger back as it was: `to_file` changes it, as it is for a whole process."""
+    found = logging.getLogger()
+    handlers, level = found.handlers[:], found.level
+    yield
+    found.handlers[:] = handlers
+    found.setLevel(level)
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

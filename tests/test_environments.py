@@ -6,11 +6,10 @@ import os
 import re
 import subprocess
 import sys
-import threading
 import tomllib
 from collections.abc import Iterator
 from functools import cache, partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import rattler
 import torch
 import yaml
 from project import PROJECT
+from web import serving
 
 from issl.models import encoders
 from issl.probing.kinds import KINDS
@@ -260,14 +260,10 @@ def test_hubconf_declares_every_package_that_a_released_model_needs(tmp_path):
     absent = [names.get(package, package) for package in declared().keys() - declares - {"numpy"}]  # torchvision has it
     assert {"yaml", "sklearn", "click"} <= set(absent)
     torch.save(encoders.build(SMALL, 224).state_dict(), tmp_path / "small.torch")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path))
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    there = {"PYTHONPATH": str(PROJECT), "TORCH_HOME": str(tmp_path / "torch")}
-    there["ISSL_HUB_URL"] = f"http://127.0.0.1:{server.server_port}"
     command = [sys.executable, "-c", BARE, json.dumps(absent), json.dumps(vars(SMALL))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **there})
-    server.shutdown()
-    server.server_close()
+    with serving(partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
+        there = {"PYTHONPATH": str(PROJECT), "TORCH_HOME": str(tmp_path / "torch"), "ISSL_HUB_URL": server.url}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **there})
     assert done.stdout == "64\n", done.stderr
 
 

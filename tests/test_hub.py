@@ -9,9 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 from torchvision import transforms
 from torchvision.models import resnet50
 from torchvision.transforms import v2
+from web import serving
 
 import hubconf
 from issl import data, hub
@@ -125,15 +125,10 @@ def server(tmp_path, monkeypatch, cache):
     """Serves `server.folder` as a mirror of the release; `server.asked` notes each request."""
     folder = tmp_path / "served"
     folder.mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
-    server.folder, server.asked, server.url = folder, [], f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("ISSL_HUB_URL", f"{server.url}/")
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(partial(Handler, directory=folder)) as server:
+        server.folder = folder
+        monkeypatch.setenv("ISSL_HUB_URL", f"{server.url}/")
+        yield server
     shutil.rmtree(folder)
 
 

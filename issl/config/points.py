@@ -1,6 +1,5 @@
 """The points of figures and tables that are known from the config, to check published numbers and claims."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ from issl.config.resolve import PlannedRow, known
 from issl.config.schema import Config, Experiment
 from issl.errors import UserError
 from issl.spec.data import train_images
-from issl.spec.probe import ProbeGrid
+from issl.spec.probe import ProbeGrid, label_count, label_fraction
 from issl.spec.released import MODELS
 
 ANY = "any number"  # of labels, if only the data tell it
@@ -66,7 +65,7 @@ def _points(config: Config, row: PlannedRow, display: Lines | Scatter | Table) -
         if isinstance(display, Scatter) and grid.kind != of_row["family"]:
             continue
         for fraction in _fractions(grid, display):
-            labels = math.ceil(fraction * images) if images else ANY
+            labels = label_count(fraction, images) if images else ANY
             for metric in row.metrics:
                 yield of_row | {"probe": probe, "fraction": fraction, "n_labels": labels, "metric": metric}
 
@@ -75,7 +74,7 @@ def _fractions(grid: ProbeGrid, display: Lines | Scatter | Table) -> list[float]
     """The fractions of the labels of a grid's probes that are shown."""
     decay = display.weight_decay if isinstance(display, Lines) else None
     shown = [probe for probe in grid.probes if decay is None or getattr(probe, "weight_decay", None) == decay]
-    fractions = dict.fromkeys(getattr(probe, "fraction", 1.0) for probe in shown)
+    fractions = dict.fromkeys(label_fraction(probe) for probe in shown)
     return [fraction for fraction in fractions if fraction == 1 or not isinstance(display, Scatter)]
 
 

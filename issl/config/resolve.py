@@ -5,7 +5,6 @@ with `weights` uses an existing encoder.
 """
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ from issl.config.validation import validate
 from issl.errors import UserError, nearest
 from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id, train_images
 from issl.spec.encoding import Encoding, encoding_id
-from issl.spec.probe import KINDS, Metric, ProbeGrid, grid_id
+from issl.spec.probe import KINDS, Metric, ProbeGrid, grid_id, label_count, label_fraction
 from issl.spec.released import MODELS
 from issl.spec.run import RunSpec, run_id
 from issl.spec.value import Value
@@ -317,14 +316,14 @@ def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: str) -
     if images is None:
         return
     classes = getattr(encoding.data, "classes", 10)  # Cifar10 has no `classes`
-    fractions = [getattr(probe, "fraction", 1.0) for probe in grid.probes]
+    fractions = [label_fraction(probe) for probe in grid.probes]
     for probe, fraction in zip(grid.probes, fractions):
-        labels = math.ceil(fraction * images)  # scikit-learn rounds up too
+        labels = label_count(fraction, images)
         if labels < classes:
             raise UserError(
                 f"{where}: probes: fraction {fraction} of {images} training images is less than one per class"
             )
-        if fractions.count(fraction) > 1 and math.ceil(probe.holdout * labels) < classes:
+        if fractions.count(fraction) > 1 and label_count(probe.holdout, labels) < classes:
             raise UserError(
                 f"{where}: probes: holdout {probe.holdout} of fraction {fraction} of {images} training images, on "
                 "which a setting is selected, is less than one per class; give only one setting, or larger fractions"

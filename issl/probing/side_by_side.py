@@ -17,7 +17,7 @@ from issl.jobs import devices
 from issl.probing.scores import Accuracies, Score, Tally
 from issl.probing.subsets import hold_out, stratified
 from issl.probing.task import Task
-from issl.spec.probe import Probe, ProbeGrid, setting
+from issl.spec.probe import Probe, ProbeGrid, label_fraction, setting
 from issl.views.random import epoch_order, generator
 
 log = logging.getLogger(__name__)
@@ -48,11 +48,11 @@ def evaluate(grid: ProbeGrid, task: Task, recipe: Recipe) -> list[Score]:
     found: dict[Probe, Score] = {}
     for group in groups(grid.probes, recipe.own):
         started, probe = time.monotonic(), group[0]
-        fraction = getattr(probe, "fraction", 1.0)
+        fraction = label_fraction(probe)
         subset = stratified(task.labels[task.train], fraction, task.seed)
         tested = fit_and_score(group, recipe, task, task.train[subset], task.test)
         held_out: Sequence[Accuracies | None] = [None] * len(group)
-        if sum(getattr(other, "fraction", 1.0) == fraction for other in grid.probes) > 1:
+        if sum(label_fraction(other) == fraction for other in grid.probes) > 1:
             kept, left = hold_out(task.labels[task.train], subset, probe.holdout, task.seed)
             held_out = fit_and_score(group, recipe, task, task.train[kept], task.train[left])
         for each, test, holdout in zip(group, tested, held_out):

@@ -23,12 +23,11 @@ def aggregate(rows: Sequence[Mapping[str, Any]], scores: Sequence[Path], histori
     """
     if not rows:
         raise UserError("this experiment has no results yet; set existing_only to false to make them")
-    tables, left = [], iter(histories)
+    tables, left, of_the_file = [], iter(histories), ("metrics", "n_settings")
     for row, path in zip(rows, scores, strict=True):
         log_loss = float("nan") if row["released"] else _log_loss(next(left))
-        of_the_file = ("metrics", "n_settings")
         facts = {key: value for key, value in row.items() if key not in of_the_file} | {"log_loss": log_loss}
-        table = _scores(path, row["metrics"], row.get("n_settings", 1))
+        table = _scores(path, row["metrics"], row["n_settings"])
         tables.append(pd.DataFrame([facts] * len(table)).join(table))
     return pd.concat(tables, ignore_index=True)
 
@@ -48,15 +47,19 @@ def _scores(path: Path, metrics: Sequence[str], n_settings: int) -> pd.DataFrame
 
 def read_scores(path: Path) -> pd.DataFrame:
     """A score file. Raises UserError if it cannot be read or is incomplete."""
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); delete it and run its probe again") from None
+    table = _read(path, "delete it and run its probe again")
     if missing := [column for column in SCORES if column not in table]:
         raise UserError(f"{path}: lacks the column '{missing[0]}'; delete it and run its probe again")
     if table.empty or table["test_acc"].isna().any():
         raise UserError(f"{path}: no test accuracy; delete the file and run its probe again")
     return table
+
+
+def _read(path: Path, remedy: str) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); {remedy}") from None
 
 
 TEXT = (
@@ -76,12 +79,10 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
 
 def _log_loss(history: Path) -> float:
-    try:
-        epochs = pd.read_csv(history)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{history}: cannot be read ({error}); restore it, or delete it to train again") from None
+    remedy = "restore it, or delete it to train again"
+    epochs = _read(history, remedy)
     if epochs.empty:
-        raise UserError(f"{history}: no epochs; restore it, or delete it to train again")
+        raise UserError(f"{history}: no epochs; {remedy}")
     return epochs.iloc[-1].get("test_log_loss", float("nan"))
 
 

@@ -1,5 +1,6 @@
 """Probes: classifiers on frozen representations. One class of settings for each kind."""
 
+import math
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -124,6 +125,16 @@ class ProbeGrid(Value):
 def grid_id(grid: ProbeGrid) -> str:
     """Kind plus hash, e.g. ``linear-1a2b3c4d``."""
     return f"{grid.kind}-{short_hash(grid.canonical())}"
+
+
+def label_fraction(probe: Value) -> float:
+    """The fraction of the training labels that a probe is trained on: all, for kinds without this setting."""
+    return getattr(probe, "fraction", 1.0)
+
+
+def label_count(fraction: float, images: int) -> int:
+    """The number of labels in a fraction of the training images, rounded up as scikit-learn does."""
+    return math.ceil(fraction * images)
 
 
 def setting(probe: Value) -> str:

@@ -6,27 +6,14 @@ from pathlib import Path
 
 import pytest
 from project import PROJECT
+from rows import row_of
 
 from issl.config import plan as catalog
-from issl.config.presets import merge, read_config
+from issl.config.presets import merge
 from issl.config.yaml import read_yaml
 from issl.errors import UserError
 from issl.spec.probe import grid_id
 from issl.spec.run import run_id
-
-
-@pytest.fixture(scope="module")
-def raw():
-    return read_config(PROJECT / "config.yaml")
-
-
-@pytest.fixture(scope="module")
-def paper(raw):
-    return catalog.plans(raw)["results"]
-
-
-def row(plan, experiment, label):
-    return next(row for row in plan.rows[experiment] if row.label == label)
 
 
 def grids(planned):
@@ -50,10 +37,10 @@ def test_the_paper_has_20_pretrainings_and_two_of_our_own(paper):
 def test_the_shared_run_is_the_one_the_released_scripts_repeat(paper):
     users = {run: set(paper.experiments_of(run)) for run in paper.runs}
     assert {run: found for run, found in users.items() if len(found) > 1} == {
-        run_id(row(paper, "table1_contrastive", "+ epochs").run): {"table1_contrastive", "fig7c"},
-        run_id(row(paper, "table1_distillation", "DISSL").run): {"table1_distillation", "table2_mlp"},
+        run_id(row_of(paper, "table1_contrastive", "+ epochs").run): {"table1_contrastive", "fig7c"},
+        run_id(row_of(paper, "table1_distillation", "DISSL").run): {"table1_distillation", "table2_mlp"},
     }
-    assert row(paper, "table1_contrastive", "+ epochs").run == row(paper, "fig7c", "method cissl, dim 2048").run
+    assert row_of(paper, "table1_contrastive", "+ epochs").run == row_of(paper, "fig7c", "method cissl, dim 2048").run
 
 
 ON_REQUEST = ("table_imagenet", "table_transfer", "issue2_cifar10")
@@ -88,7 +75,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("place", EXPECTED, ids=" / ".join)
 def test_every_run_has_the_published_settings(paper, place):
-    run = row(paper, *place).run
+    run = row_of(paper, *place).run
     assert EXPECTED[place] == (
         run.objective.name,
         run.encoder.dim,
@@ -144,7 +131,7 @@ def test_a_row_resolves_as_defaults_method_patches_and_own_keys(raw):
         "with": ["dim"],
         "optim": {"online_lr": 3},
     }
-    run = row(catalog.plans(changed)["results"], "table1_contrastive", "SimCLR").run
+    run = row_of(catalog.plans(changed)["results"], "table1_contrastive", "SimCLR").run
     assert (run.optim.clip_value, run.optim.lr, run.optim.online_lr, run.encoder.dim) == (2, 2, 3, 2048)
 
 
@@ -278,7 +265,7 @@ def test_targets_are_every_figure_and_table(paper):
 
 
 def test_the_official_dino_recipe_differs_in_four_settings(paper):
-    baseline, official = (row(paper, "table1_distillation", name).run for name in ("DINO", "DINO (official recipe)"))
+    baseline, official = (row_of(paper, "table1_distillation", name).run for name in ("DINO", "DINO (official recipe)"))
     assert official == baseline.model_copy(
         update={
             "objective": baseline.objective.model_copy(

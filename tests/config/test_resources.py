@@ -2,28 +2,13 @@
 
 import copy
 
-import pytest
-from project import PROJECT
+from rows import row_of
 
 from issl.config import plan as catalog
 from issl.config import resources
-from issl.config.presets import merge, read_config
+from issl.config.presets import merge
 from issl.spec.encoding import encoding_id
 from issl.spec.probe import grid_id
-
-
-@pytest.fixture(scope="module")
-def raw():
-    return read_config(PROJECT / "config.yaml")
-
-
-@pytest.fixture(scope="module")
-def paper(raw):
-    return catalog.plans(raw)["results"]
-
-
-def row(plan, experiment, label):
-    return next(row for row in plan.rows[experiment] if row.label == label)
 
 
 def requests(plan, row):
@@ -42,7 +27,7 @@ def amounts(request):
 
 def test_jobs_request_what_the_config_says_of_their_rule(paper):
     hardware = paper.config.hardware
-    found = requests(paper, row(paper, "table1_contrastive", "CISSL"))
+    found = requests(paper, row_of(paper, "table1_contrastive", "CISSL"))
     assert found == {"featurize": hardware.featurize, "linear": hardware.probe}
     assert resources.request(paper, "prepare") == hardware.prepare
     assert resources.request(paper, "pretrain") == hardware.pretrain
@@ -54,7 +39,7 @@ def test_jobs_of_an_experiment_request_what_it_says_and_the_rest_of_their_rule(p
         "cached": (16, 64, 2880),
         "augmented": (16, 64, 2880),
     }
-    assert {name: amounts(each) for name, each in requests(paper, row(paper, "table_transfer", "DTD")).items()} == {
+    assert {name: amounts(each) for name, each in requests(paper, row_of(paper, "table_transfer", "DTD")).items()} == {
         "featurize": (16, 32, 240),
         "logistic regression": (4, 64, 1440),  # the threads are those of every probe
         "linear SVM": (4, 64, 1440),
@@ -77,13 +62,13 @@ def test_a_job_that_two_experiments_share_requests_the_most_of_each(raw):
     for name, hardware in own.items():
         changed["experiments"][name]["hardware"] = hardware
     plan = catalog.plans(changed)["results"]
-    found = requests(plan, row(plan, "table_transfer", "CIFAR-10"))
-    assert found == requests(plan, row(plan, "issue2_cifar10", "batch_norm eval, resize 224, layer output"))
+    found = requests(plan, row_of(plan, "table_transfer", "CIFAR-10"))
+    assert found == requests(plan, row_of(plan, "issue2_cifar10", "batch_norm eval, resize 224, layer output"))
     assert amounts(found["featurize"]) == (8, 40, 50)
     assert amounts(found["linear SVM"]) == amounts(found["logistic regression"]) == (6, 70, 200)
-    alone = requests(plan, row(plan, "table_transfer", "CIFAR-100"))
+    alone = requests(plan, row_of(plan, "table_transfer", "CIFAR-100"))
     assert amounts(alone["featurize"]) == (5, 40, 30) and amounts(alone["linear SVM"]) == (4, 70, 200)
-    alone = requests(plan, row(plan, "issue2_cifar10", "batch_norm train, resize 224, layer output"))
+    alone = requests(plan, row_of(plan, "issue2_cifar10", "batch_norm train, resize 224, layer output"))
     assert amounts(alone["featurize"]) == (8, 16, 50) and amounts(alone["linear SVM"]) == (6, 30, 120)
 
 
@@ -93,7 +78,7 @@ def test_probes_of_one_experiment_do_not_pay_for_those_of_another(raw):
         raw, {"experiments": {"table2_mlp": {"hardware": {"probe": {"mem_gb": 99}, "featurize": {"mem_gb": 77}}}}}
     )
     plan = catalog.plans(changed)["results"]
-    linear, mlp = (requests(plan, row(plan, name, "DISSL")) for name in ("table1_distillation", "table2_mlp"))
+    linear, mlp = (requests(plan, row_of(plan, name, "DISSL")) for name in ("table1_distillation", "table2_mlp"))
     assert linear["linear"].mem_gb == plan.config.hardware.probe.mem_gb and mlp["mlp"].mem_gb == 99
     assert linear["featurize"] == mlp["featurize"] and mlp["featurize"].mem_gb == 77
 
@@ -102,7 +87,7 @@ def test_only_probes_of_scikit_learn_request_no_gpu(raw):
     kinds = [{"kind": kind} for kind in ("linear", "mlp", "cached", "logistic", "svm")]
     changed = merge(raw, {"experiments": {"table_transfer": {"probes": kinds, "published": None}}})
     plan = catalog.plans(changed)["results"]
-    found = requests(plan, row(plan, "table_transfer", "DTD")) | requests(plan, plan.rows["table_imagenet"][0])
+    found = requests(plan, row_of(plan, "table_transfer", "DTD")) | requests(plan, plan.rows["table_imagenet"][0])
     assert {name: request.gpus for name, request in found.items()} == {
         **{"featurize": 1, "linear": 1, "mlp": 1, "cached": 1, "augmented": 1},
         **{"logistic": 0, "svm": 0},
@@ -149,28 +134,30 @@ def group(plan, row, seed):
 
 def test_features_and_the_one_job_of_probes_that_reads_them_go_to_a_cluster_together(paper):
     """Figure 7b shows the same probes again, which makes no further job of them."""
-    alone = row(paper, "table1_contrastive", "SimCLR")
+    alone = row_of(paper, "table1_contrastive", "SimCLR")
     name = group(paper, alone, 1)
     assert name and "/" not in name, "Snakemake makes a path of it"
-    others = [row(paper, "table1_contrastive", "CISSL"), row(paper, "fig7a", "strength 0.5, classes 20000")]
+    others = [row_of(paper, "table1_contrastive", "CISSL"), row_of(paper, "fig7a", "strength 0.5, classes 20000")]
     assert len({name, *(group(paper, each, 1) for each in others)}) == 3
 
 
 def test_features_that_two_jobs_of_probes_read_are_a_job_of_their_own(raw, paper):
-    assert group(paper, row(paper, "table2_mlp", "DISSL"), 1) is None, "a linear and an MLP probe, in two tables"
-    assert group(paper, row(paper, "table_transfer", "DTD"), 0) is None, "two classifiers"
+    assert group(paper, row_of(paper, "table2_mlp", "DISSL"), 1) is None, "a linear and an MLP probe, in two tables"
+    assert group(paper, row_of(paper, "table_transfer", "DTD"), 0) is None, "two classifiers"
     changed = merge(raw, {"experiments": {"table_transfer": {"probes": [{"kind": "svm"}], "published": None}}})
     one, two = (
         catalog.plans(merge(changed, {"experiments": {"table_transfer": {"seeds": seeds}}})) for seeds in ([0], [0, 1])
     )
-    assert group(one["results"], row(one["results"], "table_transfer", "DTD"), 0)
-    assert group(two["results"], row(two["results"], "table_transfer", "DTD"), 0) is None, "with two seeds"
-    assert group(one["results"], row(one["results"], "table_transfer", "CIFAR-10"), 0) is None, "issue 2 reads them too"
+    assert group(one["results"], row_of(one["results"], "table_transfer", "DTD"), 0)
+    assert group(two["results"], row_of(two["results"], "table_transfer", "DTD"), 0) is None, "with two seeds"
+    assert group(one["results"], row_of(one["results"], "table_transfer", "CIFAR-10"), 0) is None, (
+        "issue 2 reads them too"
+    )
 
 
 def test_each_seed_of_a_run_goes_to_a_cluster_by_itself(raw):
     plan = catalog.plans(raw | {"seeds": [1, 2]})["results"]
-    one, two = (group(plan, row(plan, "table1_contrastive", "SimCLR"), seed) for seed in (1, 2))
+    one, two = (group(plan, row_of(plan, "table1_contrastive", "SimCLR"), seed) for seed in (1, 2))
     assert one and two and one != two
 
 
@@ -185,6 +172,6 @@ def test_features_on_two_data_sets_go_to_a_cluster_apart(raw):
         "table": {"caption": ""},
     }
     plan = catalog.plans(merge(raw, {"presets": {}, "experiments": {"mine": own | {"on_request": True}}}))["results"]
-    here, there = row(plan, "table1_contrastive", "SimCLR"), plan.rows["mine"][0]
+    here, there = row_of(plan, "table1_contrastive", "SimCLR"), plan.rows["mine"][0]
     assert here.encoder(1) == there.encoder(1)
     assert group(plan, here, 1) and group(plan, there, 1) and group(plan, here, 1) != group(plan, there, 1)

@@ -6,10 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from project import PROJECT
 
 from issl.config import plan as catalog
-from issl.config.presets import read_config
 from issl.errors import UserError
 from issl.spec.encoding import encoding_id
 from issl.spec.probe import SVM, Augmented, Cached, Logistic, grid_id
@@ -17,16 +15,6 @@ from issl.spec.released import MODELS
 from issl.spec.run import run_id
 
 TABLES = ("table_imagenet", "table_transfer", "issue2_cifar10")
-
-
-@pytest.fixture(scope="module")
-def raw():
-    return read_config(PROJECT / "config.yaml")
-
-
-@pytest.fixture(scope="module")
-def paper(raw):
-    return catalog.plans(raw)["results"]
 
 
 # --- released models -------------------------------------------------------------------------------------------------

@@ -151,16 +151,6 @@ def test_names_that_are_not_utf8_work(kind, tmp_path):
         assert tuple(arrays.images.tolist()) == files
 
 
-@pytest.fixture
-def logging_as_before():
-    found = logging.getLogger()
-    handlers, level = found.handlers[:], found.level
-    yield
-    found.handlers[:] = handlers
-    found.setLevel(level)
-    logging.captureWarnings(False)
-
-
 def test_a_name_that_is_not_utf8_is_escaped_in_messages_and_logs(kind, root, tmp_path, logging_as_before):
     odd = os.fsdecode(b"caf\xe9")
     (root / "train/cat" / odd).mkdir()

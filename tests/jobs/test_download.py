@@ -1,9 +1,9 @@
 import hashlib
-import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from web import serving
 
 from issl.errors import UserError
 from issl.jobs import download
@@ -49,15 +49,10 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.ranges, server.length, server.cut, server.shift, server.asked = True, True, None, 0, []
-    server.url = f"http://127.0.0.1:{server.server_port}/file.zip"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as server:
+        server.ranges, server.length, server.cut, server.shift = True, True, None, 0
+        server.url += "/file.zip"
+        yield server
 
 
 @pytest.fixture

@@ -8,17 +8,9 @@ import pytest
 from issl.errors import UserError
 from issl.jobs.logs import to_file
 
+pytestmark = pytest.mark.usefixtures("logging_as_before")
+
 log = logging.getLogger(__name__)
-
-
-@pytest.fixture(autouse=True)
-def messages_as_before():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 def texts(folder):

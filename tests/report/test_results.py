@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tidy import released, tidy, write_scores
+from tidy import TWO_ROWS, released, tidy, write_scores
 
 from issl.config.display import Lines, Scatter, Table
 from issl.errors import UserError
@@ -20,23 +20,11 @@ from issl.report.results import (
     selected,
 )
 
-RESULTS = tidy(
-    ("A", 1, 1e-4, 0.40, 0.50),
-    ("A", 1, 1e-5, 0.45, 0.30),
-    ("A", 2, 1e-4, 0.42, 0.20),
-    ("A", 2, 1e-5, 0.41, 0.30),
-    ("B", 1, 1e-4, 0.60, 0.50),
-    ("B", 1, 1e-5, 0.50, 0.40),
-    ("B", 2, 1e-4, 0.62, 0.50),
-    ("B", 2, 1e-5, 0.50, 0.40),
-)
-
-
 # --- selection ---
 
 
 def test_settings_are_selected_on_test_and_on_held_out_labels():
-    picked = selected(RESULTS).set_index(["row", "seed"])
+    picked = selected(TWO_ROWS).set_index(["row", "seed"])
     assert picked["test_selected"].tolist() == [0.45, 0.42, 0.60, 0.62]
     assert picked["val_selected"].tolist() == [0.40, 0.41, 0.60, 0.62]
 
@@ -94,7 +82,7 @@ def test_the_first_metric_selects_the_setting_for_all_metrics(first):
 
 def test_results_with_unknown_values_are_selected_as_well():
     """Released weights say nothing of their batch or augmentation, which an empty cell stands for."""
-    picked = selected(pd.concat([RESULTS, released("R", 0, 0.7), released("S", 0, 0.8)]))
+    picked = selected(pd.concat([TWO_ROWS, released("R", 0, 0.7), released("S", 0, 0.8)]))
     assert picked.set_index("row").loc[["R", "S"], "test_selected"].tolist() == [0.7, 0.8]
     assert len(picked) == 6
 
@@ -103,8 +91,8 @@ def test_results_with_unknown_values_are_selected_as_well():
 
 
 def test_points_are_named_by_what_a_display_tells_them_apart_by():
-    few = RESULTS.assign(fraction=0.02, probe="mlp")
-    results = pd.concat([RESULTS, few, RESULTS.assign(fraction=0.02, metric="top-5", probe="mlp")])
+    few = TWO_ROWS.assign(fraction=0.02, probe="mlp")
+    results = pd.concat([TWO_ROWS, few, TWO_ROWS.assign(fraction=0.02, metric="top-5", probe="mlp")])
 
     def names(display):
         found = points(results, display)
@@ -119,13 +107,13 @@ def test_points_are_named_by_what_a_display_tells_them_apart_by():
 
 def test_a_figure_can_show_one_weight_decay():
     lines = Lines(kind="lines", x="dim", hue="method", xlabel="dim.", weight_decay=1e-5)
-    assert points(RESULTS, lines)["test_selected"].tolist() == [0.45, 0.41, 0.50, 0.50]
+    assert points(TWO_ROWS, lines)["test_selected"].tolist() == [0.45, 0.41, 0.50, 0.50]
     with pytest.raises(UserError, match=r"no probe with weight decay 1\.0"):
-        points(RESULTS, lines.model_copy(update={"weight_decay": 1.0}))
+        points(TWO_ROWS, lines.model_copy(update={"weight_decay": 1.0}))
 
 
 def test_mean_and_standard_error_over_seeds():
-    summary = over_seeds(selected(RESULTS), ["row"]).set_index("row")
+    summary = over_seeds(selected(TWO_ROWS), ["row"]).set_index("row")
     assert summary.loc["B", "test_selected"] == pytest.approx(0.61)
     assert summary.loc["B", "test_selected_sem"] == pytest.approx(0.01)  # sample deviation 0.0141 / sqrt(2)
     assert summary.loc["A", ["val_selected", "val_selected_sem"]].tolist() == pytest.approx([0.405, 0.005])
@@ -134,7 +122,7 @@ def test_mean_and_standard_error_over_seeds():
 
 def test_only_results_that_differ_in_seed_are_averaged():
     with pytest.raises(UserError, match="several results share one place"):
-        over_seeds(selected(RESULTS), ["dim"])
+        over_seeds(selected(TWO_ROWS), ["dim"])
 
 
 # --- aggregation ---
@@ -142,7 +130,7 @@ def test_only_results_that_differ_in_seed_are_averaged():
 
 def row(label="A", seed=1, metrics=("top-1",), **facts):
     """What the plan says of a score file."""
-    return {"row": label, "released": False, "seed": seed, "metrics": list(metrics)} | facts
+    return {"row": label, "released": False, "seed": seed, "metrics": list(metrics), "n_settings": 1} | facts
 
 
 @pytest.fixture
@@ -256,24 +244,24 @@ SCATTER = Scatter(kind="scatter", x="log_loss", hue="method", xlabel="log loss")
 
 def test_a_scatter_has_each_encoder_once_by_the_probes_of_its_family_on_all_labels():
     """The encoding and the probes with which the first experiment has it: others show it again."""
-    other = RESULTS.assign(kind="mlp", test_acc=0.9)
-    few = RESULTS.assign(fraction=0.1, test_acc=0.9)
-    again = RESULTS.assign(grid="later", row="another experiment", test_acc=0.9)
-    elsewhere = RESULTS.assign(encoding="tinyimagenet-11111111", test_acc=0.9)
-    results = pd.concat([RESULTS, other, few, again, elsewhere])
+    other = TWO_ROWS.assign(kind="mlp", test_acc=0.9)
+    few = TWO_ROWS.assign(fraction=0.1, test_acc=0.9)
+    again = TWO_ROWS.assign(grid="later", row="another experiment", test_acc=0.9)
+    elsewhere = TWO_ROWS.assign(encoding="tinyimagenet-11111111", test_acc=0.9)
+    results = pd.concat([TWO_ROWS, other, few, again, elsewhere])
     assert points(results, SCATTER)["test_selected"].tolist() == [0.45, 0.42, 0.60, 0.62]
     mlp = results.assign(family="mlp")
     assert set(points(mlp, SCATTER)["test_selected"]) == {0.9}
 
 
 def test_a_scatter_has_released_weights_and_runs_without_log_loss():
-    assert points(pd.concat([RESULTS, released("R", 0, 0.7)]), SCATTER)["line"].tolist() == ["A", "A", "B", "B", "R"]
-    lacking = RESULTS.assign(log_loss=[1.0] * 4 + [None] * 4)
+    assert points(pd.concat([TWO_ROWS, released("R", 0, 0.7)]), SCATTER)["line"].tolist() == ["A", "A", "B", "B", "R"]
+    lacking = TWO_ROWS.assign(log_loss=[1.0] * 4 + [None] * 4)
     assert points(lacking, SCATTER)["log_loss"].isna().tolist() == [False, False, True, True]
 
 
 def test_a_scatter_shows_top_1_alone():
-    both = pd.concat([RESULTS, RESULTS.assign(metric="top-5", test_acc=0.9)], ignore_index=True)
+    both = pd.concat([TWO_ROWS, TWO_ROWS.assign(metric="top-5", test_acc=0.9)], ignore_index=True)
     assert points(both, SCATTER)["test_selected"].tolist() == [0.45, 0.42, 0.60, 0.62]
 
 

@@ -5,7 +5,7 @@ from html import unescape
 
 import pandas as pd
 import pytest
-from tidy import tidy
+from tidy import TWO_ROWS, tidy
 
 from issl.config.display import Table
 from issl.config.evidence import Published
@@ -15,20 +15,10 @@ from issl.report.html import html
 
 TABLE = Table(caption="A 100 % table.")
 PUBLISHED = Published(source="a paper", precision=0.05, values={"A": 45.2})
-RESULTS = tidy(
-    ("A", 1, 1e-4, 0.40, 0.50),
-    ("A", 1, 1e-5, 0.45, 0.30),
-    ("A", 2, 1e-4, 0.42, 0.20),
-    ("A", 2, 1e-5, 0.41, 0.30),
-    ("B", 1, 1e-4, 0.60, 0.50),
-    ("B", 1, 1e-5, 0.50, 0.40),
-    ("B", 2, 1e-4, 0.62, 0.50),
-    ("B", 2, 1e-5, 0.50, 0.40),
-)
 
 
 def test_a_markdown_table_has_published_and_reproduced_columns():
-    text = tables.markdown(tables.grid(RESULTS, TABLE, PUBLISHED), TABLE.caption)
+    text = tables.markdown(tables.grid(TWO_ROWS, TABLE, PUBLISHED), TABLE.caption)
     assert "**A 100 % table.**" in text
     assert "|  | published | selected on test | selected on held-out train | seeds |\n| --- | ---: |" in text
     assert "| A | 45.2 | 43.5 ± 1.5 | 40.5 ± 0.5 | 2 |" in text
@@ -38,19 +28,19 @@ def test_a_markdown_table_has_published_and_reproduced_columns():
 
 @pytest.mark.parametrize("published", [None, Published(source="not available")])
 def test_a_table_without_published_numbers_lacks_the_column(published):
-    grid = tables.grid(RESULTS, TABLE, published)
+    grid = tables.grid(TWO_ROWS, TABLE, published)
     text = tables.markdown(grid)
     assert "published" not in text and "| A | 43.5 ± 1.5 | 40.5 ± 0.5 | 2 |" in text
     assert "{lrrr}" in tables.latex(grid, TABLE.caption)
 
 
 def test_a_single_seed_has_no_error():
-    assert tables.grid(RESULTS[RESULTS["seed"] == 1], TABLE, None).rows[0] == ("A", "45.0", "40.0", "1")
+    assert tables.grid(TWO_ROWS[TWO_ROWS["seed"] == 1], TABLE, None).rows[0] == ("A", "45.0", "40.0", "1")
 
 
 def test_a_row_counts_the_seeds_that_all_its_columns_have():
     more = tidy(("A", 1, 1e-6, 0.5, None), probe="svm", kind="svm", grid="svm-00000000")
-    grid = tables.grid(pd.concat([RESULTS, more]), Table(caption="", columns=["probe"]), None)
+    grid = tables.grid(pd.concat([TWO_ROWS, more]), Table(caption="", columns=["probe"]), None)
     assert grid.rows == [
         ("A", "43.5 ± 1.5", "40.5 ± 0.5", "50.0", "50.0", "1"),
         ("B", "61.0 ± 1.0", "61.0 ± 1.0", "–", "–", "2"),
@@ -58,9 +48,9 @@ def test_a_row_counts_the_seeds_that_all_its_columns_have():
 
 
 def test_a_table_can_have_columns_for_parts_of_the_labels():
-    few = RESULTS[RESULTS["row"] == "A"].assign(fraction=0.02, test_acc=0.1)
+    few = TWO_ROWS[TWO_ROWS["row"] == "A"].assign(fraction=0.02, test_acc=0.1)
     published = Published(source="a paper", precision=0.05, values={"A": {0.02: 9.9}})
-    grid = tables.grid(pd.concat([RESULTS, few]), Table(caption="", columns=["fraction"]), published)
+    grid = tables.grid(pd.concat([TWO_ROWS, few]), Table(caption="", columns=["fraction"]), published)
     assert grid.header == (
         *("", "100 % of labels, selected on test", "100 % of labels, selected on held-out train"),
         *(f"2 % of labels, {name}" for name in ("published", "selected on test", "selected on held-out train")),
@@ -114,7 +104,7 @@ def test_a_table_says_which_rows_are_judged_by_which_metric():
 
 
 def test_results_that_share_a_place_are_refused():
-    twice = pd.concat([RESULTS, RESULTS.assign(probe="svm", grid="svm-00000000")])
+    twice = pd.concat([TWO_ROWS, TWO_ROWS.assign(probe="svm", grid="svm-00000000")])
     with pytest.raises(UserError, match="several results share one place in the figure or table"):
         tables.grid(twice, TABLE, None)
 

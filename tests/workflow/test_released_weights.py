@@ -2,9 +2,8 @@
 
 import json
 import re
-import threading
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import torch
 import yaml
 from PIL import Image
 from project import PROJECT, snakemake
+from web import serving
 
 from issl.config.presets import read_config
 from issl.models import encoders
@@ -99,11 +99,8 @@ def mirror(tmp_path_factory):
     for name in KEPT:
         torch.manual_seed(0)
         torch.save(encoders.build(MODELS[name].encoder, 224).state_dict(), folder / f"{name}.torch")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=folder))
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(partial(Handler, directory=folder)) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,17 @@
+"""The project's own config.yaml: as it is read, and the plan of the paper."""
+
+import pytest
+from project import PROJECT
+
+from issl.config import plan as catalog
+from issl.config.presets import read_config
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return read_config(PROJECT / "config.yaml")
+
+
+@pytest.fixture(scope="module")
+def paper(raw):
+    return catalog.plans(raw)["results"]
