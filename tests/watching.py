@@ -4,14 +4,14 @@ import time
 from contextlib import suppress
 
 
-def wait_for(found, seconds=400):
-    """The first true result of a function that is called again and again."""
+def wait_for(found, seconds=400, explain=lambda: ""):
+    """The first true result of a function that is called again and again; a failure shows what `explain` returns."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if result := found():
             return result
         time.sleep(0.1)
-    raise AssertionError("it never happened")
+    raise AssertionError(f"it never happened\n{explain()}")
 
 
 def logs(root, stage, name="*"):

@@ -22,10 +22,10 @@ def to_file(path: str | Path | None) -> Iterator[None]:
     """
     path = Path(path) if path else None
     try:
-        _configure(path)
+        attempt = _begin(path) if path else None
+        _send_messages_to(attempt or path)
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
-    attempt = _second_name(path) if path else None
     try:
         refuse_other_checkout()
         yield
@@ -43,25 +43,32 @@ def to_file(path: str | Path | None) -> Iterator[None]:
         raise
 
 
-def _configure(path: Path | None) -> None:
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
+def _begin(path: Path) -> Path | None:
+    """A hard link to the log, named by the time; None where the file system has no hard links.
+
+    Messages are written to this name, because Snakemake removes the log itself whenever it starts the same job, here or
+    in another workflow.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    attempt = path.with_name(f"{path.stem}.{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}{path.suffix}")
+    while True:
+        path.touch()
+        try:
+            os.link(path, attempt)
+        except FileNotFoundError:  # removed at this very moment
+            continue
+        except OSError:
+            return None
+        return attempt
+
+
+def _send_messages_to(path: Path | None) -> None:
     handler = (
         logging.FileHandler(path, encoding="utf-8", errors="backslashreplace") if path else logging.StreamHandler()
     )
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
-
-
-def _second_name(path: Path) -> Path | None:
-    """A hard link to the log, named by the time: Snakemake removes the log when it restarts a failed job."""
-    attempt = path.with_name(f"{path.stem}.{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}{path.suffix}")
-    try:
-        os.link(path, attempt)
-    except OSError:  # a file system without hard links
-        return None
-    return attempt
 
 
 def _fail(message: str, in_log: bool) -> None:

@@ -1,6 +1,7 @@
 """Which logs of a job's attempts stay, under which name."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,35 @@ def test_a_job_overtaken_by_another_attempt_keeps_its_log(tmp_path):
         name.unlink()
         name.write_text("2026-11-25 13:24:00 made meanwhile by another process\n")
     assert texts(tmp_path) == ["trained", "made meanwhile by another process"]
+
+
+def test_a_log_removed_while_a_job_begins_is_not_lost(tmp_path, monkeypatch):
+    """Another workflow starts the same job at the worst moment."""
+    link, removals = os.link, []
+
+    def remove_and_link(source, name):
+        if not removals:
+            removals.append(source)
+            source.unlink()
+        return link(source, name)
+
+    monkeypatch.setattr("os.link", remove_and_link)
+    name = tmp_path / "run.log"
+    with to_file(name):
+        monkeypatch.undo()
+        name.unlink()  # before the first message
+        log.info("trained")
+    assert removals == [name]
+    assert texts(tmp_path) == ["trained"]
+
+
+def test_a_job_by_hand_appends_to_its_log(tmp_path):
+    name = tmp_path / "run.log"
+    for _ in range(2):
+        with to_file(name):
+            log.info("trained")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.log"]
+    assert name.read_text().count("trained") == 2
 
 
 def test_a_successful_job_tolerates_a_removed_log(tmp_path):

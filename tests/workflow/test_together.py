@@ -46,12 +46,24 @@ def shared(tmp_path_factory):
     with locked(root / f"tiny/{common.encoder(1)}/.run.lock"):
         with locked(root / f"tiny/data/{data_id(common.run.data)}/.meta.lock"):
             workflows = [start(tmp_path_factory.mktemp("clone"), config, root, target) for target in TARGETS]
-            wait_for(lambda: logs(root / "tiny", "prepare").count(WAITS) == 2)
-        wait_for(lambda: logs(root / "tiny", "pretrain", f"{run_id(common.run)}-*").count(WAITS) == 2)
+            both_wait(workflows, lambda: logs(root / "tiny", "prepare"))
+        both_wait(workflows, lambda: logs(root / "tiny", "pretrain", f"{run_id(common.run)}-*"))
     for workflow, clone in workflows:
         assert workflow.wait(400) == 0, (clone / "snakemake.log").read_text()[-3000:]
         assert (clone / "results").is_symlink()
     return root / "tiny"
+
+
+def both_wait(workflows, said):
+    def happened():
+        assert all(workflow.poll() is None for workflow, _ in workflows), explain()
+        return said().count(WAITS) == 2
+
+    def explain():
+        texts = ((clone / "snakemake.log").read_text()[-3000:] for _, clone in workflows)
+        return "\n".join([said(), *texts])
+
+    wait_for(happened, explain=explain)
 
 
 WAITS, TAKES = "waiting: another process is making this", "made meanwhile by another process"
