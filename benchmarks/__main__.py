@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from benchmarks import measure
+from benchmarks.markdown import line, made_on, number
 from issl.errors import UserError, nearest
 from issl.jobs.files import whole, write_json, write_text
 
@@ -129,10 +130,10 @@ def write(records: Sequence[Record], out: Path) -> None:
 
 def table(records: Sequence[Record]) -> str:
     """Markdown: a line a benchmark, then for what machines and versions they hold."""
-    lines = [_line(COLUMNS), _line("---" for _ in COLUMNS), *(_line(_cells(record)) for record in records)]
+    lines = [line(COLUMNS), line("---" for _ in COLUMNS), *(line(_cells(record)) for record in records)]
     places: dict[str, list[str]] = {}
     for record in records:
-        places.setdefault(_place(record), []).append(record["name"])
+        places.setdefault(made_on(record), []).append(record["name"])
     for place, names in places.items():
         lines += ["", place if len(places) == 1 else f"{', '.join(names)}: {place}"]
     return "\n".join(lines) + "\n"
@@ -142,11 +143,11 @@ def _cells(record: Record) -> list[str]:
     about = [record["name"], record["unit"]]
     if record["not_measured"]:
         return [*about, f"not measured: {record['not_measured']}", record["beside"], "", record["to_reach"], "", "", ""]
-    peer = "" if record["peer"] is None else f"{_number(record['peer'])} ({record['beside']})"
+    peer = "" if record["peer"] is None else f"{number(record['peer'])} ({record['beside']})"
     more = record["details"].get("seconds_more")
     return [
         *about,
-        _number(record["ours"]),
+        number(record["ours"]),
         peer or record["beside"],
         "" if record["ratio"] is None else f"{record['ratio']:.2f}",
         record["to_reach"] + ("" if more is None else f": {more:.1f} s"),
@@ -154,24 +155,6 @@ def _cells(record: Record) -> list[str]:
         str(record["n"]),
         "" if record["spread"] is None else f"{record['spread']:.1%}",
     ]
-
-
-def _number(value: float | None) -> str:
-    """Three digits that count, and never a power of ten."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _line(cells: Iterable[str]) -> str:
-    escaped = (" ".join(cell.split()).replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
-
-
-def _place(record: Record) -> str:
-    machine = record["machine"]
-    hardware = [machine["cpu"], f"{machine['cores']} cores", f"{machine['memory_gib']} GiB", *machine["gpus"]]
-    return f"{', '.join(hardware)}; {', '.join(f'{name} {version}' for name, version in record['versions'].items())}"
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -36,8 +37,9 @@ from issl.models import encoders
 from issl.objectives.base import Clock
 from issl.spec.augment import Augment
 from issl.spec.run import RunSpec
+from issl.training.lightning import LightningEnvironment, pl
 from issl.training.optim import adam
-from issl.training.pretrain import pretrain
+from issl.training.pretrain import PRECISIONS, Pretraining, pretrain
 from issl.views import augment
 
 SEED = 1
@@ -71,6 +73,7 @@ CPU_RUN = RunSpec.model_validate(
 )
 GPU_DATA = {"kind": "synthetic", "classes": 64, "train_per_class": 320, "test_per_class": 8, "image_size": 64}
 GPU_OPTIM = {"batch_size": 512, "epochs": 4, "warmup_epochs": 1}
+GPU_STEPS = 10, 60  # of the peers: to warm up, and timed
 
 
 def cpu(rounds: int) -> list[Row]:
@@ -102,14 +105,28 @@ def gpu(rounds: int) -> list[Row]:
     """DISSL and CISSL as in the paper at batch 512: the loop beside PIL views and beside its ceiling."""
     rows = []
     for method in METHODS:
-        named = [replace(row, name=f"{row.name}_{method}") for row in (PIL_GPU, CEILING_GPU)]
-        if not torch.cuda.is_available():
-            rows += [replace(row, not_measured="no CUDA device here") for row in named]
-            continue
-        run = RunSpec.model_validate({"data": GPU_DATA, "objective": {"name": method}, "optim": GPU_OPTIM})
-        workers = len(os.sched_getaffinity(0))
-        rows += beside_pil_and_ceiling(named, run, Execution(progress=False), workers, 10, 60, rounds)
+        if torch.cuda.is_available():
+            rows += beside_pil_and_ceiling(
+                gpu_rows(method), gpu_run(method), Execution(progress=False), cores(), *GPU_STEPS, rounds
+            )
+        else:
+            rows += [replace(row, not_measured="no CUDA device here") for row in gpu_rows(method)]
     return rows
+
+
+def gpu_rows(method: str) -> list[Row]:
+    """The two rows of a method, not yet measured."""
+    return [replace(row, name=f"{row.name}_{method}") for row in (PIL_GPU, CEILING_GPU)]
+
+
+def gpu_run(method: str) -> RunSpec:
+    """What they measure."""
+    return RunSpec.model_validate({"data": GPU_DATA, "objective": {"name": method}, "optim": GPU_OPTIM})
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def beside_pil_and_ceiling(
@@ -170,6 +187,49 @@ def real_loop(run: RunSpec, folder: Path, execution: Execution) -> float:
             epochs = list(csv.DictReader(file))[1:]
     images = data.read(folder).meta["splits"]["train"]
     return len(epochs) * images / sum(float(epoch["seconds"]) for epoch in epochs)
+
+
+def short_epochs(
+    run: RunSpec,
+    arrays: Arrays,
+    steps: int,
+    epochs: int,
+    execution: Execution,
+    callbacks: Sequence[pl.Callback] = (),
+) -> list[float]:
+    """Seconds of each epoch of the real loop, where an epoch ends after `steps` steps; the first one warms up.
+
+    Lightning counts the steps, as in `issl.training.pretrain`. An epoch ends once the device has done its work.
+    """
+    where = devices.choose(execution)
+    kind = devices.precision(execution, where)
+    module = Pretraining(run, SEED, arrays, execution, fused=kind != "fp16")
+    trainer = pl.Trainer(
+        accelerator="gpu" if where.type == "cuda" else "cpu",
+        devices=1,
+        precision=PRECISIONS[kind],
+        max_epochs=epochs,
+        limit_train_batches=steps,
+        plugins=[LightningEnvironment()],
+        callbacks=list(callbacks),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        benchmark=where.type == "cuda",
+    )
+    trainer.fit(module)
+    return [row["seconds"] for row in module.history.rows]
+
+
+def noise(run: RunSpec, n_images: int) -> Arrays:
+    """A data set of noise in the run's image size: what it costs does not depend on what it shows."""
+    size, n_test = run.data.image_size, 16
+    shape = (n_images + n_test, size, size, 3)
+    images = np.random.default_rng(SEED).integers(0, 256, shape, np.uint8)
+    meta = {"splits": {"train": n_images, "test": n_test}, "classes": list("0123456789"), "image_size": size}
+    meta["sha256"] = {"images": "", "labels": ""}
+    return Arrays(images, np.arange(len(images)) % 10, meta)
 
 
 def ready_views(run: RunSpec, folder: Path, execution: Execution, warm_up: int, timed: int) -> float:

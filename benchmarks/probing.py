@@ -46,26 +46,30 @@ BLANK = Synthetic(kind="synthetic")  # what `blank_images` says of itself
 Rows = tuple[Tensor, Tensor]  # features (n, dim), labels (n,)
 
 
-def grid(rounds: int) -> list[Row]:
-    """Nine probes on features of 512 and of 2048 dimensions, 100 epochs each; in at most `ROUNDS` rounds.
+def grid(rounds: int, n_train: int = TRAIN, n_test: int = TEST, classes: int = CLASSES, epochs: int = 100) -> list[Row]:
+    """Nine probes on features of 512 and of 2048 dimensions, each with 100 epochs; in at most `ROUNDS` rounds.
 
     Raises RuntimeError if the contenders' accuracies differ by more than `ALIKE` points.
     """
     execution = Execution(device="auto", progress=False)
     where = devices.choose(execution)
     kind = devices.precision(execution, where)
-    probes = [Linear(kind="linear", weight_decay=decay, fraction=part) for part in FRACTIONS for decay in DECAYS]
+    probes = [
+        Linear(kind="linear", weight_decay=decay, fraction=part, epochs=epochs)
+        for part in FRACTIONS
+        for decay in DECAYS
+    ]
     rows = []
     for row, dim in ((GRID, 512), (WIDE, 2048)):
-        z, labels = drawn(TRAIN + TEST, dim, CLASSES, NOISE[dim])
+        z, labels = drawn(n_train + n_test, dim, classes, NOISE[dim])
         with tempfile.TemporaryDirectory() as name:
-            task = on_device(Path(name), z, labels, TRAIN, where, kind)
+            task = on_device(Path(name), z, labels, n_train, where, kind)
             row = beside_single_probes(row, probes, task, LEAST[where.type], min(rounds, ROUNDS))
-        row.details["seconds_of_scikit_learn_for_one_probe"] = scikit_learn((z[:TRAIN], labels[:TRAIN]))
+        row.details["seconds_of_scikit_learn_for_one_probe"] = scikit_learn((z[:n_train], labels[:n_train]))
         if dim == min(NOISE):
             # A job of several weight decays holds labels out to choose one: a hundredth of these is too few for that.
             possible = [probe for probe in probes if probe.fraction > min(FRACTIONS)]
-            row.details["seconds_as_jobs"] = jobs(possible, z, labels, TRAIN, CLASSES)
+            row.details["seconds_as_jobs"] = jobs(possible, z, labels, n_train, classes)
         rows.append(row)
     return rows
 

@@ -18,20 +18,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.measure import Row, spread, take_turns
-from benchmarks.pretraining import real_loop
+from benchmarks.pretraining import noise, real_loop, short_epochs
 from benchmarks.probing import drawn, on_device
 from issl import data
-from issl.data.arrays import Arrays
 from issl.jobs import devices
 from issl.jobs.execution import Execution
 from issl.probing.heads import RECIPE
 from issl.probing.side_by_side import fit_and_score
 from issl.spec.probe import Linear
 from issl.spec.run import RunSpec
-from issl.training.lightning import LightningEnvironment, pl
-from issl.training.pretrain import PRECISIONS, Pretraining
 
-SEED = 1
 STEEPEST = 1.1  # slope that still counts as growing no faster than the work
 REACH = "nothing grows faster than its work"
 
@@ -125,37 +121,9 @@ def probe_heads(heads: int, n: int, dim: int, epochs: int, execution: Execution)
 
 
 def epoch(run: RunSpec, n_images: int, steps: int, execution: Execution) -> float:
-    """Of an epoch over n_images, from its first `steps` steps: data access, augmentation and training.
-
-    Lightning counts the steps, as in `issl.training.pretrain`, but stops an epoch early. The first epoch warms up.
-    """
-    where = devices.choose(execution)
-    kind = devices.precision(execution, where)
-    module = Pretraining(run, SEED, _noise(run, n_images), execution, fused=kind != "fp16")
-    trainer = pl.Trainer(
-        accelerator="gpu" if where.type == "cuda" else "cpu",
-        devices=1,
-        precision=PRECISIONS[kind],
-        max_epochs=2,
-        limit_train_batches=steps,
-        plugins=[LightningEnvironment()],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module)
-    return module.history.rows[-1]["seconds"] / steps * n_images / run.optim.batch_size
-
-
-def _noise(run: RunSpec, n_images: int) -> Arrays:
-    """A data set of noise: what it costs does not depend on what it shows."""
-    size, n_test = run.data.image_size, 16
-    shape = (n_images + n_test, size, size, 3)
-    images = np.random.default_rng(SEED).integers(0, 256, shape, np.uint8)
-    meta = {"splits": {"train": n_images, "test": n_test}, "classes": list("0123456789"), "image_size": size}
-    meta["sha256"] = {"images": "", "labels": ""}
-    return Arrays(images, np.arange(len(images)) % 10, meta)
+    """Of an epoch over n_images, from its first `steps` steps: data access, augmentation and training."""
+    seconds = short_epochs(run, noise(run, n_images), steps, 2, execution)[-1]
+    return seconds / steps * n_images / run.optim.batch_size
 
 
 # --- plot ------------------------------------------------------------------------------------------------------------
