@@ -31,28 +31,49 @@ def mlp(
     bottleneck: int | None = None,
     norm_out: bool = False,
     activation: type[nn.Module] = nn.ReLU,
+    prototypes: bool = False,
 ) -> nn.Sequential:
     """A multi-layer perceptron, (n, dim) -> (n, out), with one hidden layer for each width in `hidden`.
 
     A hidden layer is Linear (no bias), BatchNorm, activation; the last layer is a Linear with bias. `bottleneck` limits
-    the rank of that last layer: Linear (no bias), BatchNorm, Linear. `norm_out` appends a BatchNorm.
+    the rank of that last layer: Linear (no bias), BatchNorm, Linear. `norm_out` appends a BatchNorm. `prototypes`
+    l2-normalises the last hidden layer, and makes the rows of the last Linear unit vectors without bias.
     """
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Linear(dim, width, bias=False), nn.BatchNorm1d(width), activation()]
         dim = width
+    if prototypes:
+        layers.append(Normalize())
     if bottleneck is not None:
         layers += [nn.Linear(dim, bottleneck, bias=False), nn.BatchNorm1d(bottleneck)]
         dim = bottleneck
-    layers.append(nn.Linear(dim, out))
+    last = nn.Linear(dim, out, bias=not prototypes)
+    layers.append(last)
     if norm_out:
         layers.append(nn.BatchNorm1d(out))
-    return init_(nn.Sequential(*layers))
+    head = init_(nn.Sequential(*layers))
+    if prototypes:
+        unit_rows_(last)
+    return head
 
 
 def linear(dim: int, out: int, *, bottleneck: int | None = None, norm_out: bool = False) -> nn.Sequential:
     """A linear head, (n, dim) -> (n, out): `mlp` without hidden layers. A bottleneck limits the rank of the map."""
     return mlp(dim, out, bottleneck=bottleneck, norm_out=norm_out)
+
+
+class Normalize(nn.Module):
+    """l2-normalises each row, (n, dim) -> (n, dim)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=1)
+
+
+def unit_rows_(layer: nn.Linear) -> None:
+    """Splits the weight into directions, which are trained, and magnitudes, which stay 1."""
+    weight_norm(layer)
+    nn.init.ones_(layer.parametrizations.weight.original0).requires_grad_(False)
 
 
 class PrototypeHead(nn.Module):
@@ -70,8 +91,7 @@ class PrototypeHead(nn.Module):
         self.bottleneck = nn.Linear(hidden, bottleneck, bias=False)
         self.prototypes = nn.Linear(bottleneck, out, bias=False)
         init_(self)  # before the weight is split into magnitude and direction
-        weight_norm(self.prototypes)
-        nn.init.ones_(self.magnitude).requires_grad_(False)
+        unit_rows_(self.prototypes)
 
     @property
     def magnitude(self) -> nn.Parameter:

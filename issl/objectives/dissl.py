@@ -19,7 +19,8 @@ class DISSL(Objective):
               - lambda 1/2 [ H(mean_i t^1_i) + H(mean_i t^2_i) ]    maximality
               + beta 1/2 [ CE(t^1, t^2) + CE(t^2, t^1) ]            invariance and determinism
 
-    Nothing is detached: the distillation trains the teacher too, which is why a beta below 1 is enough.
+    Nothing is detached: the distillation trains the teacher too, which is why a beta below 1 is enough. `heads: cosine`
+    has the heads of the authors' code of 18 August 2022, shortly before the release.
     """
 
     def __init__(self, objective: spec.DISSL, dim: int, encoder: nn.Module):
@@ -28,14 +29,15 @@ class DISSL(Objective):
         self.teacher_temperature = objective.teacher_temperature
         self.entropy_weight = objective.entropy_weight
         self.invariance_weight = objective.invariance_weight
-        classes, bottleneck = objective.classes, objective.bottleneck
+        student, teacher = (), (objective.hidden,)
         if objective.predictor == "mlp":
-            self.predictor, self.projector = (
-                heads.mlp(dim, classes, [objective.mlp_hidden] * 2, bottleneck=bottleneck) for _ in range(2)
-            )
-        else:
-            self.predictor = heads.linear(dim, classes, bottleneck=bottleneck)
-            self.projector = heads.mlp(dim, classes, [objective.hidden], bottleneck=bottleneck)
+            student = teacher = (objective.mlp_hidden,) * 2
+        cosine = objective.heads == "cosine"
+        shape = {"dim": dim, "out": objective.classes, "bottleneck": objective.bottleneck}
+        self.predictor = heads.mlp(**shape, hidden=student)
+        self.projector = heads.mlp(**shape, hidden=teacher, prototypes=cosine)
+        if cosine:  # a random projection that keeps distances: Johnson and Lindenstrauss
+            nn.init.normal_(self.predictor[-3].weight, std=objective.bottleneck**-0.5)
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
         log_t = F.log_softmax(full_precision(self.projector(z)) / self.teacher_temperature, dim=1)  # (2B, C)

@@ -44,6 +44,11 @@ class DISSL(Value):
     hidden: PositiveInt = Field(1024, description="width of the projector beside a linear predictor")
     mlp_hidden: PositiveInt = Field(2048, description="width of both heads for an MLP predictor")
     bottleneck: PositiveInt = 512
+    heads: Literal["released", "cosine"] = Field(
+        "released",
+        description="cosine: as before the release, with unit prototypes as the teacher's last layer, on normalised "
+        "features, and a wider initialisation of the student's bottleneck",
+    )
 
 
 class DISSLMultiCrop(Value):

@@ -21,6 +21,7 @@ VARIANTS: dict[str, spec.ObjectiveSpec] = {
     "cissl_mlp": spec.CISSL(name="cissl", predictor="mlp", mlp_hidden=24, out=8),
     "dissl": spec.DISSL(name="dissl", classes=20, bottleneck=12, **SMALL),
     "dissl_mlp": spec.DISSL(name="dissl", predictor="mlp", mlp_hidden=24, classes=20, bottleneck=12),
+    "dissl_cosine": spec.DISSL(name="dissl", classes=20, bottleneck=12, heads="cosine", **SMALL),
     "dissl_multicrop": spec.DISSLMultiCrop(name="dissl_multicrop", classes=20, bottleneck=12, **SMALL),
     "dissl_multicrop_reduced": spec.DISSLMultiCrop(
         name="dissl_multicrop", classes=20, bottleneck=12, teacher="reduced", **SMALL

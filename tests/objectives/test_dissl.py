@@ -21,7 +21,8 @@ def dissl(**keys) -> DISSL:
     small = {"classes": C, "hidden": 7, "mlp_hidden": 8, "bottleneck": 5} | keys
     objective = DISSL(spec.DISSL(name="dissl", **small), DIM, nn.Identity()).double()
     for parameter in objective.parameters():  # away from the almost uniform start
-        nn.init.normal_(parameter, std=0.7)
+        if parameter.requires_grad:
+            nn.init.normal_(parameter, std=0.7)
     return objective
 
 
@@ -101,6 +102,30 @@ def test_default_heads_have_the_published_sizes():
     assert (count(heads.predictor), count(heads.projector)) == (8_668_160, 9_456_640)
     heads = DISSL(spec.DISSL(name="dissl", predictor="mlp"), 512, nn.Identity())
     assert (count(heads.predictor), count(heads.projector)) == (14_705_664, 14_705_664)
+
+
+@pytest.mark.parametrize("predictor", ["linear", "mlp"])
+def test_cosine_heads_start_as_the_code_before_the_release_drew_them(predictor):
+    """Standard deviations that its heads of this size had: 0.0441 and 0.0442 for the student's bottleneck."""
+    torch.manual_seed(0)
+    objective = DISSL(spec.DISSL(name="dissl", predictor=predictor, heads="cosine"), 512, nn.Identity())
+    teacher, student = objective.projector, objective.predictor
+    assert student[-3].weight.std().item() == pytest.approx(0.0442, rel=0.02)
+    assert teacher[-3].weight.std().item() == pytest.approx(0.02, rel=0.02)
+    torch.testing.assert_close(teacher[-1].weight.norm(dim=1), torch.ones(16384))
+    assert teacher[-1].bias is None and student[-1].bias is not None
+
+
+def test_the_prototypes_of_cosine_heads_keep_their_length():
+    objective = dissl(heads="cosine")
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1.0)
+    before = objective.projector[-1].weight.detach().clone()
+    objective(rows(), VIEWS, CLOCK).loss.backward()
+    optimizer.step()
+    after = objective.projector[-1].weight.detach()
+    assert (after - before).abs().max() > 1e-3
+    torch.testing.assert_close(after.norm(dim=1), torch.ones(C, dtype=torch.float64))
 
 
 def test_a_uniform_teacher_has_maximal_entropies():

@@ -22,7 +22,9 @@ METHODS: dict[str, ObjectiveSpec] = {  # every other setting is the default
     "cissl": CISSL(name="cissl", hidden=20, out=16),
     "cissl_mlp": CISSL(name="cissl", predictor="mlp", mlp_hidden=20, out=16),
     "dissl": DISSL(**SMALL_DISSL, hidden=20),
+    "dissl_cosine": DISSL(**SMALL_DISSL, hidden=20, heads="cosine"),
     "dissl_mlp": DISSL(**SMALL_DISSL, predictor="mlp", mlp_hidden=20),
+    "dissl_mlp_cosine": DISSL(**SMALL_DISSL, predictor="mlp", mlp_hidden=20, heads="cosine"),
     "dino": DINO(name="dino", classes=32, hidden=20, bottleneck=12),
 }
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -32,7 +34,7 @@ PARTS = {
     **{"projector": "projector", "predictor": "predictor"},
     **{"teacher_projector": "teacher_proj", "teacher_encoder": "teacher_encoder", "center": "center"},
 }
-TERMS = {"CE_distill_aug": "log_loss"}
+TERMS = {"CE_distill_aug": "log_loss", "fit_pMlz_qMlz": "log_loss"}
 SETTINGS = ("n_negatives", "temperature")  # constants that the released code logs too
 
 

@@ -111,6 +111,7 @@ FROZEN = [
             "hidden": 1024,
             "mlp_hidden": 2048,
             "bottleneck": 512,
+            "heads": "released",
         },
     ),
     (
