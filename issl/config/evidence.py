@@ -84,5 +84,11 @@ class Comparison(Value):
         0.3, description="points between two runs of one configuration, used as the standard deviation of a difference"
     )
     repeat_images: PositiveInt = Field(10_000, description="number of test images of those two runs")
+    repeat_freedom: PositiveFloat = Field(
+        1.0, description="degrees of freedom for which `repeat` counts; a single difference has one"
+    )
+    prior_freedom: PositiveFloat = Field(
+        4.0, description="most degrees of freedom for which noise measured on other points counts"
+    )
     standard_errors: PositiveFloat = Field(2.0, description="a number agrees within this many standard errors")
     significance: Annotated[float, Field(gt=0, lt=0.5)] = Field(0.05, description="level of the test of a claim")
