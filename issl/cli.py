@@ -206,15 +206,19 @@ def export(run: Path, out: Path) -> None:
 @_config
 @click.argument("experiments", nargs=-1)
 def plan(plans: Plans, experiments: tuple[str, ...]) -> None:
-    """Show the runs of every preset: id, epochs, and the experiments that use it."""
+    """Show the runs of every preset: id, epochs, and the experiments that use it.
+
+    Experiments on request, and the runs that only they use, are shown if you name them.
+    """
     known = {name for plan in plans.values() for name in plan.rows}
     for name in set(experiments) - known:
         raise UserError(f"unknown experiment '{name}', {nearest(name, known)}")
     for root, plan in plans.items():
+        hidden = {name for name in plan.rows if plan.config.experiments[name].on_request} - set(experiments)
         for run, spec in plan.runs.items():
-            users = plan.experiments_of(run)
+            users = [name for name in plan.experiments_of(run) if name not in hidden]
             showing = {name for name, rows in plan.rows.items() if any(row.run and row.name == run for row in rows)}
-            if not experiments or showing & set(experiments):
+            if showing & set(experiments) or (users and not experiments):
                 click.echo(f"{root}/runs/{run}  {spec.optim.epochs} epochs  {', '.join(users)}")
 
 

@@ -421,6 +421,12 @@ def test_plan_shows_the_runs_of_some_experiments(call):
     assert len(both) == 8 + 3
 
 
+def test_plan_shows_what_is_on_request_if_it_is_named(call):
+    one = [line for line in call("plan", "fig7a_extended").out.splitlines() if line.startswith("results/runs/")]
+    assert len(one) == 4 and sum(line.endswith("  fig7a, fig7a_extended") for line in one) == 3
+    assert "fig7a_extended" not in call("plan").out
+
+
 def test_plan_shows_the_runs_that_a_figure_takes_from_other_experiments(call):
     """Figure 7b pretrains nothing of its own, and shows every run of the paper."""
     every, shown = (

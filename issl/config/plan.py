@@ -148,12 +148,18 @@ class Plan:
         return found
 
     def group(self, encoder: str, encoding: str, grid: str = "") -> str | None:
-        """If only one probe job reads the features, the name under which both are submitted as one job; else None."""
-        readers = {
-            (name, seed) for _, name, seed in self.users[encoder, encoding] if self.grids[name].kind not in READS_IMAGES
-        }
-        reads = not grid or self.grids[grid].kind not in READS_IMAGES
-        return f"{encoder}/{encoding}".replace("/", "-") if len(readers) == 1 and reads else None
+        """If only one probe job of `all` reads the features, the name under which both are one job; else None.
+
+        Jobs that only experiments on request have are not counted, unless there are no others.
+        """
+        readers = [
+            (self.config.experiments[experiment].on_request, (name, seed))
+            for experiment, name, seed in self.users[encoder, encoding]
+            if self.grids[name].kind not in READS_IMAGES
+        ]
+        counted = {each for on_request, each in readers if not on_request} or {each for _, each in readers}
+        joins = not grid or grid in {name for name, _ in counted}
+        return f"{encoder}/{encoding}".replace("/", "-") if len(counted) == 1 and joins else None
 
     def place(self, data: DataSpec) -> str:
         """Location of a data set, as JSON: the fields that are not part of its identity."""
@@ -256,10 +262,16 @@ class Plan:
         return [str(Path(record).with_name("history.csv")) for record in records]
 
     def comparison(self) -> str:
-        """Request for the comparison, as JSON: preset, experiments without their settings, and rules of comparison."""
+        """Request for the comparison, as JSON: preset, experiments without their settings, and rules of comparison.
+
+        An experiment on request has claims only once it is compared; what is published is always included.
+        """
         parts = {"figure", "table", "published", "claims", "not_run"}
+        unseen = {name for name, each in self.config.experiments.items() if each.on_request} - {*self.compared}
         experiments = {
-            name: experiment.model_dump(mode="json", include=parts, exclude_defaults=True)
+            name: experiment.model_dump(
+                mode="json", include=parts - {"claims"} if name in unseen else parts, exclude_defaults=True
+            )
             for name, experiment in self.config.experiments.items()
             if experiment.display or experiment.not_run is not None
         }

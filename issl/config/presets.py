@@ -1,4 +1,7 @@
-"""Presets: overlays on config.yaml, one file each in the folder beside it."""
+"""Presets: overlays on config.yaml, one file each in the folder beside it.
+
+The file paper.yaml overlays the paper's own settings; the other presets do not see it.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -54,7 +57,7 @@ def _stacked(lower: Any, upper: Any) -> Any:
 
 
 def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
-    """Validates config.yaml and returns each preset: *paper* is the file itself, the others are overlays.
+    """Validates config.yaml and returns each preset: an overlay on that file, which for *paper* may be empty.
 
     Raises UserError: one line with the key, the value and what is allowed.
     """
@@ -63,12 +66,14 @@ def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
     if not isinstance(overlays, Mapping) or not all(isinstance(o, Mapping) for o in overlays.values()):
         raise UserError("config: presets: each preset must be a mapping of changes")
     for name in overlays:
-        if name == PAPER or not str(name).isidentifier():
-            raise UserError(f"config: presets.{name}: a preset needs a plain name other than '{PAPER}'")
+        if not str(name).isidentifier():
+            raise UserError(f"config: presets.{name}: a preset needs a plain name")
         if name in RESERVED:
             raise UserError(f"config: presets.{name}: the workflow uses this name itself; choose another")
     _refuse_ends_of_scripts(raw)
-    layers = {PAPER: base} | {name: merge(_below(base, overlay), overlay) for name, overlay in overlays.items()}
+    others = {name: overlay for name, overlay in overlays.items() if name != PAPER}
+    layers = {PAPER: merge(base, overlays.get(PAPER, {}))}
+    layers |= {name: merge(_below(base, overlay), overlay) for name, overlay in others.items()}
     return {
         name: validate(Config, layer, "config" if name == PAPER else f"config (preset {name})")
         for name, layer in layers.items()

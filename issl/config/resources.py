@@ -22,10 +22,12 @@ def largest(plan: Plan, rule: str) -> Resources:
     Featurizing and the probes that read the features may be submitted as one job, so their minutes add up; those of
     pretraining depend on its epochs.
     """
-    found = _most(plan, rule, [name for name in plan.rows if not plan.config.experiments[name].on_request])
+    names = [name for name in plan.rows if not plan.config.experiments[name].on_request]
+    found = _most(plan, rule, names)
     minutes = found.minutes
     if rule == "pretrain":
-        minutes = max((pretraining_minutes(plan, run) for run in plan.runs), default=minutes)
+        runs = {row.name for name in names for row in plan.rows[name] if row.run}
+        minutes = max((pretraining_minutes(plan, run) for run in runs), default=minutes)
     if rule == "probe":
         minutes += largest(plan, "featurize").minutes
     return found.model_copy(update={"minutes": minutes})

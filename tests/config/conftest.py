@@ -15,3 +15,9 @@ def raw():
 @pytest.fixture(scope="module")
 def paper(raw):
     return catalog.plans(raw)["results"]
+
+
+@pytest.fixture(scope="module")
+def released(raw):
+    """The plan without presets/paper.yaml."""
+    return catalog.plans(raw | {"presets": {}})["results"]

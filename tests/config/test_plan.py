@@ -21,8 +21,8 @@ def grids(planned):
     return [grid_id(grid) for grid in planned.probes.values()]
 
 
-def test_the_paper_has_20_pretrainings_and_two_of_our_own(paper):
-    assert {name: len(rows) for name, rows in paper.rows.items() if name in SHOWN} == {
+def test_the_paper_has_20_pretrainings_and_two_of_our_own(released):
+    assert {name: len(rows) for name, rows in released.rows.items() if name in SHOWN} == {
         "table1_contrastive": 5,
         "table1_distillation": 6,  # with DINO's official recipe
         "table2_mlp": 2,
@@ -30,17 +30,20 @@ def test_the_paper_has_20_pretrainings_and_two_of_our_own(paper):
         "fig7b": 23,  # every run once, one of them with two families of probes
         "fig7c": 8,
     }
-    assert len(paper.runs) == 22
-    assert sum(run.optim.epochs for run in paper.runs.values()) == 13_700 + 2 * 300
+    assert len(released.runs) == 22
+    assert sum(run.optim.epochs for run in released.runs.values()) == 13_700 + 2 * 300
 
 
-def test_the_shared_run_is_the_one_the_released_scripts_repeat(paper):
-    users = {run: set(paper.experiments_of(run)) for run in paper.runs}
+def test_the_shared_run_is_the_one_the_released_scripts_repeat(released):
+    users = {run: set(released.experiments_of(run)) for run in released.runs}
     assert {run: found for run, found in users.items() if len(found) > 1} == {
-        run_id(row_of(paper, "table1_contrastive", "+ epochs").run): {"table1_contrastive", "fig7c"},
-        run_id(row_of(paper, "table1_distillation", "DISSL").run): {"table1_distillation", "table2_mlp"},
+        run_id(row_of(released, "table1_contrastive", "+ epochs").run): {"table1_contrastive", "fig7c"},
+        run_id(row_of(released, "table1_distillation", "DISSL").run): {"table1_distillation", "table2_mlp"},
     }
-    assert row_of(paper, "table1_contrastive", "+ epochs").run == row_of(paper, "fig7c", "method cissl, dim 2048").run
+    assert (
+        row_of(released, "table1_contrastive", "+ epochs").run
+        == row_of(released, "fig7c", "method cissl, dim 2048").run
+    )
 
 
 ON_REQUEST = ("table_imagenet", "table_transfer", "issue2_cifar10")
@@ -91,9 +94,9 @@ def test_every_run_has_the_published_settings(paper, place):
     assert run.data.kind == "tinyimagenet"
 
 
-def test_every_row_of_the_paper_is_planned(paper):
-    assert tuple(paper.rows) == (*SHOWN, *ON_REQUEST)
-    own = {name: rows for name, rows in paper.rows.items() if name != "fig7b" and name not in ON_REQUEST}
+def test_every_row_of_the_paper_is_planned(released):
+    assert tuple(released.rows) == (*SHOWN, *ON_REQUEST)
+    own = {name: rows for name, rows in released.rows.items() if name != "fig7b" and name not in ON_REQUEST}
     assert {(name, row.label) for name, rows in own.items() for row in rows} == set(EXPECTED)
 
 
@@ -140,7 +143,7 @@ def test_presets_have_their_own_folders_and_the_same_experiments(raw):
     assert list(found) == ["results", "results/imagenet", "results/small", "results/tiny"]
     names = [list(plan.rows) for plan in found.values()]
     assert names[2] == names[3] == list(SHOWN)
-    assert names[0] == [*SHOWN, *ON_REQUEST] and names[1] == [
+    assert names[0][: len(SHOWN) + len(ON_REQUEST)] == [*SHOWN, *ON_REQUEST] and names[1] == [
         "table_imagenet",
         "imagenet_dissl",
         "imagenet_contrastive",

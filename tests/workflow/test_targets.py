@@ -56,6 +56,23 @@ ON_REQUEST = {
 }
 
 
+# Of the paper's scripts: pretrainings, and probe jobs beyond one for each of them.
+OF_THE_PAPER = {
+    "table1_contrastive_paper.md": jobs(8, tabulate=1),
+    "table1_distillation_paper.md": jobs(8, tabulate=1),
+    "table1_large_batch.md": jobs(10, tabulate=1, probe=20),
+    "table2_paper.md": jobs(5, tabulate=1, probe=10),
+    "fig7a_paper.pdf": jobs(4, plot=1),
+    "fig7a_extended.pdf": jobs(4, plot=1),
+    "fig7c_paper.pdf": jobs(16, plot=1),
+}
+
+
+@pytest.mark.parametrize("target", OF_THE_PAPER)
+def test_each_result_of_the_papers_scripts_plans_its_own_jobs(fresh, target):
+    assert planned(fresh, f"results/{target}") == OF_THE_PAPER[target]
+
+
 @pytest.mark.parametrize("target", ON_REQUEST)
 def test_each_table_of_released_weights_plans_its_own_jobs_and_no_pretraining(fresh, target):
     assert planned(fresh, f"results/{target}") == ON_REQUEST[target]
