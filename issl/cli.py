@@ -219,7 +219,7 @@ def plan(plans: Plans, experiments: tuple[str, ...]) -> None:
             users = [name for name in plan.experiments_of(run) if name not in hidden]
             showing = {name for name, rows in plan.rows.items() if any(row.run and row.name == run for row in rows)}
             if showing & set(experiments) or (users and not experiments):
-                click.echo(f"{root}/runs/{run}  {spec.optim.epochs} epochs  {', '.join(users)}")
+                click.echo(f"{root}/runs/{run}  {spec.epochs} epochs  {', '.join(users)}")
 
 
 @issl.command()

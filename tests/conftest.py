@@ -75,7 +75,7 @@ def make_run():
         }
         content = {
             "data": small_data(Synthetic),
-            "objective": {"name": method, **small[method]},
+            "objective": {"name": method, **small.get(method, {})},
             "encoder": {"arch": "resnet10", "width": 8, "dim": 64},
             "optim": {"epochs": 3, "batch_size": 32, "warmup_epochs": 1},
         }

@@ -98,8 +98,8 @@ class Plan:
         return [f"{self.root}/{each.path}" for each in self.scored(experiment)]
 
     def histories(self, experiment: str) -> list[str]:
-        """The training history of each of `rows_for`, in the same order; released weights have none."""
-        ours = [each for each in self.scored(experiment) if each.row.run]
+        """The training history of those of `rows_for` that have one, in the same order."""
+        ours = [each for each in self.scored(experiment) if each.row.trained_here]
         return [f"{self.root}/{row.encoder(seed)}/history.csv" for row, _, seed in ours]
 
     def rows_for(self, experiment: str) -> list[dict[str, Any]]:
@@ -259,7 +259,8 @@ class Plan:
     def trained(self) -> list[str]:
         """The history of each run and seed, each once."""
         records = dict.fromkeys([*self.records("pretrain"), *self._pretrainings()])
-        return [str(Path(record).with_name("history.csv")) for record in records]
+        paths = [Path(record) for record in records]
+        return [str(path.with_name("history.csv")) for path in paths if self.runs[path.parts[-3]].epochs]
 
     def comparison(self) -> str:
         """Request for the comparison, as JSON: preset, experiments without their settings, and rules of comparison.
@@ -287,7 +288,7 @@ class Plan:
 def needed(scored: Scored) -> list[str]:
     """Everything that showing and comparing a score file takes, below the results folder."""
     records = [path for stage in ("prepare", "pretrain", "featurize", "probe") for path in _records(stage, scored)]
-    history = [f"{scored.row.encoder(scored.seed)}/history.csv"] if scored.row.run else []
+    history = [f"{scored.row.encoder(scored.seed)}/history.csv"] if scored.row.trained_here else []
     return [scored.path, *records, *history]
 
 

@@ -47,7 +47,7 @@ def facts(config: Config, row: PlannedRow) -> dict[str, Any]:
         "method": method.label if method else row.released,
         "family": method.probe if method else "linear",
         "dim": row.run.encoder.dim if row.run else model.encoder.dim,
-        "epochs": row.run.optim.epochs if row.run else model.epochs,
+        "epochs": row.run.epochs if row.run else model.epochs,
         "batch_size": row.run.optim.batch_size if row.run else None,
         "strength": row.run.augment.strength if row.run else None,
         "blur": row.run.augment.blur if row.run else None,

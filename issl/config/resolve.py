@@ -46,6 +46,11 @@ class PlannedRow:
         """Name of the encoder: the id of its run, or of the release."""
         return self.released or run_id(self.run)
 
+    @property
+    def trained_here(self) -> bool:
+        """Whether the encoder has a training history: released weights and untrained encoders have none."""
+        return self.run is not None and self.run.epochs > 0
+
     @cached_property
     def encoding_id(self) -> str:
         return encoding_id(self.encoding)

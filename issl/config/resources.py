@@ -79,4 +79,4 @@ def of_pretraining(plan: Plan, resource: str) -> int | str | None:
 def pretraining_minutes(plan: Plan, run: str) -> int:
     """Run time that pretraining requests, in minutes."""
     request = plan.config.hardware.pretrain
-    return round(request.minutes + request.minutes_per_epoch * plan.runs[run].optim.epochs)
+    return round(request.minutes + request.minutes_per_epoch * plan.runs[run].epochs)

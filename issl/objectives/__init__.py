@@ -8,6 +8,8 @@ from issl.objectives.dino import DINO
 from issl.objectives.dissl import DISSL
 from issl.objectives.dissl_multicrop import DISSLMultiCrop
 from issl.objectives.geometry import Geometry
+from issl.objectives.supervised import Supervised
+from issl.objectives.untrained import Untrained
 from issl.spec import objective as spec
 
 __all__ = ["OBJECTIVES", "Geometry", "Objective", "build"]
@@ -18,6 +20,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "dissl": DISSL,
     "dissl_multicrop": DISSLMultiCrop,
     "dino": DINO,
+    "supervised": Supervised,
+    "untrained": Untrained,
 }
 
 

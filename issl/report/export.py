@@ -120,7 +120,7 @@ def _card(spec: RunSpec, seed: int, facts: dict[str, str], accuracies: str, plac
         "card.md.j2",
         run=run_id(spec),
         seed=seed,
-        summary=f"{arch} pretrained without labels by {method} for {spec.optim.epochs} epochs on {spec.data.name}.",
+        summary=f"{arch} pretrained without labels by {method} for {spec.epochs} epochs on {spec.data.name}.",
         facts=facts,
         place=place,
         dim=spec.encoder.dim,

@@ -17,15 +17,17 @@ SCORES = ("kind", "setting", "weight_decay", "fraction", "n_labels", "n_test", "
 def aggregate(rows: Sequence[Mapping[str, Any]], scores: Sequence[Path], histories: Sequence[Path]) -> pd.DataFrame:
     """One row per (row of the experiment, seed, probe, setting, metric).
 
-    `rows` are the plan's facts about each of `scores`, in the same order; `histories` are those of our own runs among
-    them. `log_loss` is for pairs of a clean and an augmented test image after the last epoch, and empty for methods
-    without it and for released weights. Raises UserError if a score file lacks a metric, or if there are no rows.
+    `rows` are the plan's facts about each of `scores`, in the same order; `histories` are those of the runs trained
+    here among them. `log_loss` is for pairs of a clean and an augmented test image after the last epoch, and empty for
+    methods without it, for released weights and for untrained encoders. Raises UserError if a score file lacks a
+    metric, or if there are no rows.
     """
     if not rows:
         raise UserError("this experiment has no results yet; set existing_only to false to make them")
     tables, left, of_the_file = [], iter(histories), ("metrics", "n_settings")
     for row, path in zip(rows, scores, strict=True):
-        log_loss = float("nan") if row["released"] else _log_loss(next(left))
+        has_history = not row["released"] and row["epochs"] > 0
+        log_loss = _log_loss(next(left)) if has_history else float("nan")
         facts = {key: value for key, value in row.items() if key not in of_the_file} | {"log_loss": log_loss}
         table = _scores(path, row["metrics"], row["n_settings"])
         tables.append(pd.DataFrame([facts] * len(table)).join(table))

@@ -106,6 +106,21 @@ class Synthetic(Value):
         return "synthetic"
 
 
+class Plaid(Value):
+    """Generated grey images; a class is a pair of gratings, which all methods learn in seconds."""
+
+    kind: Literal["plaid"]
+    classes: Annotated[int, Field(ge=2, le=100)] = 20
+    train_per_class: PositiveInt = 75
+    test_per_class: PositiveInt = 50
+    image_size: Annotated[int, Field(ge=8)] = 16
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def name(self) -> str:
+        return "plaid"
+
+
 def train_images(data: "DataSpec") -> int | None:
     """Number of training images if the spec alone tells it, else None, as for an image folder or a partial archive."""
     if isinstance(data, Cifar10):
@@ -116,7 +131,7 @@ def train_images(data: "DataSpec") -> int | None:
 
 
 DataSpec = Annotated[
-    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Downstream | Synthetic, Field(discriminator="kind")
+    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Downstream | Plaid | Synthetic, Field(discriminator="kind")
 ]
 
 

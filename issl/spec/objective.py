@@ -100,4 +100,19 @@ class DINO(Value):
     bottleneck: PositiveInt = 256
 
 
-ObjectiveSpec = Annotated[SimCLR | CISSL | DISSL | DISSLMultiCrop | DINO, Field(discriminator="name")]
+class Supervised(Value):
+    """Training with labels: a reference for methods that do without."""
+
+    name: Literal["supervised"]
+    classes: Annotated[int, Field(ge=2)] = Field(description="number of classes of the data set")
+
+
+class Untrained(Value):
+    """No training: the encoder at its random initial weights, a reference. Its runs have 0 epochs."""
+
+    name: Literal["untrained"]
+
+
+ObjectiveSpec = Annotated[
+    SimCLR | CISSL | DISSL | DISSLMultiCrop | DINO | Supervised | Untrained, Field(discriminator="name")
+]

@@ -7,7 +7,7 @@ from pydantic import model_validator
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec, ImageNet
 from issl.spec.encoder import Encoder
-from issl.spec.objective import DISSLMultiCrop, ObjectiveSpec
+from issl.spec.objective import DISSLMultiCrop, ObjectiveSpec, Supervised, Untrained
 from issl.spec.optim import Optim
 from issl.spec.value import Value, short_hash
 
@@ -21,6 +21,11 @@ class RunSpec(Value):
     encoder: Encoder = Encoder()
     optim: Optim = Optim()
 
+    @property
+    def epochs(self) -> int:
+        """Of training: `optim.epochs`, but 0 for an untrained encoder."""
+        return 0 if isinstance(self.objective, Untrained) else self.optim.epochs
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         # oneDNN writes beyond its buffers there: fewer than 8 channels, channels_last, AVX2 (seen with torch 2.15).
@@ -32,6 +37,9 @@ class RunSpec(Value):
         views = self.augment.views
         if isinstance(self.data, ImageNet) != bool(views):
             raise ValueError("'augment: {views: ...}' is required for data of kind imagenet, and allowed for no other")
+        classes = getattr(self.data, "classes", None)  # None: known only when the data are prepared
+        if isinstance(self.objective, Supervised) and classes not in (None, self.objective.classes):
+            raise ValueError(f"objective.classes {self.objective.classes}: the data set has {classes} classes")
         if len(views) > 1 and not isinstance(self.objective, DISSLMultiCrop):
             raise ValueError(f"{self.objective.name} takes two views; only dissl_multicrop takes more")
         return self
@@ -42,7 +50,7 @@ def run_id(run: RunSpec) -> str:
     method = run.objective.name
     if getattr(run.objective, "predictor", "linear") == "mlp":
         method += "_mlp"
-    return f"{method}-z{run.encoder.dim}-e{run.optim.epochs}-{short_hash(run.canonical())}"
+    return f"{method}-z{run.encoder.dim}-e{run.epochs}-{short_hash(run.canonical())}"
 
 
 def file_notes(run: RunSpec, seed: int) -> dict[str, str]:

@@ -104,5 +104,5 @@ class History:
 
     def write(self, path: Path) -> None:
         """Writes a CSV with one row per epoch; a column that only some epochs have is empty in the others."""
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        columns = list(dict.fromkeys(["epoch", "lr", *(name for row in self.rows for name in row)]))
         write_csv(path, columns, self.rows)

@@ -23,8 +23,9 @@ from issl.jobs.execution import Execution
 from issl.jobs.files import sha256, whole, write_json
 from issl.models import encoders
 from issl.models.heads import init_
-from issl.objectives.base import Clock
+from issl.objectives.base import Clock, Terms
 from issl.objectives.geometry import Geometry
+from issl.spec import objective as spec
 from issl.spec.run import RunSpec, file_notes, run_id
 from issl.training import attempts, checkpoints, optim, tracking
 from issl.training.history import History
@@ -94,6 +95,8 @@ def train(
     n_train = arrays.meta["splits"]["train"]
     if run.optim.batch_size > n_train:
         raise UserError(f"optim.batch_size {run.optim.batch_size} exceeds the {n_train} training images of {data}")
+    if isinstance(run.objective, spec.Supervised) and run.objective.classes != arrays.n_classes:
+        raise UserError(f"objective.classes {run.objective.classes}: {data} has {arrays.n_classes} classes")
 
     log.info("run %s, seed %d on %s, precision %s", run_id(run), seed, devices.describe(device), precision)
     torch.manual_seed(seed)
@@ -108,6 +111,7 @@ def train(
         return
     rows = module.history.rows
     seconds = sum(row["seconds"] for row in rows)
+    last = rows[-1] if rows else {}  # an untrained encoder has no epochs
     record = {
         "run": run_id(run),
         "seed": seed,
@@ -116,11 +120,11 @@ def train(
         "device": devices.describe(device),
         "processes": launcher.size,
         "precision": precision,
-        "loss": rows[-1]["loss"],
-        "test_online_acc": rows[-1]["test_online_acc"],
+        "loss": last.get("loss"),
+        "test_online_acc": last.get("test_online_acc"),
         "seconds": seconds,
         "seconds_this_attempt": time.monotonic() - started,
-        "images_per_second": n_train * len(rows) / seconds,
+        "images_per_second": n_train * len(rows) / seconds if rows else None,
         "peak_memory_gb": devices.peak_memory_gb(device),
         "attempts": module.attempts,
     }
@@ -146,7 +150,7 @@ def _trainer(
         # DINO's prototypes have no gradient while frozen; without this flag DDP would wait for it.
         strategy="ddp_find_unused_parameters_true" if launcher.size > 1 else "auto",
         precision=PRECISIONS[precision],
-        max_epochs=run.optim.epochs,
+        max_epochs=run.epochs,
         plugins=[launcher.environment()],
         callbacks=[
             checkpoints.Checkpoints(folder, execution.checkpoint_minutes, execution.stop_minutes),
@@ -287,7 +291,7 @@ class Pretraining(pl.LightningModule):
         with torch.autocast(self.device.type, enabled=False):  # pixels keep full precision
             views, labels = next(self.steps)
         z = self.encoded(views)  # (VB, dim)
-        terms = self.objective(z, views[0], self.clock(batch_idx))
+        terms = self.terms(z, views[0], self.clock(batch_idx), labels)
         z_x = z[: len(labels)].detach()
         logits = self.online(z_x).float()
         online_loss = F.cross_entropy(logits, labels)
@@ -296,6 +300,11 @@ class Pretraining(pl.LightningModule):
         logged = {"loss": terms.loss} | terms.logs | monitored | {"online_loss": online_loss, "online_acc": accuracy}
         self.history.add({name: distributed.mean(term.detach()) for name, term in logged.items()})
         return terms.loss + online_loss
+
+    def terms(self, z: Tensor, views: Tensor, clock: Clock, labels: Tensor) -> Terms:
+        """The objective's loss and logs; only the supervised reference is given the labels, (B,)."""
+        seen = {"labels": labels} if isinstance(self.run.objective, spec.Supervised) else {}
+        return self.objective(z, views, clock, **seen)
 
     def encoded(self, views: Sequence[Tensor]) -> Tensor:
         """Representations of all views, in one pass for each resolution: (VB, dim), view by view."""
@@ -329,7 +338,7 @@ class Pretraining(pl.LightningModule):
             n_own += size
             with self.trainer.precision_plugin.forward_context():
                 z = self.encoded(views)
-                loss, logs = self.objective(z, views[0], clock)
+                loss, logs = self.terms(z, views[0], clock, labels)
                 terms.append({name: term * size for name, term in ({"loss": loss} | logs).items()})
                 correct.append((self.online(z[:size]).argmax(1) == labels).sum())
         self.train()

@@ -130,7 +130,7 @@ def test_only_results_that_differ_in_seed_are_averaged():
 
 def row(label="A", seed=1, metrics=("top-1",), **facts):
     """What the plan says of a score file."""
-    return {"row": label, "released": False, "seed": seed, "metrics": list(metrics), "n_settings": 1} | facts
+    return {"row": label, "released": False, "epochs": 3, "seed": seed, "metrics": list(metrics), "n_settings": 1} | facts
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_aggregate_joins_what_the_plan_says_with_the_scores(tmp_path, history):
     assert table[["row", "seed", "dim", "setting", "test_acc"]].values.tolist() == [
         ["+ dim.", seed, 64, setting, test] for seed in (1, 2) for setting, test in (("x", 0.5), ("y", 0.6))
     ]
-    assert list(table) == ["row", "released", "seed", "dim", "log_loss", *SCORES]
+    assert list(table) == ["row", "released", "epochs", "seed", "dim", "log_loss", *SCORES]
 
 
 def test_score_files_are_written_as_they_are_read():
@@ -161,14 +161,14 @@ def test_the_log_loss_comes_from_the_last_epoch(tmp_path, history):
     assert aggregate([row()], [path], [history])["log_loss"].isna().all()
 
 
-def test_released_weights_have_no_log_loss_and_need_no_history(tmp_path, history):
-    """The histories are those of our own runs alone, in order."""
+def test_encoders_that_were_not_trained_here_have_no_log_loss_and_need_no_history(tmp_path, history):
+    """The histories are those of the trained runs alone, in order."""
     path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4))
     other = tmp_path / "other.csv"
     other.write_text(history.read_text().replace("1.5", "7.5"))
-    rows = [row("R", released=True), row("A"), row("S", released=True), row("B")]
-    table = aggregate(rows, [path] * 4, [history, other]).set_index("row")["log_loss"]
-    assert table[["A", "B"]].tolist() == [1.5, 7.5] and table[["R", "S"]].isna().all()
+    rows = [row("R", released=True), row("A"), row("untrained", epochs=0), row("S", released=True), row("B")]
+    table = aggregate(rows, [path] * 5, [history, other]).set_index("row")["log_loss"]
+    assert table[["A", "B"]].tolist() == [1.5, 7.5] and table[["R", "untrained", "S"]].isna().all()
 
 
 def test_a_row_has_the_metrics_that_it_is_judged_by_in_their_order(tmp_path, history):
