@@ -80,13 +80,9 @@ VERBS = ("better", "rises", "saturates", "narrows", "falls")
 class Comparison(Value):
     """When a reproduced number agrees with a published one, and when a claim holds."""
 
-    repeat: PositiveFloat = Field(
-        0.3, description="points between two runs of one configuration, used as the standard deviation of a difference"
-    )
+    repeat: PositiveFloat = Field(0.3, description="points between two published runs of one configuration")
     repeat_images: PositiveInt = Field(10_000, description="number of test images of those two runs")
-    repeat_freedom: PositiveFloat = Field(
-        1.0, description="degrees of freedom for which `repeat` counts; a single difference has one"
-    )
+    repeat_freedom: PositiveFloat = Field(3.0, description="degrees of freedom for which that difference counts")
     prior_freedom: PositiveFloat = Field(
         4.0, description="most degrees of freedom for which noise measured on other points counts"
     )

@@ -14,8 +14,9 @@ NUMBERS = (
     *("published", "reproduced, selected on test", "selected on held-out train", "gap"),
     *("seeds", "difference", "tolerance", "verdict"),
 )
-CLAIMS = ("experiment", "claim", "selected on test", "selected on held-out train")
+CLAIMS = ("experiment", "claim", "selected on test", "corrected", "selected on held-out train", "corrected")
 EVIDENCE = ("experiment", "claim", "of what", "published", "selected on test", "selected on held-out train")
+NOISE = ("data", "labels", "metric", "standard deviation of one run", "degrees of freedom")
 RUNS = (
     *("run", "seed", "used by", "device", "precision", "hours", "images/s", "GB", "online accuracy"),
     *("commit", "code", "data"),
@@ -32,14 +33,20 @@ def page(report: Report) -> str:
     return render(
         "reproduction.md.j2",
         report=report,
-        counted={kind: _counted(report["counts"][kind], plurals) for kind, plurals in VERDICTS.items()},
+        counted={kind: _counted(counts, VERDICTS[kind.partition("_")[0]]) for kind, counts in report["counts"].items()},
         numbers=list(_numbers(report)),
-        claims=markdown_table(Grid(CLAIMS, claims), left=range(4)) if claims else "",
+        claims=markdown_table(Grid(CLAIMS, claims), left=range(6)) if claims else "",
         remarks=[
             f"{claim['claim']}: {outcome['remark']}"
             for claim, outcome in zip(report["claims"], tested)
             if outcome and outcome["remark"]
         ],
+        undecided=[
+            f"{claim['experiment']}, {claim['claim']}: {outcome['deciding']}"
+            for claim, outcome in zip(report["claims"], tested)
+            if outcome and outcome["deciding"]
+        ],
+        noise=markdown_table(Grid(NOISE, [_noise(kind) for kind in report["noise"]]), left=(0, 2)),
         evidence=markdown_table(Grid(EVIDENCE, evidence), left=(0, 1, 2)) if evidence else "",
         runs=markdown_table(Grid(RUNS, runs), left=(0, 2, 3, 4, 9, 10, 11)) if runs else "",
         hours=sum(run["seconds"] for run in report["runs"]) / 3600,
@@ -95,23 +102,31 @@ def _number(number: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         name,
         f"{number['published']:.1f}",
-        _with_error(ours["test_selected"], ours["test_selected_sem"]),
-        _with_error(ours["val_selected"], ours["val_selected_sem"]),
+        *(_accuracy(ours, selection) for selection in SELECTIONS),
         f"{ours['test_selected'] - ours['val_selected']:.1f}",
         str(ours["seeds"]),
         f"{ours['test_selected'] - number['published']:+.1f}",
-        f"{number['tolerance']:.2f}",
+        ABSENT if number["tolerance"] is None else f"{number['tolerance']:.2f}",
         number["verdict"],
     )
 
 
-def _with_error(value: float, error: float | None) -> str:
+def _accuracy(ours: Mapping[str, Any], selection: str) -> str:
+    """With its standard error over seeds or, of one seed, the interval of its test images."""
+    value, error, interval = (ours[f"{selection}{part}"] for part in ("", "_sem", "_interval"))
+    if interval is not None:
+        return f"{value:.1f} ({interval[0]:.1f} to {interval[1]:.1f})"
     return f"{value:.1f}" + ("" if error is None else f" ± {error:.1f}")
 
 
 def _claim(claim: Mapping[str, Any]) -> tuple[str, ...]:
-    by_selection = (claim[selection] or claim for selection in SELECTIONS)
-    return (claim["experiment"], claim["claim"], *(outcome["verdict"] for outcome in by_selection))
+    by_selection = [claim[selection] or claim for selection in SELECTIONS]
+    return (claim["experiment"], claim["claim"], *(o[key] for o in by_selection for key in ("verdict", "corrected")))
+
+
+def _noise(kind: Mapping[str, Any]) -> tuple[str, ...]:
+    labels = f"{100 * kind['fraction']:g} %"
+    return (kind["data"], labels, kind["metric"], f"{kind['deviation']:.2g}", str(kind["freedom"]))
 
 
 def _evidence(claim: Mapping[str, Any], comparable: bool) -> Iterator[tuple[str, ...]]:
@@ -129,6 +144,8 @@ def _evidence(claim: Mapping[str, Any], comparable: bool) -> Iterator[tuple[str,
 def _test(test: Mapping[str, Any]) -> str:
     if test["value"] is None:
         return f"too few runs ({test['n']})"
+    if test["p"] is None:
+        return f"{test['value']:+.1f}, n = {test['n']}"
     p = f"p = {test['p']:.2g}" if test["p"] >= 0.001 else "p < 0.001"
     value = f"{test['value']:+.2f}" if test["error"] is None else f"{test['value']:+.1f} ± {test['error']:.1f}"
     return f"{value}, n = {test['n']}, {p}"

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from issl.config.evidence import Comparison, Published
+from issl.report.noise import UNKNOWN, Variance, interval, moderated
 from issl.report.results import SELECTIONS
 
 Verdict = Literal["agrees", "differs", "not run", "not comparable"]
@@ -15,7 +16,10 @@ Verdict = Literal["agrees", "differs", "not run", "not comparable"]
 
 @dataclass(frozen=True)
 class Reproduced:
-    """One point of a figure or table in per cent: both accuracies, their standard errors (None for one seed)."""
+    """One point of a figure or table in per cent: both accuracies, and their standard errors over seeds.
+
+    A single seed has no standard error, but the 95 % intervals of its test images; several seeds have no intervals.
+    """
 
     test_selected: float
     test_selected_sem: float | None
@@ -23,6 +27,8 @@ class Reproduced:
     val_selected_sem: float | None
     seeds: int
     n_test: int
+    test_selected_interval: tuple[float, float] | None = None
+    val_selected_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,40 +49,39 @@ class Number:
 def reproduced(summary: pd.DataFrame) -> dict[tuple[str, str], Reproduced]:
     """The points of `results.over_seeds(..., ["line", "column"])` by line and column."""
 
-    def points(value: float) -> float | None:
-        return None if pd.isna(value) else 100 * float(value)
+    return {(row["line"], row["column"]): _reproduced(row) for row in summary.to_dict("records")}
 
-    return {
-        (row["line"], row["column"]): Reproduced(
-            *(points(row[f"{name}{part}"]) for name in SELECTIONS for part in ("", "_sem")),
-            int(row["seeds"]),
-            int(row["n_test"]),
-        )
-        for row in summary.to_dict("records")
-    }
+
+def _reproduced(row: Mapping[str, Any]) -> Reproduced:
+    values = [100 * float(row[f"{name}{part}"]) for name in SELECTIONS for part in ("", "_sem")]
+    seeds, n_test = int(row["seeds"]), int(row["n_test"])
+    intervals = (interval(accuracy, n_test) for accuracy in values[::2]) if seeds == 1 else ()
+    return Reproduced(*(None if math.isnan(value) else value for value in values), seeds, n_test, *intervals)
 
 
 def numbers(
     experiment: str,
     published: Published,
     found: Mapping[tuple[str, str], Reproduced],
+    priors: Mapping[tuple[str, str], Variance] | None,
     rules: Comparison,
-    comparable: bool,
 ) -> list[Number]:
-    """Every published number of an experiment with its verdict; `comparable` says whether the settings are the paper's.
+    """Every published number of an experiment with its verdict.
 
-    The verdict is on the accuracy selected as in the paper's code. A number agrees if the difference is at most the
-    tolerance.
+    `priors` are what is known of the noise of one run at each point (`Noise.prior`), or None if the settings are not
+    the paper's. The verdict is on the accuracy selected as in the paper's code. A number agrees if the difference is at
+    most the tolerance.
     """
     judged = []
     for (line, column), value in published.points.items():
         ours = found.get((line, column))
-        bound = tolerance(ours, published.precision, rules) if ours else None
+        bound = None
         if ours is None:
             verdict = "not run"
-        elif not comparable:
+        elif priors is None:
             verdict = "not comparable"
         else:
+            bound = tolerance(ours, priors[line, column], published.precision, rules)
             # A billionth of a point: a difference equal to the tolerance agrees despite rounding.
             verdict = "agrees" if abs(ours.test_selected - value) <= bound + 1e-9 else "differs"
         source, precision = published.source, published.precision
@@ -84,25 +89,9 @@ def numbers(
     return judged
 
 
-def run_deviation(n_test: int, rules: Comparison) -> float:
-    """Standard deviation of the accuracy of one run, in points, from a repeated run in the released results.
-
-    Two runs of one configuration differ by `rules.repeat`, used as the standard deviation of a difference. It comes
-    from test images on which the runs disagree, and so falls with the square root of the number of test images.
-    """
-    return rules.repeat / math.sqrt(2) * math.sqrt(rules.repeat_images / n_test)
-
-
-def standard_error(sem: float | None, seeds: int, n_test: int, rules: Comparison) -> float:
-    """Standard error of a mean over seeds, in points: that of the seeds, but at least the one from `run_deviation`.
-
-    Few seeds may agree by chance, and a single one has no spread.
-    """
-    return max(sem or 0.0, run_deviation(n_test, rules) / math.sqrt(seeds))
-
-
-def tolerance(ours: Reproduced, precision: float, rules: Comparison) -> float:
+def tolerance(ours: Reproduced, prior: Variance, precision: float, rules: Comparison) -> float:
     """Points by which a reproduced number may differ from a published one, which comes from a single run."""
-    own = standard_error(ours.test_selected_sem, ours.seeds, ours.n_test, rules)
-    theirs = run_deviation(rules.repeat_images, rules)
-    return rules.standard_errors * math.hypot(own, theirs) + precision
+    sem, seeds = ours.test_selected_sem, ours.seeds
+    own = UNKNOWN if sem is None else Variance(seeds * sem**2, seeds - 1)
+    ours_squared = moderated(own, prior, ours.n_test).value / seeds
+    return rules.standard_errors * math.sqrt(ours_squared + prior.value) + precision

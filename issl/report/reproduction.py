@@ -11,8 +11,9 @@ from issl.config.display import Lines, Scatter, Table
 from issl.config.evidence import Claim, Comparison
 from issl.config.schema import Experiment
 from issl.jobs import fingerprint, provenance
-from issl.report.claims import contrasts, in_order, outcomes, published_value
-from issl.report.published import numbers, reproduced
+from issl.report.claims import Outcome, contrasts, corrected, in_order, outcomes, published_value
+from issl.report.noise import Noise
+from issl.report.published import Number, numbers, reproduced
 from issl.report.results import SELECTIONS, over_seeds, points
 from issl.spec.value import Value
 
@@ -42,14 +43,13 @@ def compare(
     `results` are the tidy results by experiment; a missing one has not been run. `leftovers` are results on disk that
     no rule makes. Raises UserError for inconsistent results.
     """
-    judged, claims = [], []
-    for name, experiment in asked.experiments.items():
-        found = points(results[name], experiment.display) if name in results else None
-        if experiment.published:
-            averaged = {} if found is None else reproduced(over_seeds(found, ["line", "column"]))
-            judged += numbers(name, experiment.published, averaged, asked.comparison, asked.comparable)
-        claims += [_claim(name, text, claim, found, asked) for text, claim in experiment.claims.items()]
-    own = {name: table for name, table in results.items() if not isinstance(asked.experiments[name].display, Scatter)}
+    found = {name: points(table, asked.experiments[name].display) for name, table in results.items()}
+    scatters = {name for name, experiment in asked.experiments.items() if isinstance(experiment.display, Scatter)}
+    shown = (table for name, table in found.items() if name not in scatters)  # a scatter repeats the others' points
+    noise = Noise.of(shown, asked.comparable, asked.comparison)
+    judged = [number for name in asked.experiments for number in _numbers(name, asked, found.get(name), noise)]
+    claims = _claims(asked, found, noise)
+    own = {name: table for name, table in results.items() if name not in scatters}
     runs = [_run(result, own) for result in made if result.stage == "pretrain"]
     return {
         "preset": asked.preset,
@@ -58,7 +58,10 @@ def compare(
         "counts": {
             "numbers": Counter(number.verdict for number in judged),
             "claims": Counter(claim["verdict"] for claim in claims),
+            "claims_corrected": Counter(claim["corrected"] for claim in claims),
         },
+        "noise": noise.summary("test_selected"),
+        "published_deviation": noise.published_deviation(),
         "axes": {name: _axes(e.display) for name, e in asked.experiments.items() if e.display},
         "numbers": [asdict(number) for number in judged],
         "claims": claims,
@@ -84,14 +87,36 @@ def _axes(display: Lines | Scatter | Table) -> tuple[str, str]:
     return line, ", ".join(columns)
 
 
-def _claim(name: str, text: str, claim: Claim, found: pd.DataFrame | None, asked: Asked) -> dict[str, Any]:
-    experiment = asked.experiments[name]
-    about = {"experiment": name, "claim": text, "published": _published(claim, experiment)}
+def _numbers(name: str, asked: Asked, found: pd.DataFrame | None, noise: Noise) -> list[Number]:
+    published = asked.experiments[name].published
+    if published is None:
+        return []
     if found is None:
-        return about | {"verdict": "not run"} | dict.fromkeys(SELECTIONS)
-    both = outcomes(claim, found, asked.comparison)
-    about["verdict"] = both["test_selected"].verdict
-    return about | {name: asdict(outcome) for name, outcome in both.items()}
+        return numbers(name, published, {}, None, asked.comparison)
+    averaged = reproduced(over_seeds(found, ["line", "column"]))
+    at_points = found.groupby(["line", "column"])
+    priors = {point: noise.prior(here, "test_selected") for point, here in at_points} if asked.comparable else None
+    return numbers(name, published, averaged, priors, asked.comparison)
+
+
+def _claims(asked: Asked, found: Mapping[str, pd.DataFrame], noise: Noise) -> list[dict[str, Any]]:
+    """Every claim with its outcomes; Holm's correction is over all claims of the page, for each accuracy."""
+    every = [(name, *claim) for name, experiment in asked.experiments.items() for claim in experiment.claims.items()]
+    tested = {(name, text): outcomes(claim, found[name], noise) for name, text, claim in every if name in found}
+    for which in SELECTIONS:
+        after = corrected([both[which] for both in tested.values()], asked.comparison.significance)
+        for both, outcome in zip(tested.values(), after):
+            both[which] = outcome
+    return [_claim(name, text, claim, asked, tested.get((name, text))) for name, text, claim in every]
+
+
+def _claim(name: str, text: str, claim: Claim, asked: Asked, found: Mapping[str, Outcome] | None) -> dict[str, Any]:
+    about = {"experiment": name, "claim": text, "published": _published(claim, asked.experiments[name])}
+    if found is None:
+        return about | dict.fromkeys(("verdict", "corrected"), "not run") | dict.fromkeys(SELECTIONS)
+    first = found[SELECTIONS[0]]
+    about |= {"verdict": first.verdict, "corrected": first.corrected}
+    return about | {which: asdict(outcome) for which, outcome in found.items()}
 
 
 def _published(claim: Claim, experiment: Experiment) -> dict[str, float]:

@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from tidy import released, tidy
 
 from issl.errors import UserError
@@ -106,7 +108,7 @@ def test_every_published_number_has_its_verdict(report):
         ("elsewhere", "resnet", "top-1"): "not run",
     }
     assert report["counts"]["numbers"] == {"agrees": 3, "differs": 1, "not run": 2}
-    assert "Published numbers: 3 agree, 1 differs, 2 not run. Claims: 3 hold, 1 not run." in page(report)
+    assert "Published numbers: 3 agree, 1 differs, 2 not run. Claims: 3 hold, 1 not run; corrected" in page(report)
 
 
 def test_every_claim_has_its_verdict_on_both_accuracies(report):
@@ -124,11 +126,12 @@ def test_every_claim_has_its_verdict_on_both_accuracies(report):
 
 def test_the_page_shows_verdicts_and_their_evidence(report):
     text = page(report)
-    assert "| table1 | B is better than A | holds | holds |" in text
-    assert "| table1 | B is better than A | difference | +2.0 | +5.8 ± 0.3, n = 1, p < 0.001 | +5.8 ± 0.3," in text
-    assert "| curve | accuracy rises | 128 to 512 | +6.0 | +6.0 ± 0.3, n = 1, p < 0.001 |" in text
+    assert "so that the standard deviation of one run is about 0.31 points" in " ".join(text.split())
+    assert "| table1 | B is better than A | holds | holds | holds | holds |" in text
+    assert "| table1 | B is better than A | difference | +2.0 | +5.8 ± 0.4, n = 1, p < 0.001 | +5.8 ± 0.4," in text
+    assert "| curve | accuracy rises | 128 to 512 | +6.0 | +6.0 ± 0.4, n = 1, p < 0.001 |" in text
     assert "| cloud | lower is better | rank correlation, sign reversed | – | +1.00, n = 4, p = 0.042 |" in text
-    assert "| table1 | C is better than A | not run | not run |" in text
+    assert "| table1 | C is better than A | not run | not run | not run | not run |" in text
     assert "| table1 | C is better than A | difference | +5.0 | – | – |" in text
 
 
@@ -162,7 +165,10 @@ def test_released_weights_are_judged_by_probe_and_metric():
     assert claim["verdict"] == "holds"
     assert [test["what"] for test in claim["test_selected"]["tests"]] == ["cached, top-1", "cached, top-5"]
     assert report["runs"] == [] and report["axes"]["here"] == ("row", "probe, metric")
-    assert "| A, augmented, top-1 | 69.0 | 71.0 | 71.0 | 0.0 | 1 | +2.0 | 0.65 | differs |" in page(report)
+    assert (
+        "| A, augmented, top-1 | 69.0 | 71.0 (70.1 to 71.9) | 71.0 (70.1 to 71.9) | 0.0 | 1 | +2.0 | 0.94 | differs |"
+        in page(report)
+    )
 
 
 def test_released_weights_change_no_claim_about_the_runs_beside_them(report):
@@ -181,11 +187,71 @@ def test_the_remaining_gap_is_shown():
     assert "- B beats A: the lead is +11.0 points over C and +5.8 over A: 53% of it is left." in text
 
 
-def test_other_presets_test_claims_and_compare_no_numbers():
+def test_other_presets_compare_no_numbers_and_need_several_seeds_for_claims():
     report = compare(asked("tiny"), RESULTS, made(), [])
     assert set(verdicts(report, "numbers", "line").values()) == {"not comparable", "not run"}
-    assert verdicts(report, "claims", "claim")["B is better than A",] == "holds"
-    assert "**The settings are not the paper's: no number here is comparable" in page(report)
+    better = next(claim for claim in report["claims"] if claim["claim"] == "B is better than A")
+    assert better["verdict"] == "undecided" and better["test_selected"]["p"] is None and report["noise"] == []
+    text = page(report)
+    assert "**The settings are not the paper's: no number here is comparable" in text
+    assert "| A | 45.0 | 45.2 (44.2 to 46.2) | 45.2 (44.2 to 46.2) | 0.0 | 1 | +0.2 | – | not comparable |" in text
+    assert "| table1 | B is better than A | difference | +2.0 | +5.8, n = 1 | +5.8, n = 1 |" in text
+    assert "- table1, B is better than A: one seed; a second would show the noise." in text
+    assert "A single seed shows no noise, so claims about it are undecided." in text
+
+
+SEEDS = {"A": (0.450, 0.454, 0.446), "B": (0.510, 0.516, 0.516)}
+
+
+def over_seeds(accuracies):
+    """One weight decay a row, so that the paper's selection and ours agree."""
+    rows = [(name, seed, 1e-4, value, 0.5) for name, values in accuracies.items() for seed, value in enumerate(values)]
+    return tidy(*rows, dim=512, n_test=10_000)
+
+
+def test_with_several_seeds_the_noise_is_measured():
+    """A contrast without other points has its own variance only: a paired t-test."""
+    report = compare(asked("tiny"), {"table1": over_seeds(SEEDS)}, [], [])
+    better = report["claims"][0]
+    truth = stats.ttest_rel(SEEDS["B"], SEEDS["A"], alternative="greater").pvalue
+    assert better["test_selected"]["p"] == pytest.approx(truth) and better["verdict"] == "holds"
+    (noise,) = report["noise"]
+    pooled = np.mean([np.var(values, ddof=1) for values in SEEDS.values()])
+    assert noise["deviation"] == pytest.approx(100 * pooled**0.5) and noise["freedom"] == 4
+    text = page(report)
+    assert "| tinyimagenet | 100 % | top-1 | 0.37 | 4 |" in text
+    assert "| B | 47.0 | 51.4 ± 0.2 | 51.4 ± 0.2 | 0.0 | 3 |" in text
+
+
+def test_runs_that_two_experiments_share_are_evidence_once():
+    shared = {"table1": over_seeds(SEEDS), "curve": over_seeds({"A": SEEDS["A"]})}
+    alone = {"table1": over_seeds(SEEDS)}
+    with_scatter = alone | {"cloud": over_seeds(SEEDS)}
+    for results in (shared, with_scatter):
+        assert compare(asked(), results, [], [])["noise"] == compare(asked(), alone, [], [])["noise"]
+
+
+def test_a_number_is_judged_by_the_noise_of_other_points():
+    """Three other runs, whose noise is large: A, one seed, may differ by more than 0.94."""
+    others = dict.fromkeys("BCD", (0.40, 0.44))
+    report = compare(asked(), {"table1": over_seeds({"A": (0.452,)} | others)}, [], [])
+    (number,) = (each for each in report["numbers"] if each["line"] == "A" and each["experiment"] == "table1")
+    prior = (3 * np.var([40, 44], ddof=1) + 3 * (0.3 / stats.norm.ppf(0.75)) ** 2 / 2) / 6
+    assert number["tolerance"] == pytest.approx(2 * (2 * prior) ** 0.5 + 0.05)
+
+
+def test_claims_are_corrected_for_their_number():
+    """p of +1.2 over 0.445 is 0.037 and holds alone; of two claims it is the smaller p, and so doubled."""
+    close = both(("A", 512, 0.452, 0.5), ("B", 512, 0.464, 0.5))
+    alone = compare(asked(), {"table1": close}, [], [])
+    two = compare(asked(), {"table1": pd.concat([close, both(("C", 512, 0.46, 0.5))])}, [], [])
+    found = [report["claims"][0] for report in (alone, two)]
+    assert [claim["verdict"] for claim in found] == ["holds", "holds"]
+    assert [claim["corrected"] for claim in found] == ["holds", "undecided"]
+    assert two["counts"]["claims_corrected"] == {"undecided": 2, "not run": 2}
+    text = page(two)
+    assert "| table1 | B is better than A | holds | undecided | holds | undecided |" in text
+    assert "Claims: 1 holds, 1 undecided, 2 not run; corrected for their number: 2 undecided, 2 not run." in text
 
 
 def test_an_experiment_without_results_is_not_run():
@@ -268,8 +334,8 @@ def test_leftovers_are_listed_and_long_lists_truncated():
 def test_the_page_shows_both_accuracies_and_their_difference(report):
     """Row A: the decay that is best on test, 45.2, is also the best on held-out train; for B make it the other."""
     text = page(report)
-    assert "| A | 45.0 | 45.2 | 45.2 | 0.0 | 1 | +0.2 | 0.65 | agrees |" in text
+    assert "| A | 45.0 | 45.2 (44.2 to 46.2) | 45.2 (44.2 to 46.2) | 0.0 | 1 | +0.2 | 0.94 | agrees |" in text
     assert "| C | 50.0 | – | – | – | – | – | – | not run |" in text
     other = RESULTS["table1"].assign(holdout_acc=lambda table: -table["holdout_acc"])
     text = page(compare(asked(), {"table1": other}, made(), []))
-    assert "| A | 45.0 | 45.2 | 44.2 | 1.0 | 1 | +0.2 | 0.65 | agrees |" in text
+    assert "| A | 45.0 | 45.2 (44.2 to 46.2) | 44.2 (43.2 to 45.2) | 1.0 | 1 | +0.2 | 0.94 | agrees |" in text
