@@ -50,22 +50,40 @@ RELEASED = {
     "dissl_resnet50_d8192_e400_m6": (8192, 336, 400, "m6"),
     "dissl_resnet50_d8192_e800_m8": (8192, 336, 800, "m8"),
 }
+# and those that came with the paper on the decomposition of risk (SSL-Risk-Decomposition, v0.1)
+LATER = {
+    "dissl_resnet50_d4096_e100_m2": (4096, 336, 100, "m2"),
+    **{
+        f"dissl_resnet50_dNone_e100_m2_{variant}": (2048, 318, 100, "m2")
+        for variant in ("augSmall", "augLarge", "headTLinSLin", "headTMlpSMlp")
+    },
+}
+VARIANTS = {
+    **{"augSmall": ", weaker augmentation", "augLarge": ", stronger augmentation"},
+    **{"headTLinSLin": ", linear teacher", "headTMlpSMlp": ", MLP student"},
+}
+FIRST, SECOND = (
+    "Invariant-Self-Supervised-Learning/releases/download/v1.0.0-alpha",
+    "SSL-Risk-Decomposition/releases/download/v0.1",
+)
+EVERY = RELEASED | LATER
 SMALL, LARGE = "dissl_resnet50_dNone_e100_m2", "dissl_resnet50_d8192_e400_m6"
 
 
 class Expansion(nn.Module):
-    """The expanding block as the paper's code computes it, (n, 2048, h, w) -> (n, 8192, h, w)."""
+    """The expanding block as the paper's code computes it, (n, 2048, h, w) -> (n, dim, h, w)."""
 
-    def __init__(self):
+    def __init__(self, dim):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(2048, 512, 1, bias=False), nn.BatchNorm2d(512)
         self.conv2, self.bn2 = nn.Conv2d(512, 512, 3, padding=1, bias=False), nn.BatchNorm2d(512)
-        self.conv3, self.bn3 = nn.Conv2d(512, 8192, 1, bias=False), nn.BatchNorm2d(8192)
+        self.conv3, self.bn3 = nn.Conv2d(512, dim, 1, bias=False), nn.BatchNorm2d(dim)
+        self.copies = dim // 2048
 
     def forward(self, x):
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
-        return F.relu(self.bn3(self.conv3(out)) + torch.cat([x] * 4, dim=1))
+        return F.relu(self.bn3(self.conv3(out)) + torch.cat([x] * self.copies, dim=1))
 
 
 def theirs(dim):
@@ -73,8 +91,8 @@ def theirs(dim):
     torch.manual_seed(dim)
     model = resnet50()
     model.fc = nn.Identity()
-    if dim == 8192:
-        model.avgpool = nn.Sequential(Expansion(), model.avgpool)
+    if dim > 2048:
+        model.avgpool = nn.Sequential(Expansion(dim), model.avgpool)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1), nn.init.normal_(module.bias, std=0.1)
@@ -99,7 +117,7 @@ def skeleton(dim):
 
 @pytest.fixture(scope="session")
 def skeletons():
-    return {dim: skeleton(dim) for dim in (2048, 8192)}
+    return {dim: skeleton(dim) for dim in (2048, 4096, 8192)}
 
 
 @pytest.fixture
@@ -147,23 +165,20 @@ def files(folder):
 # --- released models ---
 
 
-def test_the_models_equal_those_of_the_readme():
-    assert hub.MODELS.keys() == RELEASED.keys()
-    for name, (dim, _, epochs, views) in RELEASED.items():
+def test_the_models_equal_those_of_both_releases():
+    assert list(hub.MODELS) == list(EVERY)
+    for name, (dim, _, epochs, views) in EVERY.items():
         model = hub.MODELS[name]
         assert (model.encoder.arch, model.encoder.dim, model.epochs, model.views) == ("resnet50", dim, epochs, views)
         assert model.encoder.head == ("none" if dim == 2048 else "expand")
-        assert model.url == (
-            "https://github.com/YannDubs/Invariant-Self-Supervised-Learning/releases/download/v1.0.0-alpha/"
-            f"{name}.torch"
-        )
+        assert model.url == f"https://github.com/YannDubs/{FIRST if name in RELEASED else SECOND}/{name}.torch"
         with pytest.raises(dataclasses.FrozenInstanceError):
             model.md5 = "0"
 
 
-@pytest.mark.parametrize("name", RELEASED)
+@pytest.mark.parametrize("name", EVERY)
 def test_each_is_downloaded_and_loaded_strictly(server, cache, skeletons, name):
-    dim, tensors, _, _ = RELEASED[name]
+    dim, tensors, _, _ = EVERY[name]
     torch.save(skeletons[dim], server.folder / f"{name}.torch")
     encoder = hub.load(name, progress=False)
     state = encoder.state_dict()
@@ -243,7 +258,7 @@ def test_weights_of_the_other_dimension_are_refused_by_name(cache, skeletons):
 
 def test_an_unknown_name_suggests_the_nearest():
     assert "did you mean 'dissl_resnet50_d8192_e400_m6'?" in refusal("dissl_resnet50_d8192_e400m6")
-    assert "allowed: dissl_resnet50_d8192_e100_m2, " in refusal("resnet")
+    assert "allowed: dissl_resnet50_d4096_e100_m2, " in refusal("resnet")
 
 
 # --- downloading ---
@@ -499,27 +514,29 @@ print(json.dumps({"dims": dims, "z": list(z.shape), "bias": encoder.bn1.bias.tol
 
 def test_hubconf_offers_the_models_and_nothing_else():
     offered = [name for name in dir(hubconf) if callable(getattr(hubconf, name)) and not name.startswith("_")]
-    assert sorted(offered) == sorted(RELEASED)  # what torch.hub.list shows
+    assert sorted(offered) == sorted(EVERY)  # what torch.hub.list shows
     for name in offered:
         signature = inspect.signature(getattr(hubconf, name))
         assert [(each.name, each.default) for each in signature.parameters.values()] == [
             ("pretrained", True),
             ("progress", True),
         ]
-        dim, _, epochs, views = RELEASED[name]
+        dim, _, epochs, views = EVERY[name]
         crops = {"m2": "2x224", "m6": "2x160 + 4x96", "m8": "2x224 + 6x96"}[views]
-        assert getattr(hubconf, name).__doc__ == f"DISSL, {dim} dimensions, {epochs} epochs, views {crops} px."
+        assert getattr(hubconf, name).__doc__ == (
+            f"DISSL, {dim} dimensions, {epochs} epochs, views {crops} px{VARIANTS.get(name.split('_m2_')[-1], '')}."
+        )
 
 
 @pytest.mark.slow
 def test_torch_hub_loads_from_a_local_clone(server, skeletons, tmp_path):
     torch.save(skeletons[8192], server.folder / f"{LARGE}.torch")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    line = [sys.executable, "-c", USER, PROJECT, LARGE, *RELEASED]
+    line = [sys.executable, "-c", USER, PROJECT, LARGE, *EVERY]
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said["dims"] == {name: facts[0] for name, facts in RELEASED.items()}
+    assert said["dims"] == {name: facts[0] for name, facts in EVERY.items()}
     assert said["z"] == [1, 8192]
     assert said["bias"] == skeletons[8192]["bn1.bias"].tolist()
     assert said["issl"] == str(PROJECT / "issl/__init__.py")

@@ -10,6 +10,7 @@ from rows import row_of
 from issl.config import plan as catalog
 from issl.config import resources
 from issl.errors import UserError
+from issl.spec.released import MODELS
 from issl.spec.run import run_id
 
 
@@ -31,8 +32,12 @@ COSTS = {
 }
 
 
+OF_WEIGHTS = {"ssl_risk_decomposition": 11, "issue2_d2048": 4}  # rows; these pretrain nothing
+ONLY_PUBLISHED = ("ssl_risk_decomposition_few_shot", "issue2_curve")
+
+
 def test_each_experiment_pretrains_what_the_release_lacks(paper, released):
-    assert [name for name in paper.rows if name not in released.rows] == list(COSTS)
+    assert [name for name in paper.rows if name not in released.rows] == [*COSTS, *OF_WEIGHTS]
     for name, cost in COSTS.items():
         runs = {row.name: row.run for row in paper.rows[name] if row.run}
         new = [run.optim.epochs for run_name, run in runs.items() if run_name not in released.runs]
@@ -65,7 +70,7 @@ def test_other_presets_do_not_inherit_them(raw):
 
 
 def test_all_are_on_request_and_can_be_named(paper):
-    for name in COSTS:
+    for name in (*COSTS, *OF_WEIGHTS):
         assert paper.config.experiments[name].on_request
         assert set(paper.files(name)) <= {f"results/{path}" for path in paper.made()}
 
@@ -138,6 +143,41 @@ def test_probes_equal_those_of_the_papers_scripts(paper):
 def test_the_large_batch_has_a_rate_of_2_4(paper):
     (probe,) = paper.rows["table1_large_batch"][0].probes["batch 2048"].probes
     assert probe.lr * probe.batch_size / 256 == pytest.approx(2.4)
+
+
+# --- released weights ---
+
+
+def test_the_decomposition_of_risk_has_its_eleven_encoders(paper):
+    rows = paper.rows["ssl_risk_decomposition"]
+    assert {row.released for row in rows} == MODELS.keys() - {"dissl_resnet50_d8192_e100_m6"} and len(rows) == 11
+    full, few = (paper.config.experiments[f"ssl_risk_decomposition{end}"].published.points for end in ("", "_few_shot"))
+    assert [line for line, _ in full] == [row.label for row in rows]
+    assert list(few) == [(row.label, column) for row in rows for column in ("30", "1 %", "5", "3")]
+    for line, _ in full:  # fewer labels, less accuracy
+        values = [full[line, ""], *(few[line, column] for column in ("30", "1 %", "5", "3"))]
+        assert values == sorted(values, reverse=True)
+
+
+def test_its_full_probes_are_jobs_of_the_table_of_imagenet(paper):
+    own, table = paper.scores("ssl_risk_decomposition"), paper.scores("table_imagenet")
+    assert len(own) == 11 and len(set(own) - set(table)) == 5
+
+
+def test_the_curve_of_issue_2_agrees_with_its_best_and_peaks_once(paper):
+    curve = paper.config.experiments["issue2_curve"].published.points
+    best = paper.config.experiments["issue2_d2048"].published.points
+    for short, name in (("LR", "logistic regression"), ("SVM", "linear SVM")):
+        test = [value for (_, column), value in curve.items() if column == f"{short}, test"]
+        assert len(test) == 10 and max(test) == best["batch_norm train, resize 256", name]
+        peak = test.index(max(test))
+        assert test[: peak + 1] == sorted(test[: peak + 1]) and test[peak:] == sorted(test[peak:], reverse=True)
+    assert all(curve[c, "LR, train"] > curve[c, "LR, test"] for c, _ in curve)
+
+
+def test_what_is_only_published_is_shown_with_the_reason(paper):
+    for name in ONLY_PUBLISHED:
+        assert paper.config.experiments[name].not_run and name not in paper.rows
 
 
 # --- the mechanism ---
