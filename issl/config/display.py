@@ -38,7 +38,10 @@ Selection = Literal[
 
 
 class Lines(Value):
-    """A figure of accuracy against one column of the tidy results, with a line for each value of another column."""
+    """A figure of accuracy (%) against one column of the tidy results, with a line for each value of another column.
+
+    A `reference` with a single point, e.g. supervised training, is a horizontal line.
+    """
 
     kind: Literal["lines"]
     caption: str = ""
@@ -46,11 +49,14 @@ class Lines(Value):
     hue: Literal["method", "strength", "dim", "probe", "data"]
     xscale: Literal["linear", "log2", "log10"] = "linear"
     xlabel: str
-    ylabel: str = "Accuracy"
+    ylabel: str = "Accuracy (%)"
     accuracy: Selection = Field("test_selected", description="on what the setting of the probe is selected")
     weight_decay: NonNegativeFloat | None = Field(None, description="show only this one instead of selecting one")
     palette: Literal["categorical", "sequential"] = "categorical"
-    legend: Literal["inside", "outside"] = "inside"
+    reference: tuple[Word, ...] = Field((), description="values of hue to draw as thin grey lines behind the others")
+    legend: Literal["inside", "outside"] = Field(
+        "inside", description="inside: in a corner without data, or outside if there is none"
+    )
     legend_title: str | None = None
     size: tuple[PositiveFloat, PositiveFloat] = Field((5.0, 5.0), description="inches")
     line_width: PositiveFloat = 4.0
@@ -62,7 +68,7 @@ class Lines(Value):
 
 
 class Scatter(Value):
-    """A figure of accuracy against a quantity of the encoder: a point per encoder, a colour for each value of `hue`.
+    """A figure of accuracy (%) against a quantity of the encoder: a point per encoder and seed, a colour per `hue`.
 
     Shows the probes of each method's own family on all labels. Released weights, whose quantity is not known, are
     horizontal lines.
@@ -73,7 +79,7 @@ class Scatter(Value):
     x: Literal["log_loss"]
     hue: Literal["method", "dim", "strength"]
     xlabel: str
-    ylabel: str = "Accuracy"
+    ylabel: str = "Accuracy (%)"
     accuracy: Selection = Field("test_selected", description="on what the setting of the probe is selected")
     size: tuple[PositiveFloat, PositiveFloat] = Field((6.0, 5.0), description="inches")
 
