@@ -119,9 +119,9 @@ def _outcome(claim: Claim, points: pd.DataFrame, accuracy: str, noise: Noise) ->
         return Outcome("not run")
     if claim.verb == "falls":
         test = _falls(points[points["line"] == claim.line], accuracy, noise.rules.significance)
-        deciding = "a rank test needs more runs; more seeds of the same runs do not add to it"
-        open_ = test.verdict == "undecided"
-        return Outcome(test.verdict, (test,), "", test.p, test.p_fails, deciding=deciding if open_ else "")
+        more_runs = "a rank test needs more runs; more seeds of the same runs do not add to it"
+        deciding = more_runs if test.verdict == "undecided" else ""
+        return Outcome(test.verdict, (test,), p=test.p, p_fails=test.p_fails, deciding=deciding)
     by_seed = 100 * points.pivot(index="seed", columns=["line", "column"], values=accuracy)
     asked = _asked(claim, by_seed)
     samples = [_sample(contrast, by_seed, points, accuracy, noise) for contrast in asked]
@@ -229,14 +229,17 @@ def _later(sample: _Sample, seeds: int, noise: Noise) -> Variance:
 def corrected(outcomes: Sequence[Outcome], level: float) -> list[Outcome]:
     """The outcomes with their verdicts after Holm's correction for all claims that were tested.
 
-    The probability that any claim holds by chance is then at most `level`, and that any fails likewise.
+    A verdict that the correction does not confirm becomes undecided. The probability that any claim holds by chance is
+    then at most `level`, and that any fails likewise.
     """
     tested = [outcome for outcome in outcomes if outcome.p is not None]
-    adjusted = zip(holm([outcome.p for outcome in tested]), holm([outcome.p_fails for outcome in tested]))
-    return [
-        replace(outcome, corrected=outcome.verdict if outcome.p is None else _verdict(*next(adjusted), level))
-        for outcome in outcomes
-    ]
+    holds, fails = (iter(holm(ps)) for ps in ([each.p for each in tested], [each.p_fails for each in tested]))
+    after = []
+    for outcome in outcomes:
+        adjusted = {} if outcome.p is None else {"holds": next(holds), "fails": next(fails)}
+        lost = adjusted.get(outcome.verdict, 0) >= level
+        after.append(replace(outcome, corrected="undecided" if lost else outcome.verdict))
+    return after
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -344,6 +344,14 @@ def test_the_correction_counts_tested_claims_and_keeps_what_was_not_tested():
     assert [each.verdict for each in after] == [each.verdict for each in found]
 
 
+def test_a_correction_never_turns_a_verdict_round():
+    """The whole rise is certain, and the last step falls by 1.2 points: p = 0.037, times four contrasts."""
+    found = outcome({"rises": "A"}, curve(40.0, 46.0, 47.2, 46.0))
+    assert found.verdict == "fails" and found.p < 0.001
+    (after,) = corrected([found], 0.05)
+    assert after.corrected == "undecided"
+
+
 def test_a_published_contrast_needs_all_of_its_numbers():
     (contrast,) = contrasts(Claim(better="A", than="B"), [""])
     assert published_value(contrast, {("A", ""): 45.8, ("B", ""): 45.2}) == pytest.approx(0.6)
