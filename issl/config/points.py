@@ -89,6 +89,8 @@ def refuse_unknown_points(config: Config, rows: Rows, place: str, paper: Config,
         where = f"{place}: experiments.{name}"
         here = outline(config, name, rows[name], place)
         _refuse_unknown_lines(experiment, here, where)
+        for line in getattr(experiment.figure, "reference", ()):
+            known(line, here, f"{where}.figure.reference: unknown line")
         in_paper = name in of_paper and paper.experiments[name].display
         there = outline(paper, name, of_paper[name], place) if in_paper else {}
         for line, column in experiment.published.points if experiment.published else ():

@@ -212,6 +212,8 @@ def _run(config: Config, name: str, label: str, row: Row, place: str) -> tuple[s
     content: dict[str, Any] = {}
     for _, layer in settings:
         content = merge(content, layer)
+    if content.get("objective", {}).get("name") == "untrained":  # one run, whatever the others are trained with
+        content = {section: content[section] for section in ("data", "encoder", "objective") if section in content}
     data = _data(config, content.get("data"), where)
     if data.kind == "torchvision":
         raise UserError(f"{where}: data '{content['data']}' is only for evaluation, not for pretraining")
@@ -223,7 +225,7 @@ def _run(config: Config, name: str, label: str, row: Row, place: str) -> tuple[s
 
     run = validate(RunSpec, content | {"data": data}, origin)
     images = train_images(data)
-    if images is not None and run.optim.batch_size > images:
+    if images is not None and run.epochs and run.optim.batch_size > images:
         raise UserError(f"{where}: optim.batch_size {run.optim.batch_size} exceeds the {images} training images")
     return method, run
 

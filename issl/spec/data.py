@@ -11,12 +11,15 @@ from issl.spec.value import Name, Value, short_hash
 
 
 class TinyImageNet(Value):
-    """The official tiny-imagenet-200.zip: 200 classes, 500 train and 50 validation images each, 64 x 64."""
+    """The official tiny-imagenet-200.zip: 200 classes, 500 train and 50 validation images each, 64 x 64 pixels."""
 
     kind: Literal["tinyimagenet"]
     classes: Annotated[int, Field(ge=2, le=200)] = Field(200, description="keep the first ones, by wnid")
     train_per_class: Annotated[int, Field(ge=1, le=500)] = Field(500, description="keep the first images of each class")
     test_per_class: Annotated[int, Field(ge=1, le=50)] = Field(50, description="likewise, from the official val split")
+    image_size: Literal[64, 32, 16] = Field(
+        64, description="pixels; a smaller image has the means of squares of pixels"
+    )
     partial: bool = Field(False, description="accept an archive that lacks images: use those it has")
     archive: str = Field("data/tiny-imagenet-200.zip", exclude=True, description="path of the zip")
     url: str | None = Field(None, exclude=True, description="where to download the zip if it is missing")
@@ -25,10 +28,6 @@ class TinyImageNet(Value):
     @property
     def name(self) -> str:
         return "tinyimagenet"
-
-    @property
-    def image_size(self) -> int:
-        return 64
 
 
 class Cifar10(Value):

@@ -93,7 +93,7 @@ def train(
     precision = devices.precision(execution, device)
     arrays = read(data)
     n_train = arrays.meta["splits"]["train"]
-    if run.optim.batch_size > n_train:
+    if run.epochs and run.optim.batch_size > n_train:
         raise UserError(f"optim.batch_size {run.optim.batch_size} exceeds the {n_train} training images of {data}")
     if isinstance(run.objective, spec.Supervised) and run.objective.classes != arrays.n_classes:
         raise UserError(f"objective.classes {run.objective.classes}: {data} has {arrays.n_classes} classes")

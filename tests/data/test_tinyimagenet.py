@@ -11,7 +11,7 @@ from PIL import Image
 
 from issl import data
 from issl.errors import UserError
-from issl.spec.data import TinyImageNet
+from issl.spec.data import TinyImageNet, data_id
 
 WNIDS = ("n03", "n01", "n02")  # not in alphabetical order, as in the official wnids.txt
 ROOT = "tiny-imagenet-200/"
@@ -376,6 +376,17 @@ def test_a_missing_archive_is_downloaded_from_its_url(tmp_path, members, monkeyp
     for _ in range(2):
         assert data.prepare(spec, tmp_path / "out", progress=False).n_classes == 3
     assert calls == [("http://example.org/tiny.zip", None)]
+
+
+@pytest.mark.parametrize("size", [32, 16])
+def test_smaller_images_are_those_of_pillow_reduced(tmp_path, members, size):
+    archive = write_zip(tmp_path / "tiny.zip", members)
+    whole = data.prepare(spec_of(archive), tmp_path / "whole", progress=False)
+    small = data.prepare(spec_of(archive, image_size=size), tmp_path / "small", progress=False)
+    assert small.meta["image_size"] == size and data_id(spec_of(archive)) != data_id(spec_of(archive, image_size=size))
+    assert np.array_equal(small.labels, whole.labels)
+    for pixels, image in zip(small.images, whole.images):
+        assert np.array_equal(pixels, np.asarray(Image.fromarray(image).reduce(64 // size)))
 
 
 @pytest.mark.skipif("ISSL_TINYIMAGENET_ZIP" not in os.environ, reason="ISSL_TINYIMAGENET_ZIP names no archive")

@@ -167,6 +167,7 @@ FROZEN = [
             "classes": 200,
             "train_per_class": 500,
             "test_per_class": 50,
+            "image_size": 64,
             "partial": False,
         },
     ),

@@ -65,8 +65,8 @@ def read(spec: TinyImageNet, progress: bool = False) -> Content:
         labels=np.repeat(np.tile(np.arange(len(classes)), 2), [len(names) for names in groups]),
         splits={"train": sum(map(len, train.values())), "test": sum(map(len, test.values()))},
         classes=classes,
-        image_size=SIZE,
-        open=partial(_open, archive, [member_of[name] for names in groups for name in names]),
+        image_size=spec.image_size,
+        open=partial(_open, archive, spec.image_size, [member_of[name] for names in groups for name in names]),
         source={"archive": archive.name, "md5": md5},
     )
 
@@ -221,16 +221,23 @@ def _check_counts(spec: TinyImageNet, classes: list[str], train: Members, test: 
             )
 
 
-def _open(archive: Path, members: list[zipfile.ZipInfo]) -> Rows:
+def _open(archive: Path, size: int, members: list[zipfile.ZipInfo]) -> Rows:
     reader = zipped.Reader(archive)
 
     def rows(start: int, stop: int) -> np.ndarray:
         images = np.empty((stop - start, SIZE, SIZE, 3), np.uint8)
         for pixels, member in zip(images, members[start:stop]):
             _decode(reader, member, pixels)
-        return images
+        return images if size == SIZE else reduced(images, SIZE // size)
 
     return rows
+
+
+def reduced(images: np.ndarray, factor: int) -> np.ndarray:
+    """Means of squares of `factor` pixels a side, (n, H, W, 3) -> (n, H / factor, W / factor, 3), as Pillow reduces."""
+    n, height, width, channels = images.shape
+    squares = images.reshape(n, height // factor, factor, width // factor, factor, channels)
+    return ((squares.sum((2, 4)) + factor**2 // 2) // factor**2).astype(np.uint8)
 
 
 def _decode(reader: zipped.Reader, member: zipfile.ZipInfo, pixels: np.ndarray) -> None:
