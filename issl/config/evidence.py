@@ -12,25 +12,56 @@ from pydantic import (
 from issl.config.display import Word
 from issl.spec.value import Value
 
+Values = dict[Word, dict[Word, float] | float]
+Source = Annotated[str, Field(min_length=1, description="where the numbers are published")]
+Points = dict[tuple[str, str], float]  # per cent by line and column; the column is empty if a line has only one value
+
+
+class Also(Value):
+    """Numbers of another source for lines and columns that already have published ones; shown beside these."""
+
+    label: str = Field(min_length=1, description="heads their column: published, <label>")
+    source: Source
+    precision: PositiveFloat = Field(description="points: half the last digit, or the reading error")
+    values: Values = Field(min_length=1, description="per line, or per line and column")
+
+    @property
+    def points(self) -> Points:
+        return _points(self.values)
+
 
 class Published(Value):
     """The paper's numbers for an experiment, in per cent, and their precision."""
 
-    source: str = Field(description="where the numbers are published")
+    source: Source
     precision: PositiveFloat | None = Field(None, description="points: half the last digit, or the reading error")
-    values: dict[Word, dict[Word, float] | float] = Field({}, description="per line, or per line and column")
+    values: Values = Field({}, description="per line, or per line and column")
+    also: tuple[Also, ...] = Field((), description="other sources; results are judged by `values` alone")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if bool(self.values) != (self.precision is not None):
             raise ValueError("values need a precision, and a precision needs values")
+        labels = [other.label for other in self.also]
+        if twice := [label for label in labels if labels.count(label) > 1]:
+            raise ValueError(f"also: two sources are labelled '{twice[0]}'")
+        for other in self.also:
+            if alone := [", ".join(filter(None, point)) for point in other.points if point not in self.points]:
+                raise ValueError(f"also '{other.label}': '{alone[0]}' has no number in values, to which it would add")
         return self
 
     @property
-    def points(self) -> dict[tuple[str, str], float]:
-        """Per cent by line and column; the column is empty if a line has only one value."""
-        columns = {line: value if isinstance(value, dict) else {"": value} for line, value in self.values.items()}
-        return {(line, column): value for line, values in columns.items() for column, value in values.items()}
+    def points(self) -> Points:
+        return _points(self.values)
+
+    def also_at(self, line: str, column: str) -> dict[str, float]:
+        """The numbers of other sources at a point, by label."""
+        return {other.label: other.points[line, column] for other in self.also if (line, column) in other.points}
+
+
+def _points(values: Values) -> Points:
+    columns = {line: value if isinstance(value, dict) else {"": value} for line, value in values.items()}
+    return {(line, column): value for line, found in columns.items() for column, value in found.items()}
 
 
 class Claim(Value):

@@ -26,6 +26,7 @@ TYPES = {
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
     "string_type": "must be a word: put it in quotes",
+    "string_too_short": "must not be empty",
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from issl.jobs import provenance
 from issl.report.results import SELECTIONS
-from issl.report.tables import ABSENT, Grid, markdown_table
+from issl.report.tables import ABSENT, Grid, digits, markdown_table
 from issl.report.templates import render
 
 Report = Mapping[str, Any]
@@ -76,13 +76,16 @@ def _numbers(report: Report) -> Iterator[dict[str, Any]]:
     """The section on the numbers of each experiment."""
     for experiment in dict.fromkeys(number["experiment"] for number in report["numbers"]):
         rows = [number for number in report["numbers"] if number["experiment"] == experiment]
-        axes = report["axes"].get(experiment, ("", ""))
+        axes, also = report["axes"].get(experiment, ("", "")), report["also"].get(experiment, {})
+        header = (_axes(*axes), NUMBERS[0], *(f"{NUMBERS[0]}, {label}" for label in also), *NUMBERS[1:])
+        body = [_number(row, list(also)) for row in rows]
         yield {
             "name": experiment,
             "source": rows[0]["source"],
             "precision": rows[0]["precision"],
+            "also": also,
             "reason": report["not_run"].get(experiment, ""),
-            "table": markdown_table(Grid((_axes(*axes), *NUMBERS), [_number(row) for row in rows]), left=(0, 8)),
+            "table": markdown_table(Grid(header, body), left=(0, len(header) - 1)),
         }
 
 
@@ -94,14 +97,15 @@ def _axes(line: str, column: str | None) -> str:
 AXES = {"dim": "dimension", "n_labels": "labels"}
 
 
-def _number(number: Mapping[str, Any]) -> tuple[str, ...]:
+def _number(number: Mapping[str, Any], also: Sequence[str]) -> tuple[str, ...]:
     ours = number["reproduced"]
     name = f"{number['line']}, {number['column']}" if number["column"] else number["line"]
+    others = (ABSENT if label not in number["also"] else digits(number["also"][label]) for label in also)
+    first = (name, digits(number["published"]), *others)
     if ours is None:
-        return (name, f"{number['published']:.1f}", *[ABSENT] * 6, number["verdict"])
+        return (*first, *[ABSENT] * 6, number["verdict"])
     return (
-        name,
-        f"{number['published']:.1f}",
+        *first,
         *(_accuracy(ours, selection) for selection in SELECTIONS),
         f"{ours['test_selected'] - ours['val_selected']:.1f}",
         str(ours["seeds"]),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
@@ -44,6 +44,7 @@ class Number:
     reproduced: Reproduced | None
     tolerance: float | None
     verdict: Verdict
+    also: dict[str, float] = field(default_factory=dict)  # by label: what other sources say; not judged
 
 
 def reproduced(summary: pd.DataFrame) -> dict[tuple[str, str], Reproduced]:
@@ -85,7 +86,8 @@ def numbers(
             # A billionth of a point: a difference equal to the tolerance agrees despite rounding.
             verdict = "agrees" if abs(ours.test_selected - value) <= bound + 1e-9 else "differs"
         source, precision = published.source, published.precision
-        judged.append(Number(experiment, line, column, value, source, precision, ours, bound, verdict))
+        also = published.also_at(line, column)
+        judged.append(Number(experiment, line, column, value, source, precision, ours, bound, verdict, also))
     return judged
 
 

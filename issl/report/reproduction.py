@@ -56,7 +56,7 @@ def compare(
         "comparable": asked.comparable,
         "rules": asked.comparison.model_dump(mode="json"),
         "counts": {
-            "numbers": Counter(number.verdict for number in judged),
+            "numbers": Counter(each.verdict for each in judged if asked.experiments[each.experiment].not_run is None),
             "claims": Counter(claim["verdict"] for claim in claims),
             "claims_corrected": Counter(claim["corrected"] for claim in claims),
         },
@@ -69,6 +69,11 @@ def compare(
             name: experiment.published.source
             for name, experiment in asked.experiments.items()
             if experiment.published and not experiment.published.values
+        },
+        "also": {
+            name: {other.label: {"source": other.source, "precision": other.precision} for other in published.also}
+            for name, experiment in asked.experiments.items()
+            if (published := experiment.published) and published.also
         },
         "not_run": {name: e.not_run for name, e in asked.experiments.items() if e.not_run is not None},
         "runs": runs,

@@ -1,5 +1,6 @@
 """Tables from tidy results: both accuracies of each row, beside the published number."""
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -29,15 +30,16 @@ def grid(results: pd.DataFrame, table: Table, published: Published | None) -> Gr
     summary = over_seeds(points(results, table), ["line", "column"])
     seeds = summary.groupby("line")["seeds"].min()
     found = summary.set_index(["line", "column"])
-    numbers = published.points if published else {}
+    sources = {"published": published.points} if published else {}
+    sources |= {f"published, {other.label}": other.points for other in published.also} if published else {}
     header, rows = [""], {line: [line] for line in dict.fromkeys(summary["line"])}
     for column in dict.fromkeys(summary["column"]):
-        judged = any(point == column for _, point in numbers)
+        known = {name: numbers for name, numbers in sources.items() if any(point == column for _, point in numbers)}
         title = _title(column, table)
-        header += [f"{title}{name}" for name in (*(("published",) if judged else ()), *HEADER.values())]
+        header += [f"{title}{name}" for name in (*known, *HEADER.values())]
         for line, cells in rows.items():
-            if judged:
-                cells.append(f"{numbers[line, column]:.1f}" if (line, column) in numbers else ABSENT)
+            for numbers in known.values():
+                cells.append(digits(numbers[line, column]) if (line, column) in numbers else ABSENT)
             here = found.loc[line, column] if (line, column) in found.index else None
             cells += [ABSENT if here is None else percent(here[name], here[f"{name}_sem"]) for name in SELECTIONS]
     body = [(*cells, str(seeds[line])) for line, cells in rows.items()]
@@ -64,6 +66,11 @@ def _metrics(results: pd.DataFrame) -> str:
 
 
 ABSENT = "–"
+
+
+def digits(published: float) -> str:
+    """A published number with the digits that it has, at least one after the point."""
+    return f"{published:.1f}" if math.isclose(published, round(published, 1)) else f"{published:g}"
 
 
 def _title(column: str, table: Table) -> str:

@@ -26,6 +26,8 @@ def put(raw, path, value):
     raw[path[-1]] = value
 
 
+PUBLISHED = ("experiments", "table1_contrastive", "published")
+OTHER = {"label": "May", "source": "a page", "precision": 0.05, "values": {"SimCLR": 44.6}}
 ROW = ("experiments", "table1_contrastive", "rows", "SimCLR")
 TRANSFER = ("experiments", "table_transfer")
 RELEASED = "dissl_resnet50_d8192_e400_m6"
@@ -180,6 +182,14 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
             for claim in ({"rises": "DTD"}, {"saturates": "DTD"}, {"narrows": "DTD", "than": "CIFAR-10"})
         ),
         (("experiments", "fig7a", "published", "precision"), None, "published: values need a precision"),
+        ((*PUBLISHED, "source"), "", "table1_contrastive.published.source: must not be empty"),
+        ((*PUBLISHED, "source"), None, "published.source: must be a word: put it in quotes, not None"),
+        (PUBLISHED, {"precision": 0.05, "values": {"SimCLR": 1}}, "table1_contrastive.published.source: missing"),
+        (PUBLISHED, {"source": "a page", "precision": 0.05}, "a precision needs values"),
+        ((*PUBLISHED, "also"), [OTHER | {"source": ""}], "published.also.0.source: must not be empty"),
+        ((*PUBLISHED, "also"), [OTHER | {"values": {}}], "published.also.0.values: Dictionary should have at least 1"),
+        ((*PUBLISHED, "also"), [OTHER, OTHER], "published: also: two sources are labelled 'May'"),
+        ((*PUBLISHED, "also"), [OTHER | {"values": {"DISSL": 1}}], "also 'May': 'DISSL' has no number in values"),
         (("experiments", "fig7c", "probes"), [], "fig7c: probes: needs at least one"),
         (
             ("experiments", "fig7c", "probes"),

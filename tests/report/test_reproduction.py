@@ -40,8 +40,8 @@ EXPERIMENTS = {
 }
 
 
-def asked(preset="paper"):
-    shared = {"experiments": EXPERIMENTS, "comparison": {}}
+def asked(preset="paper", **changed):
+    shared = {"experiments": EXPERIMENTS | changed, "comparison": {}}
     return Asked.model_validate({"preset": preset, "comparable": preset == "paper"} | shared)
 
 
@@ -107,8 +107,33 @@ def test_every_published_number_has_its_verdict(report):
         ("curve", "A", "512"): "agrees",
         ("elsewhere", "resnet", "top-1"): "not run",
     }
-    assert report["counts"]["numbers"] == {"agrees": 3, "differs": 1, "not run": 2}
-    assert "Published numbers: 3 agree, 1 differs, 2 not run. Claims: 3 hold, 1 not run; corrected" in page(report)
+    assert report["counts"]["numbers"] == {"agrees": 3, "differs": 1, "not run": 1}
+    assert "Published numbers: 3 agree, 1 differs, 1 not run. Claims: 3 hold, 1 not run; corrected" in page(report)
+
+
+def test_further_sources_are_shown_beside_the_published_numbers_and_judge_nothing(report):
+    also = {"label": "1 May", "source": "an older page", "precision": 0.05, "values": {"A": 99.9}}
+    published = EXPERIMENTS["table1"]["published"] | {"also": [also]}
+    two = compare(asked(table1=EXPERIMENTS["table1"] | {"published": published}), RESULTS, made(), [])
+    assert two["counts"] == report["counts"] and two["claims"] == report["claims"]
+    text = page(two)
+    assert "|  | published | published, 1 May | reproduced, selected on test |" in text
+    assert "| A | 45.0 | 99.9 | 45.2 (44.2 to 46.2) |" in text and "| B | 47.0 | – |" in text
+    assert "*1 May*: an older page; known to ± 0.05. Shown beside it; no verdict rests on it." in text
+    assert json.loads(json.dumps(two))["numbers"][0]["also"] == {"1 May": 99.9}
+
+
+def test_what_nothing_can_reproduce_here_is_shown_but_not_counted(report):
+    text = page(report)
+    assert "### elsewhere" in text and "Not run: no weights here." in text
+    assert "| resnet, top-1 | 66.9 | – | – | – | – | – | – | not run |" in text
+    assert sum(report["counts"]["numbers"].values()) == len(report["numbers"]) - 1
+
+
+def test_published_numbers_keep_their_digits():
+    published = {"source": "README", "precision": 0.005, "values": {"A": 45.25, "B": 47.0, "C": 50.1}}
+    text = page(compare(asked(table1=EXPERIMENTS["table1"] | {"published": published}), RESULTS, made(), []))
+    assert "| A | 45.25 |" in text and "| B | 47.0 |" in text and "| C | 50.1 |" in text
 
 
 def test_every_claim_has_its_verdict_on_both_accuracies(report):

@@ -130,7 +130,14 @@ def test_only_results_that_differ_in_seed_are_averaged():
 
 def row(label="A", seed=1, metrics=("top-1",), **facts):
     """What the plan says of a score file."""
-    return {"row": label, "released": False, "epochs": 3, "seed": seed, "metrics": list(metrics), "n_settings": 1} | facts
+    return {
+        "row": label,
+        "released": False,
+        "epochs": 3,
+        "seed": seed,
+        "metrics": list(metrics),
+        "n_settings": 1,
+    } | facts
 
 
 @pytest.fixture
