@@ -3,6 +3,7 @@
 # make test-all   all checks, including Slurm, killed work, several processes, a browser, notebooks, released shapes
 # make envs   write the conda environments of the rules, from the imports of their code and the bounds in pyproject.toml
 # make bench  measure speed on this machine, compared with other libraries
+# make gpu-evidence  check and measure on an NVIDIA GPU what is not yet in results/gpu/: evidence.md, a JSON for each part
 # make chaos  kill the tiny preset KILLS=20 times, and check that its results equal those of an undisturbed run
 # make mutants  count how many of 300 small mistakes in the code the tests catch: build/mutants/report.md
 PYTHON ?= python3
@@ -11,7 +12,7 @@ READY := .venv/ready
 export WANDB_MODE ?= offline
 KILLS ?= 20
 
-.PHONY: demo test test-slow test-all envs bench chaos mutants lint format setup
+.PHONY: demo test test-slow test-all envs bench gpu-evidence chaos mutants lint format setup
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -37,6 +38,9 @@ envs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+gpu-evidence: $(READY)
+	$(BIN)/python -m benchmarks.gpu_evidence
 
 chaos: $(READY)
 	$(BIN)/python tests/chaos.py --kills $(KILLS)

@@ -1,0 +1,1 @@
+"""The parts of ``python -m benchmarks.gpu_evidence``: one module each, whose `pieces` are measured one by one."""
