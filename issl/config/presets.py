@@ -74,8 +74,9 @@ def presets(raw: Mapping[str, Any]) -> dict[str, Config]:
     others = {name: overlay for name, overlay in overlays.items() if name != PAPER}
     layers = {PAPER: merge(base, overlays.get(PAPER, {}))}
     layers |= {name: merge(_below(base, overlay), overlay) for name, overlay in others.items()}
+    validate(Config, base, "config")  # before its overlays, which could be blamed for its mistakes
     return {
-        name: validate(Config, layer, "config" if name == PAPER else f"config (preset {name})")
+        name: validate(Config, layer, f"config (preset {name})" if name in overlays else "config")
         for name, layer in layers.items()
     }
 

@@ -187,14 +187,16 @@ def test_a_preset_called_paper_overlays_the_papers_own_settings(raw):
     changed = copy.deepcopy(raw)
     changed["presets"]["paper"] = {"experiments": {"fig7b": None}, "seeds": [1, 2]}
     found = catalog.plans(changed)
-    assert "fig7b" not in found["results"].rows and "fig7b" in found["results/tiny"].rows
-    assert found["results"].config.seeds == (1, 2) and found["results/tiny"].config.seeds == (1,)
+    assert "fig7b" not in found["results"].rows and "fig7b" in found["results/small"].rows
+    assert found["results"].config.seeds == (1, 2) and found["results/small"].config.seeds == (1,)
     assert found["results"].config.comparable and "results/paper" not in found
 
 
 def test_a_mistake_in_it_is_one_line(raw):
     changed = raw | {"presets": {"paper": {"experiments": {"fig7c": {"grid": {"encoder.dim": [100]}, "tabel": {}}}}}}
-    with pytest.raises(UserError, match=r"^config: experiments\.fig7c\.tabel: unknown key, did you mean 'table'\?$"):
+    with pytest.raises(
+        UserError, match=r"^config \(preset paper\): experiments\.fig7c\.tabel: unknown key, did you mean 'table'\?$"
+    ):
         catalog.plans(changed)
 
 

@@ -347,7 +347,7 @@ def test_the_path_of_the_data_is_not_part_of_its_identity(paper):
 def test_published_numbers_are_shown_only_beside_the_settings_of_the_paper(raw, paper):
     assert '"+ aug."' in paper.published("table1_distillation")
     assert catalog.plans(raw)["results/tiny"].published("table1_distillation") == "null"
-    unpublished = copy.deepcopy(raw)
+    unpublished = copy.deepcopy(raw) | {"presets": {}}
     del unpublished["experiments"]["table1_distillation"]["published"]
     assert catalog.plans(unpublished)["results"].published("table1_distillation") == "null"
 
