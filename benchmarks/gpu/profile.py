@@ -23,7 +23,7 @@ from issl.spec.run import RunSpec
 from issl.training.lightning import pl
 
 METHODS = ("dissl", "cissl")
-STEPS = 10  # that are recorded, and of each epoch that is timed before them
+STEPS = 20  # that are recorded, and of each epoch that is timed before them
 WINDOW, AUGMENTATION = "recorded steps", "augmentation"
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 CALLS = ("cuda_runtime", "cuda_driver")

@@ -119,6 +119,7 @@ def forget_peak_memory() -> None:
     """Lets the next peak be that of what follows."""
     gc.collect()  # a trainer and its module hold each other
     if torch.cuda.is_available():
+        torch.cuda.init()  # else there is nothing to reset
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
