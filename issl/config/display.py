@@ -81,6 +81,10 @@ class Scatter(Value):
     xlabel: str
     ylabel: str = "Accuracy (%)"
     accuracy: Selection = Field("test_selected", description="on what the setting of the probe is selected")
+    weight_decay: NonNegativeFloat | None = Field(None, description="show only this one instead of selecting one")
+    above: NonNegativeFloat = Field(0, description="draw only accuracies (%) above this; claims are about all")
+    falling: bool = Field(False, description="whether x falls from left to right")
+    highlight: tuple[Word, ...] = Field((), description="rows to draw in blue, with all others in grey")
     size: tuple[PositiveFloat, PositiveFloat] = Field((6.0, 5.0), description="inches")
 
     @property

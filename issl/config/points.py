@@ -30,6 +30,10 @@ def outline(config: Config, experiment: str, rows: Sequence[PlannedRow], place: 
                 + "; show fewer of them, or more columns"
             )
         columns.add(column)
+    if isinstance(display, Scatter):
+        for name in display.highlight:
+            labels = dict.fromkeys(row.label for row in rows)
+            known(name, labels, f"{place}: experiments.{experiment}: figure.highlight: unknown row")
     if rows and not lines:
         raise UserError(f"{place}: experiments.{experiment}: no probe has what this figure shows")
     metrics = {metric for row in rows for metric in row.metrics}
@@ -72,7 +76,7 @@ def _points(config: Config, row: PlannedRow, display: Lines | Scatter | Table) -
 
 def _fractions(grid: ProbeGrid, display: Lines | Scatter | Table) -> list[float]:
     """The fractions of the labels of a grid's probes that are shown."""
-    decay = display.weight_decay if isinstance(display, Lines) else None
+    decay = None if isinstance(display, Table) else display.weight_decay
     shown = [probe for probe in grid.probes if decay is None or getattr(probe, "weight_decay", None) == decay]
     fractions = dict.fromkeys(label_fraction(probe) for probe in shown)
     return [fraction for fraction in fractions if fraction == 1 or not isinstance(display, Scatter)]

@@ -96,38 +96,55 @@ def draw_lines(results: pd.DataFrame, lines: Lines) -> Figure:
 def draw_scatter(results: pd.DataFrame, scatter: Scatter) -> Figure:
     """Accuracy against a quantity of the encoder: a point per encoder and seed, a colour and marker for each hue.
 
-    Seeds are not averaged, because both coordinates vary with the seed. Light bars show the error from test images.
-    Released weights, whose quantity is not known, are horizontal lines with their names. Runs without it, because
-    their method does not log it, are only named in the legend.
+    Highlighted rows are blue and all others grey, without a legend. Seeds are not averaged, because both coordinates
+    vary with the seed. Light bars show the error from test images. Released weights, whose quantity is not known, are
+    horizontal lines with their names. Runs without it, because their method does not log it, are only named in the
+    legend.
     """
     drawn = points(results, scatter)
     known = drawn[scatter.x].notna()
     runs = with_errors(drawn[known].assign(seeds=1), scatter.accuracy)
+    runs = runs[runs["y"] > scatter.above]
     levels = with_errors(_averaged(drawn[~known & drawn["released"]], ["encoder"]), scatter.accuracy)
     with rc_context(STYLE):
         figure, axes = _blank(scatter)
-        groups = runs.groupby(scatter.hue, sort=False)
-        colors = _colors("categorical", groups.ngroups + len(levels))
-        for (value, encoders), color, marker in zip(groups, colors, cycle(MARKERS)):
-            _bars(axes, scatter.x, encoders, color)
-            axes.plot(
-                encoders[scatter.x],
-                encoders["y"],
-                label=_name(value),
-                color=color,
-                linestyle="",
-                marker=marker,
-                markersize=11,
-                markeredgecolor="white",
-            )
-        for level, color, dash in zip(levels.to_dict("records"), colors[groups.ngroups :], cycle(DASHES[1:])):
+        parts = _highlighted(runs, scatter) if scatter.highlight else _by_hue(runs, scatter)
+        for encoders, look in parts:
+            _bars(axes, scatter.x, encoders, look["color"])
+            axes.plot(encoders[scatter.x], encoders["y"], linestyle="", markersize=11, markeredgecolor="white", **look)
+        taken = runs[scatter.hue].nunique()
+        colors = _colors("categorical", taken + len(levels))[taken:]
+        for level, color, dash in zip(levels.to_dict("records"), colors, cycle(DASHES[1:])):
             _level(axes, level, label=_name(level["encoder"]), color=color, linestyle=dash, linewidth=2)
         for value in drawn.loc[~known & ~drawn["released"], scatter.hue].map(str).unique():
             axes.plot([], [], linestyle="", label=_name(f"{value}: no {scatter.x.replace('_', ' ')}"))
         accuracy_axis(axes, *_extent(pd.concat([runs, levels])))
         _note(axes, bars=runs, bands=levels)
-        place_legend(axes, *axes.get_legend_handles_labels(), "", inside=False)
+        if scatter.falling:
+            axes.invert_xaxis()
+        handles, labels = axes.get_legend_handles_labels()
+        if handles:
+            place_legend(axes, handles, labels, "", inside=False)
     return figure
+
+
+def _by_hue(runs: pd.DataFrame, scatter: Scatter) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """The runs of each hue, and how they look."""
+    groups = runs.groupby(scatter.hue, sort=False)
+    looks = zip(groups, _colors("categorical", groups.ngroups), cycle(MARKERS))
+    return [
+        (encoders, {"label": _name(value), "color": color, "marker": marker})
+        for (value, encoders), color, marker in looks
+    ]
+
+
+def _highlighted(runs: pd.DataFrame, scatter: Scatter) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
+    """The other runs, then the highlighted ones over them, as in figure 7b of the paper's scripts."""
+    chosen = runs["row"].map(word).isin(scatter.highlight)
+    return [
+        (runs[part], {"color": color, "marker": "o", "alpha": 0.7})
+        for part, color in ((~chosen, "gray"), (chosen, "tab:blue"))
+    ]
 
 
 def with_errors(summary: pd.DataFrame, accuracy: str) -> pd.DataFrame:

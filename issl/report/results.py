@@ -124,7 +124,7 @@ def points(results: pd.DataFrame, display: Lines | Scatter | Table) -> pd.DataFr
     """
     if isinstance(display, Scatter):
         results = _of_the_encoder_itself(results)
-    if isinstance(display, Lines) and display.weight_decay is not None:
+    if not isinstance(display, Table) and display.weight_decay is not None:
         results = results[results["weight_decay"] == display.weight_decay]
         if results.empty:
             raise UserError(f"no probe with weight decay {display.weight_decay} in these results")

@@ -28,6 +28,7 @@ COSTS = {
     "table2_paper": Cost(5, 5, 3, 600),
     "fig7a_paper": Cost(4, 4, 0, 1200),
     "fig7a_extended": Cost(4, 4, 3, 300),
+    "fig7b_paper": Cost(17, 17, 1, 6050),
     "fig7c_paper": Cost(16, 16, 4, 12_000),
 }
 
@@ -43,7 +44,7 @@ def test_each_experiment_pretrains_what_the_release_lacks(paper, released):
         new = [run.optim.epochs for run_name, run in runs.items() if run_name not in released.runs]
         assert cost == Cost(len(paper.rows[name]), len(runs), len(runs) - len(new), sum(new)), name
     new = {name: run for name, run in paper.runs.items() if name not in released.runs}
-    assert len(new) == 27 and sum(run.optim.epochs for run in new.values()) == 18_600  # one is in two tables
+    assert len(new) == 43 and sum(run.optim.epochs for run in new.values()) == 24_650  # one is in two tables
 
 
 def test_all_makes_and_asks_for_the_same_as_without_them(paper, released):
@@ -115,6 +116,38 @@ def test_figure_7c_has_eight_dimensions_and_the_wide_projector(paper):
     for runs in (linear, mlp):
         assert [run.encoder.dim for run in runs] == [128, 256, 512, 1024, 2048, 4096, 8192, 16384]
     assert {run.objective.widths for run in linear} == {(2048, 2048)}
+
+
+# Sweeps of CISSL that figure 7b pools: epochs, hidden layers of the projector, outputs of both heads.
+POOL = {(epochs, (2048, 2048), 128) for epochs in (50, 100, 200, 500, 1000, 1500)}
+POOL |= {(300, (width, width), 128) for width in (512, 1024, 2048, 4096)}
+POOL |= {(300, (2048,) * depth, 128) for depth in (1, 2, 3, 4)} | {(300, (1024,), 128)}
+POOL |= {(200, (2048, 2048), outputs) for outputs in (32, 64, 128, 256)}
+
+
+def test_figure_7b_pools_the_sweeps_of_the_papers_scripts(paper):
+    rows = {row.label: row.run for row in paper.rows["fig7b_paper"]}
+    found = {
+        (run.optim.epochs, run.objective.widths or (run.objective.hidden,), run.objective.out) for run in rows.values()
+    }
+    assert found == POOL and len(rows) == len(POOL) == 17
+    for run in rows.values():
+        assert (run.objective.name, run.encoder.dim, run.encoder.head, run.optim.batch_size) == (
+            "cissl",
+            512,
+            "none",
+            512,
+        )
+    figure = paper.config.experiments["fig7b_paper"].figure
+    assert [rows[name].optim.epochs for name in figure.highlight] == [50, 100, 200, 500, 1000, 1500]
+    assert (figure.weight_decay, figure.above, figure.falling) == (1e-6, 30, True)
+
+
+def test_a_highlighted_row_that_does_not_exist_is_named(raw):
+    changed = copy.deepcopy(raw)
+    changed["presets"]["paper"]["experiments"]["fig7b_paper"]["figure"]["highlight"] = ["50 epoch"]
+    with pytest.raises(UserError, match=r"fig7b_paper: figure.highlight: unknown row '50 epoch', did you mean '50 e"):
+        catalog.plans(changed)
 
 
 def settings(paper, experiment, label=None):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from tidy import released, tidy
+from tidy import TWO_ROWS, released, tidy
 
 from issl.config.display import Lines, Scatter
 from issl.errors import UserError
@@ -185,6 +185,23 @@ def test_a_scatter_has_a_point_and_a_light_bar_for_each_encoder_and_seed():
     half = 100 * (0.6 * 0.4 / 2500) ** 0.5
     assert bars_of(axes)[2] == (2.0, pytest.approx(60 - half), pytest.approx(60 + half), figures.LIGHT)
     assert note_of(axes) == ["light bars: standard error from 2500 test images, one seed"]
+
+
+def test_a_scatter_can_highlight_rows_over_a_falling_axis():
+    """Figure 7b of the paper's scripts: one sweep in blue, all others grey, no legend, and only what is above 30 %."""
+    rows = [("50 epochs", 1, 1e-6, 0.35, None), ("wide", 1, 1e-6, 0.40, None), ("narrow", 1, 1e-6, 0.29, None)]
+    runs = tidy(*rows, method="CISSL").assign(log_loss=[1.2, 1.1, 1.3])
+    changes = {"falling": True, "above": 30, "highlight": ("50 epochs",)}
+    axes = figures.draw(runs, SCATTER.model_copy(update=changes)).axes[0]
+    drawn = [(line.get_color(), line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines]
+    assert drawn == [("gray", [1.1], [40.0]), ("tab:blue", [1.2], [35.0])]
+    assert axes.get_legend() is None and axes.xaxis_inverted()
+    assert not figures.draw(runs, SCATTER).axes[0].xaxis_inverted()
+
+
+def test_a_scatter_can_show_one_weight_decay():
+    axes = figures.draw(TWO_ROWS.assign(log_loss=1.0), SCATTER.model_copy(update={"weight_decay": 1e-5})).axes[0]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [pytest.approx([45, 41]), pytest.approx([50, 50])]
 
 
 def test_released_weights_are_horizontal_lines_in_a_scatter():

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from issl import data
+from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs import distributed
 from issl.spec.run import RunSpec
@@ -54,6 +55,16 @@ def source(run, arrays, workers=0):
 
 def same(a, b):
     return torch.equal(a.labels, b.labels) and all(torch.equal(x, y) for x, y in zip(a.views, b.views, strict=True))
+
+
+def test_monitoring_takes_test_images_in_the_order_of_the_arrays(synthetic, make_run):
+    """So by class, as the released code does; figure 7b depends on it, because the others of a batch are negatives."""
+    arrays = read(synthetic)
+    found = [labels for _, labels in loader.of(make_run(), 1, arrays, CPU, 8, 0).pairs(2)]
+    assert len(found) == 1 and found[0].tolist() == [0] * 8 + [1] * 8 + [2] * 8 + [3] * 8
+    small = make_run(optim={"epochs": 3, "batch_size": 12, "warmup_epochs": 1})
+    found = [labels.tolist() for _, labels in loader.of(small, 1, arrays, CPU, 8, 0).pairs(2)]
+    assert found == [[0] * 8 + [1] * 4, [1] * 4 + [2] * 8, [3] * 8]
 
 
 def test_an_epoch_has_whole_batches_of_all_images(run, arrays):

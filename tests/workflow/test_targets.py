@@ -64,6 +64,7 @@ OF_THE_PAPER = {
     "table2_paper.md": jobs(5, tabulate=1, probe=10),
     "fig7a_paper.pdf": jobs(4, plot=1),
     "fig7a_extended.pdf": jobs(4, plot=1),
+    "fig7b_paper.pdf": jobs(17, plot=1),
     "fig7c_paper.pdf": jobs(16, plot=1),
 }
 
