@@ -76,17 +76,30 @@ def _numbers(report: Report) -> Iterator[dict[str, Any]]:
     """The section on the numbers of each experiment."""
     for experiment in dict.fromkeys(number["experiment"] for number in report["numbers"]):
         rows = [number for number in report["numbers"] if number["experiment"] == experiment]
-        axes, also = report["axes"].get(experiment, ("", "")), report["also"].get(experiment, {})
-        header = (_axes(*axes), NUMBERS[0], *(f"{NUMBERS[0]}, {label}" for label in also), *NUMBERS[1:])
-        body = [_number(row, list(also)) for row in rows]
+        also, reason = report["also"].get(experiment, {}), report["not_run"].get(experiment, "")
+        axes = _axes(*report["axes"].get(experiment, ("", "")))
         yield {
             "name": experiment,
             "source": rows[0]["source"],
             "precision": rows[0]["precision"],
             "also": also,
-            "reason": report["not_run"].get(experiment, ""),
-            "table": markdown_table(Grid(header, body), left=(0, len(header) - 1)),
+            "reason": reason,
+            "table": _only_published(rows) if reason else _compared(rows, axes, also),
         }
+
+
+def _only_published(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Published numbers without a counterpart: a row for each line, and its columns."""
+    found = {(row["line"], row["column"]): digits(row["published"], row["precision"]) for row in rows}
+    lines, columns = (dict.fromkeys(names) for names in zip(*found))
+    body = [(line, *(found.get((line, column), ABSENT) for column in columns)) for line in lines]
+    return markdown_table(Grid(("", *(column or NUMBERS[0] for column in columns)), body))
+
+
+def _compared(rows: Sequence[Mapping[str, Any]], axes: str, also: Mapping[str, Any]) -> str:
+    """A row for each published number, with the results beside it."""
+    header = (axes, NUMBERS[0], *(f"{NUMBERS[0]}, {label}" for label in also), *NUMBERS[1:])
+    return markdown_table(Grid(header, [_number(row, also) for row in rows]), left=(0, len(header) - 1))
 
 
 def _axes(line: str, column: str | None) -> str:
@@ -97,11 +110,14 @@ def _axes(line: str, column: str | None) -> str:
 AXES = {"dim": "dimension", "n_labels": "labels"}
 
 
-def _number(number: Mapping[str, Any], also: Sequence[str]) -> tuple[str, ...]:
+def _number(number: Mapping[str, Any], also: Mapping[str, Any]) -> tuple[str, ...]:
     ours = number["reproduced"]
     name = f"{number['line']}, {number['column']}" if number["column"] else number["line"]
-    others = (ABSENT if label not in number["also"] else digits(number["also"][label]) for label in also)
-    first = (name, digits(number["published"]), *others)
+    others = (
+        digits(number["also"][label], other["precision"]) if label in number["also"] else ABSENT
+        for label, other in also.items()
+    )
+    first = (name, digits(number["published"], number["precision"]), *others)
     if ours is None:
         return (*first, *[ABSENT] * 6, number["verdict"])
     return (

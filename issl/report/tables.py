@@ -30,16 +30,17 @@ def grid(results: pd.DataFrame, table: Table, published: Published | None) -> Gr
     summary = over_seeds(points(results, table), ["line", "column"])
     seeds = summary.groupby("line")["seeds"].min()
     found = summary.set_index(["line", "column"])
-    sources = {"published": published.points} if published else {}
-    sources |= {f"published, {other.label}": other.points for other in published.also} if published else {}
+    sources = {"published": published} if published else {}
+    sources |= {f"published, {other.label}": other for other in published.also} if published else {}
     header, rows = [""], {line: [line] for line in dict.fromkeys(summary["line"])}
     for column in dict.fromkeys(summary["column"]):
-        known = {name: numbers for name, numbers in sources.items() if any(point == column for _, point in numbers)}
+        known = {name: each for name, each in sources.items() if any(point == column for _, point in each.points)}
         title = _title(column, table)
         header += [f"{title}{name}" for name in (*known, *HEADER.values())]
         for line, cells in rows.items():
-            for numbers in known.values():
-                cells.append(digits(numbers[line, column]) if (line, column) in numbers else ABSENT)
+            for each in known.values():
+                value = each.points.get((line, column))
+                cells.append(ABSENT if value is None else digits(value, each.precision))
             here = found.loc[line, column] if (line, column) in found.index else None
             cells += [ABSENT if here is None else percent(here[name], here[f"{name}_sem"]) for name in SELECTIONS]
     body = [(*cells, str(seeds[line])) for line, cells in rows.items()]
@@ -68,9 +69,9 @@ def _metrics(results: pd.DataFrame) -> str:
 ABSENT = "–"
 
 
-def digits(published: float) -> str:
-    """A published number with the digits that it has, at least one after the point."""
-    return f"{published:.1f}" if math.isclose(published, round(published, 1)) else f"{published:g}"
+def digits(published: float, precision: float) -> str:
+    """A published number with as many digits as its precision gives, at least one after the point."""
+    return f"{published:.{max(1, math.ceil(-math.log10(2 * precision)))}f}"
 
 
 def _title(column: str, table: Table) -> str:

@@ -126,14 +126,22 @@ def test_further_sources_are_shown_beside_the_published_numbers_and_judge_nothin
 def test_what_nothing_can_reproduce_here_is_shown_but_not_counted(report):
     text = page(report)
     assert "### elsewhere" in text and "Not run: no weights here." in text
-    assert "| resnet, top-1 | 66.9 | – | – | – | – | – | – | not run |" in text
+    assert "|  | top-1 |\n| --- | ---: |\n| resnet | 66.9 |\n" in text
     assert sum(report["counts"]["numbers"].values()) == len(report["numbers"]) - 1
 
 
-def test_published_numbers_keep_their_digits():
-    published = {"source": "README", "precision": 0.005, "values": {"A": 45.25, "B": 47.0, "C": 50.1}}
+def test_what_is_only_published_is_a_table_of_its_lines_and_columns():
+    values = {"A": {"3": 25.37, "30": 48.05}, "B": {"30": 47.28}}
+    more = {"not_run": "why", "published": {"source": "a page", "precision": 0.005, "values": values}}
+    text = page(compare(asked(more=more), RESULTS, made(), []))
+    assert "|  | 3 | 30 |\n| --- | ---: | ---: |\n| A | 25.37 | 48.05 |\n| B | – | 47.28 |\n" in text
+
+
+@pytest.mark.parametrize(("precision", "shown"), [(0.005, "45.30"), (0.05, "45.3"), (0.1, "45.3"), (0.5, "45.3")])
+def test_published_numbers_have_the_digits_of_their_precision(precision, shown):
+    published = {"source": "README", "precision": precision, "values": {"A": 45.3}}
     text = page(compare(asked(table1=EXPERIMENTS["table1"] | {"published": published}), RESULTS, made(), []))
-    assert "| A | 45.25 |" in text and "| B | 47.0 |" in text and "| C | 50.1 |" in text
+    assert f"| A | {shown} |" in text
 
 
 def test_every_claim_has_its_verdict_on_both_accuracies(report):

@@ -27,11 +27,11 @@ def test_a_markdown_table_has_published_and_reproduced_columns():
 
 
 def test_a_table_has_a_column_for_each_further_source():
-    also = {"label": "1 May", "source": "an older page", "precision": 0.005, "values": {"A": 44.625}}
+    also = {"label": "1 May", "source": "an older page", "precision": 0.005, "values": {"A": 44.6}}
     published = Published(source="a paper", precision=0.05, values={"A": 45.2, "B": 50}, also=[also])
     grid = tables.grid(TWO_ROWS, TABLE, published)
     assert grid.header[:3] == ("", "published", "published, 1 May")
-    assert [row[:3] for row in grid.rows] == [("A", "45.2", "44.625"), ("B", "50.0", "–")]
+    assert [row[:3] for row in grid.rows] == [("A", "45.2", "44.60"), ("B", "50.0", "–")]
 
 
 @pytest.mark.parametrize("published", [None, Published(source="not available")])
