@@ -179,13 +179,18 @@ def _run(run: Mapping[str, Any], changed: Collection[str]) -> tuple[str, ...]:
         run["device"],
         run["precision"],
         f"{run['seconds'] / 3600:.2g}",
-        f"{run['images_per_second']:.0f}",
+        _measured(run["images_per_second"], digits=0),
         f"{run['peak_memory_gb']:.1f}",
-        f"{100 * run['test_online_acc']:.1f}",
+        _measured(run["test_online_acc"], digits=1, scale=100),
         _commit(run["git"]),
         _code(run, changed),
         run["data"]["images"][:8],
     )
+
+
+def _measured(value: float | None, digits: int, scale: int = 1) -> str:
+    """A number that an untrained encoder does not have."""
+    return ABSENT if value is None else f"{scale * value:.{digits}f}"
 
 
 def _commit(git: Mapping[str, Any] | None) -> str:

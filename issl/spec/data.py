@@ -91,10 +91,10 @@ class Downstream(Value):
 
 
 class Synthetic(Value):
-    """Generated images; a class is a shape and a texture, which survive cropping and colour changes."""
+    """Generated grey images; a class is a pair of gratings, which all methods learn in seconds."""
 
     kind: Literal["synthetic"]
-    classes: Annotated[int, Field(ge=2, le=64)] = 10
+    classes: Annotated[int, Field(ge=2, le=100)] = 10
     train_per_class: PositiveInt = 50
     test_per_class: PositiveInt = 20
     image_size: Annotated[int, Field(ge=8)] = 32
@@ -103,21 +103,6 @@ class Synthetic(Value):
     @property
     def name(self) -> str:
         return "synthetic"
-
-
-class Plaid(Value):
-    """Generated grey images; a class is a pair of gratings, which all methods learn in seconds."""
-
-    kind: Literal["plaid"]
-    classes: Annotated[int, Field(ge=2, le=100)] = 20
-    train_per_class: PositiveInt = 75
-    test_per_class: PositiveInt = 50
-    image_size: Annotated[int, Field(ge=8)] = 16
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    @property
-    def name(self) -> str:
-        return "plaid"
 
 
 def train_images(data: "DataSpec") -> int | None:
@@ -130,7 +115,7 @@ def train_images(data: "DataSpec") -> int | None:
 
 
 DataSpec = Annotated[
-    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Downstream | Plaid | Synthetic, Field(discriminator="kind")
+    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Downstream | Synthetic, Field(discriminator="kind")
 ]
 
 

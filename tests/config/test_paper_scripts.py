@@ -218,10 +218,10 @@ def test_what_is_only_published_is_shown_with_the_reason(paper):
 
 def test_a_preset_called_paper_overlays_the_papers_own_settings(raw):
     changed = copy.deepcopy(raw)
-    changed["presets"]["paper"] = {"experiments": {"fig7b": None}, "seeds": [1, 2]}
+    changed["presets"]["paper"] = {"experiments": {"fig7b": None}, "seeds": [5, 7]}
     found = catalog.plans(changed)
     assert "fig7b" not in found["results"].rows and "fig7b" in found["results/small"].rows
-    assert found["results"].config.seeds == (1, 2) and found["results/small"].config.seeds == (1,)
+    assert found["results"].config.seeds == (5, 7) and found["results/small"].config.seeds == (1,)
     assert found["results"].config.comparable and "results/paper" not in found
 
 

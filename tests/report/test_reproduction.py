@@ -372,3 +372,11 @@ def test_the_page_shows_both_accuracies_and_their_difference(report):
     other = RESULTS["table1"].assign(holdout_acc=lambda table: -table["holdout_acc"])
     text = page(compare(asked(), {"table1": other}, made(), []))
     assert "| A | 45.0 | 45.2 (44.2 to 46.2) | 44.2 (43.2 to 45.2) | 1.0 | 1 | +0.2 | 0.94 | agrees |" in text
+
+
+def test_an_untrained_encoder_has_no_speed_and_no_online_accuracy():
+    record = run_json(fingerprint.current("pretrain"), "untrained")
+    record |= {"seconds": 0, "images_per_second": None, "test_online_acc": None}
+    text = page(compare(asked(), RESULTS, [Made("pretrain", "runs/untrained/s1/run.json", record)], []))
+    [line] = [line for line in text.splitlines() if line.startswith("| untrained |")]
+    assert line.split(" | ")[4:9] == ["32", "0", "–", "1.2", "–"]

@@ -14,7 +14,7 @@ from issl.spec import probe
 from issl.spec import run as run_spec
 from issl.spec import value as value_spec
 from issl.spec.augment import Augment, Crops
-from issl.spec.data import ImageNet, Plaid, Synthetic
+from issl.spec.data import ImageNet, Synthetic
 from issl.spec.encoder import Encoder
 from issl.spec.encoding import Encoding
 from issl.spec.objective import CISSL, DINO, DISSL, DISSLMultiCrop, SimCLR, Supervised, Untrained
@@ -272,10 +272,6 @@ FROZEN = [
             },
         )
         for model, kind in ((probe.Logistic, "logistic"), (probe.SVM, "svm"))
-    ),
-    (
-        Plaid(kind="plaid"),
-        {"kind": "plaid", "classes": 20, "train_per_class": 75, "test_per_class": 50, "image_size": 16, "seed": 0},
     ),
     (Supervised(name="supervised", classes=2), {"name": "supervised", "classes": 2}),
     (Untrained(name="untrained"), {"name": "untrained"}),

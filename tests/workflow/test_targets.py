@@ -98,7 +98,8 @@ def test_a_run_is_pretrained_once_to_be_scored_on_several_data_sets(tmp_path):
         "probes": [{"weight_decay": [1e-5, 1e-6]}, {"kind": "svm"}],
         "table": {"caption": "CISSL elsewhere.", "columns": ["probe"]},
     }
-    write(tmp_path, with_preset("tiny", {"experiments": {"elsewhere": own}}))
+    rows = {"table1_contrastive": {"rows": {"untrained": None}}}
+    write(tmp_path, with_preset("tiny", {"seeds": [1], "experiments": {"elsewhere": own} | rows}))
     target = "results/tiny/elsewhere.md"
     assert planned(tmp_path, target) == of_weights(3, 6, data=3, pretrain=1)
     both = planned(tmp_path, target, "results/tiny/table1_contrastive.md", "--config", "seeds=[1,2]")
@@ -109,10 +110,13 @@ def test_a_run_is_pretrained_once_to_be_scored_on_several_data_sets(tmp_path):
     }
 
 
-@pytest.mark.parametrize("preset", ["all", "small", "tiny"])
-def test_the_targets_of_a_preset_share_their_common_jobs(fresh, preset):
+@pytest.mark.parametrize(
+    ("preset", "runs", "probes"),
+    [("all", 22, 23), ("small", 22, 23), ("tiny", 2 * 23, 2 * 25)],  # tiny: two seeds, and untrained encoders
+)
+def test_the_targets_of_a_preset_share_their_common_jobs(fresh, preset, runs, probes):
     assert planned(fresh, preset) == {
-        **{"prepare": 1, "pretrain": 22, "featurize": 22, "probe": 23, "aggregate": 6},
+        **{"prepare": 1, "pretrain": runs, "featurize": runs, "probe": probes, "aggregate": 6},
         **{"plot": 3, "tabulate": 3, "compare": 1, "curves": 1, preset: 1},
     }
 
@@ -128,7 +132,7 @@ def test_existing_only_trains_nothing(fresh):
 
 def test_the_commands_of_the_readme_plan_figure_7c(fresh):
     assert planned(PROJECT, "results/fig7c.pdf")["pretrain"] <= 8  # fewer where some of its runs are done
-    assert planned(fresh, "-c", "all", "results/tiny/fig7c.pdf")["pretrain"] == 8
+    assert planned(fresh, "-c", "all", "results/tiny/fig7c.pdf")["pretrain"] == 2 * 9
     profile = ["--profile", PROJECT / "profiles/slurm"]
     assert planned(fresh, "results/fig7c.pdf", *profile)["pretrain"] == 8
 

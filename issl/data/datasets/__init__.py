@@ -3,14 +3,13 @@
 from collections.abc import Callable
 
 from issl.data.arrays import Content, Listing
-from issl.data.datasets import cifar10, downstream, folder, imagenet, plaid, synthetic, tinyimagenet
+from issl.data.datasets import cifar10, downstream, folder, imagenet, synthetic, tinyimagenet
 
 READERS: dict[str, Callable[..., Content | Listing]] = {
     "tinyimagenet": tinyimagenet.read,
     "cifar10": cifar10.read,
     "folder": folder.read,
     "imagenet": imagenet.read,
-    "plaid": plaid.read,
     "synthetic": synthetic.read,
     "torchvision": downstream.read,
 }
