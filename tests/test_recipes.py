@@ -55,7 +55,7 @@ def test_the_recipe_for_a_method_plans_and_passes_its_own_test(copy):
     spec = folder / "issl/spec/objective.py"
     declared, union = re.split(r"(?=^ObjectiveSpec = )", settings, flags=re.MULTILINE)
     insert(spec, "ObjectiveSpec = Annotated", declared.strip() + "\n")
-    spec.write_text(re.sub(r"^ObjectiveSpec = .*$", union.strip(), spec.read_text(), flags=re.MULTILINE))
+    spec.write_text(re.sub(r"^ObjectiveSpec = .*?^\]$", union.strip(), spec.read_text(), flags=re.M | re.S))
     statement, entries = re.split(r"(?=^OBJECTIVES)", table, flags=re.MULTILINE)
     registry = folder / "issl/objectives/__init__.py"
     replace(registry, "from issl.spec import objective", statement.strip() + "\nfrom issl.spec import objective")

@@ -78,6 +78,11 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
             "experiments.fig7c.published: row 'CISSL': unknown column '1024', allowed: 128, 2048, 512, 8192",
         ),
         (
+            ("experiments", "fig7c", "figure", "reference"),
+            ["CISL"],
+            "config: experiments.fig7c.figure.reference: unknown line 'CISL', did you mean 'CISSL'?",
+        ),
+        (
             ("experiments", "table1_contrastive", "claims"),
             {"A > B": {"better": "CISL", "than": "SimCLR"}},
             "config: experiments.table1_contrastive: claim 'A > B': unknown row 'CISL', did you mean 'CISSL'?",

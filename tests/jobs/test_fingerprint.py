@@ -316,7 +316,7 @@ def changes(before, after):
 
 def test_a_new_objective_changes_no_result_of_another(copied):
     before = copied.digests()
-    union = "ObjectiveSpec = Annotated[SimCLR | "
+    union = "ObjectiveSpec = Annotated[\n    SimCLR | "
     settings = 'class BYOL(Value):\n    name: Literal["byol"]\n    tau: float = 0.99\n\n\n'
     copied("spec/objective.py", union, f"{settings}{union}BYOL | ")
     (copied.folder / "objectives/byol.py").write_text("from issl.objectives.base import Objective\n")
