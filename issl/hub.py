@@ -9,16 +9,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms import InterpolationMode, v2
 
 from issl.errors import UserError, nearest
 from issl.models import encoders, weights
 from issl.spec.released import MODELS, Model
-from issl.spec.shape import MEAN, STD, Shape
+from issl.spec.shape import Shape
 
 if TYPE_CHECKING:
     from issl.spec.run import RunSpec
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
 # pydantic, filelock and tqdm are imported only when needed: loading a file takes just torch and safetensors.
 
 MIRROR = "ISSL_HUB_URL"  # environment: a mirror of the files, for machines that cannot reach the release
-RESIZE, CROP = 256, 224  # px, of the released models
+SIZE = 224  # px, of the released models
 WEIGHTS = "encoder.safetensors"  # in the folder of a run or of an export
 
 
@@ -45,9 +42,22 @@ def load(model: str | Path, pretrained: bool = True, progress: bool = True) -> n
     Raises:
         UserError: unknown name, a folder that is not a run, no network, or weights of another encoder.
     """
+    from issl.models import preprocessing  # imports torchvision, which jobs do without
+
+    encoder = network(model, pretrained, progress)
     if str(model) in MODELS:
-        return _released(str(model), pretrained, progress)
-    return _own(_existing(model), pretrained)
+        encoder.preprocess, encoder.dim = preprocessing.of_released(), MODELS[str(model)].encoder.dim
+    else:
+        spec, size = _shape_of(Path(model))
+        encoder.preprocess, encoder.dim = preprocessing.of_run(size), spec.dim
+    return encoder.eval()  # the transforms are modules too
+
+
+def network(model: str | Path, pretrained: bool = True, progress: bool = True) -> nn.Module:
+    """`load` without `preprocess` and `dim`."""
+    if str(model) in MODELS:
+        return _released(str(model), pretrained, progress).eval()
+    return _own(_existing(model), pretrained).eval()
 
 
 def shape(model: str | Path) -> Shape:
@@ -64,11 +74,11 @@ def _existing(model: str | Path) -> Path:
 
 def _released(name: str, pretrained: bool, progress: bool) -> nn.Module:
     spec = MODELS[name].encoder
-    encoder = encoders.build(spec, CROP)
+    encoder = encoders.build(spec, SIZE)
     if pretrained:
         path = _downloaded(MODELS[name], progress)
         weights.fill(encoder, _published_names(weights.read_torch(path)), path)
-    return _ready(encoder, spec.dim, preprocessing(v2.Resize(RESIZE), v2.CenterCrop(CROP)))
+    return encoder
 
 
 def _downloaded(model: Model, progress: bool) -> Path:
@@ -138,33 +148,4 @@ def _own(path: Path, pretrained: bool) -> nn.Module:
     encoder = encoders.build(shape, size)
     if pretrained:
         weights.fill(encoder, tensors, _file(path))
-    as_image_folder = v2.Lambda(_central_square), v2.Resize(size, InterpolationMode.BICUBIC)
-    return _ready(encoder, shape.dim, preprocessing(*as_image_folder))
-
-
-def _ready(encoder: nn.Module, dim: int, preprocess: v2.Compose) -> nn.Module:
-    encoder.preprocess, encoder.dim = preprocess, dim
-    return encoder.eval()
-
-
-def preprocessing(*geometry: v2.Transform) -> v2.Compose:
-    """RGB, then `geometry`, then ImageNet's normalisation.
-
-    Maps a PIL image to float32 (3, S, S), and uint8 (..., 3, H, W) to float32 (..., 3, S, S). Raises UserError for
-    a PIL image of 32-bit integers or floats, whose range of values nobody knows.
-    """
-    last = (v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD), v2.ToPureTensor())
-    return v2.Compose([v2.Lambda(_eight_bits), v2.RGB(), *geometry, *last])
-
-
-def _central_square(image: Image.Image | Tensor) -> Image.Image | Tensor:
-    return v2.functional.center_crop(image, [min(v2.functional.get_size(image))])
-
-
-def _eight_bits(image: Image.Image | Tensor) -> Image.Image | Tensor:
-    """A PIL image with 16-bit grey values scaled to 8 bits: Pillow would clip them, and show white."""
-    if not isinstance(image, Image.Image) or image.mode not in ("I;16", "I;16B", "I;16L", "I", "F"):
-        return image
-    if image.mode in ("I", "F"):
-        raise UserError(f"a PIL image of mode {image.mode}: scale its values to 8 bits first (mode L or RGB)")
-    return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    return encoder

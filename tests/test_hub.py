@@ -31,7 +31,7 @@ from issl import data, hub
 from issl.data.datasets import READERS
 from issl.errors import UserError
 from issl.jobs.execution import Execution
-from issl.models import encoders
+from issl.models import encoders, preprocessing
 from issl.probing.encoders import representation
 from issl.spec.data import ImageFolder
 from issl.spec.encoding import Encoding
@@ -343,18 +343,18 @@ def test_preprocessing_scales_16_bit_grey_to_8_bits(mode):
     if mode == "I;16B":
         image = Image.frombytes("I;16B", (64, 64), values.astype(">u2").tobytes())
     plain = Image.fromarray((values.astype(np.float64) / 65535 * 255).round().astype(np.uint8))
-    preprocess = hub.preprocessing()
+    preprocess = preprocessing.preprocessing()
     assert torch.equal(preprocess(image), preprocess(plain)) and preprocess(plain).std() > 0.5
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_preprocessing_refuses_values_without_a_range(mode):
     with pytest.raises(UserError, match=f"a PIL image of mode {mode}: scale its values to 8 bits first"):
-        hub.preprocessing()(Image.new(mode, (8, 8), 300))
+        preprocessing.preprocessing()(Image.new(mode, (8, 8), 300))
 
 
 def test_preprocessing_accepts_images_of_every_mode():
-    preprocess = hub.preprocessing(v2.Resize(40), v2.CenterCrop(32))
+    preprocess = preprocessing.preprocessing(v2.Resize(40), v2.CenterCrop(32))
     image = Image.fromarray(np.random.default_rng(0).integers(256, size=(50, 60), dtype=np.uint8))
     expected = preprocess(image.convert("RGB"))
     for mode in ("L", "LA", "RGBA", "P"):

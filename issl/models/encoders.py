@@ -1,4 +1,4 @@
-"""Encoders: torchvision's ResNet blocks with the stem and the expanding head of the released code.
+"""Encoders: ResNets with the stem and the expanding head of the released code.
 
 Parameters have torchvision's names, so its state dicts fit if shapes agree; the expanding head is called `resizer`, as
 in the authors' published weights.
@@ -7,8 +7,8 @@ in the authors' published weights.
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from issl.models.blocks import BasicBlock, Bottleneck
 from issl.spec.shape import Shape
 
 ARCHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {

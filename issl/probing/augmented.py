@@ -60,7 +60,7 @@ def _evaluate(probe: Augmented, task: Task) -> Iterator[Score]:
     in_kept = torch.zeros(n_train, dtype=torch.bool)
     in_kept[torch.from_numpy(kept)] = True
 
-    trunk = hub.load(images_.encoder).to(device, memory_format=torch.channels_last)
+    trunk = hub.network(images_.encoder).to(device, memory_format=torch.channels_last)
     look = _Look(trunk, device, precision)
     shape = hub.shape(images_.encoder)
     heads = nn.ModuleDict({name: build(shape, task.classes, task.seed) for name in SETS}).to(device)

@@ -15,9 +15,9 @@ from issl.spec.released import MODELS
 def representation(encoder: str, encoding: Encoding) -> nn.Module:
     """The encoder as the encoding uses it: (n, 3, S, S) -> (n, features).
 
-    In train mode batch norms use batch statistics, as if eval() had not been called. Raises as `hub.load` does.
+    In train mode batch norms use batch statistics, as if eval() had not been called. Raises as `hub.network` does.
     """
-    whole = hub.load(encoder)
+    whole = hub.network(encoder)
     return (Trunk(whole) if encoding.layer == "trunk" else whole).train(encoding.batch_norm == "train")
 
 

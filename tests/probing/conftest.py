@@ -17,7 +17,7 @@ def models(monkeypatch):
     """Two small encoders in the hub, `plain` and `expanded`, with running statistics of their own."""
     for name, spec in (("plain", PLAIN), ("expanded", EXPANDED)):
         monkeypatch.setitem(MODELS, name, Model(spec, 1, "m2", "nowhere"))
-    monkeypatch.setattr(hub, "load", small)
+    monkeypatch.setattr(hub, "network", small)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs import fingerprint
 from issl.jobs.execution import Execution
-from issl.models import encoders
+from issl.models import encoders, preprocessing
 from issl.probing import images, shards
 from issl.probing.featurize import featurize
 from issl.spec.encoding import Encoding
@@ -42,7 +42,7 @@ def features(encoding, folder, out, encoder="plain", workers=0):
 
 def plain_pixels(encoding, folder):
     """The input of the encoder as a hub user makes it: Pillow and torchvision."""
-    preprocess = hub.preprocessing(v2.Resize(encoding.resize), v2.CenterCrop(encoding.crop))
+    preprocess = preprocessing.preprocessing(v2.Resize(encoding.resize), v2.CenterCrop(encoding.crop))
     root = Path(encoding.data.path)
     return torch.stack([preprocess(Image.open(root / name.decode())) for name in read(folder).images])
 
@@ -86,7 +86,7 @@ def test_arrays_in_memory_are_resized(models, synthetic_arrays, tmp_path):
     folder, spec = synthetic_arrays
     encoding = Encoding(data=spec, resize=40, crop=32)
     z = features(encoding, folder, tmp_path / "features")
-    preprocess = hub.preprocessing(v2.Resize(40), v2.CenterCrop(32))
+    preprocess = preprocessing.preprocessing(v2.Resize(40), v2.CenterCrop(32))
     expected = small("plain")(torch.stack([preprocess(Image.fromarray(image)) for image in read(folder).images]))
     assert (z - expected).norm(dim=1).max() < 0.01 * expected.norm(dim=1).mean()
 
@@ -136,7 +136,7 @@ from issl.spec.released import MODELS, Model
 from issl import hub
 from small_hub import PLAIN, small
 MODELS["plain"] = Model(PLAIN, 1, "m2", "nowhere")
-hub.load = small
+hub.network = small
 shards.ROWS = 8
 write, made = shards.write, []
 def dying(*arguments):
@@ -205,7 +205,7 @@ def test_shards_of_the_same_run_pretrained_again_are_remade(synthetic_arrays, tm
 def test_features_that_are_there_are_not_made_again(models, listed, encoding, tmp_path, monkeypatch):
     """Another process made them while this one waited for its lock."""
     first = features(encoding(), listed[0], tmp_path / "features")
-    monkeypatch.setattr(hub, "load", lambda name: pytest.fail("work began"))
+    monkeypatch.setattr(hub, "network", lambda name: pytest.fail("work began"))
     assert torch.equal(features(encoding(), listed[0], tmp_path / "features"), first)
 
 
@@ -224,14 +224,14 @@ def test_a_feature_beyond_float16_is_refused(models, listed, encoding, tmp_path,
         def forward(self, x):
             return x.mean((2, 3)) * 1e6
 
-    monkeypatch.setattr(hub, "load", lambda name: Exploding())
+    monkeypatch.setattr(hub, "network", lambda name: Exploding())
     with pytest.raises(UserError, match=r"plain: features of images from row 0 on are not finite in float16"):
         features(encoding(), listed[0], tmp_path / "features")
 
 
 def test_a_full_disk_is_one_line_before_any_work(models, listed, encoding, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 100, 6000))
-    monkeypatch.setattr(hub, "load", lambda name: pytest.fail("work began"))
+    monkeypatch.setattr(hub, "network", lambda name: pytest.fail("work began"))
     with pytest.raises(UserError, match=r"features need 0\.0 GB, but only 0\.0 GB are free on that disk"):
         features(encoding(), listed[0], tmp_path / "features")
 
@@ -269,7 +269,7 @@ from issl.spec.data import Synthetic
 from small_hub import small
 wide = Encoder(arch="resnet10", width=4, dim=8192, head="expand", bottleneck=8)
 MODELS["wide"] = Model(wide, 1, "m2", "nowhere")
-hub.load = small
+hub.network = small
 shards.ROWS = 128
 spec = Synthetic(kind="synthetic", classes=4, train_per_class=int(sys.argv[1]), test_per_class=8, image_size=8)
 folder = Path(sys.argv[2])
