@@ -4,10 +4,11 @@ PROBES = {"kind": "mlp", "hidden": 16, "epochs": 2}
 
 # An overlay for `presets.tiny`: as many images as the probes of all its experiments need.
 MINIATURE = {
-    "seeds": [1],
     "data": {"synthetic": {"classes": 4, "image_size": 16, "train_per_class": 32, "test_per_class": 8}},
     "defaults": {"encoder": {"bottleneck": 16}, "optim": {"batch_size": 32}},
     "experiments": {
+        "table1_contrastive": {"seeds": None},
+        "table1_distillation": {"seeds": None},
         "table2_mlp": {
             "probes": [
                 PROBES | {"weight_decay": [1e-4, 1e-6]},

@@ -13,13 +13,13 @@ from issl.config.yaml import read_yaml
 PROBES = [{"weight_decay": [1e-4, 1e-6], "epochs": 2}]
 # Two rows of a table and two points of a figure: four pretrainings. None removes what the preset has.
 SMALL = {
-    "seeds": [1],
     "data": {"synthetic": {"image_size": 16, "train_per_class": 8, "test_per_class": 4, "classes": 4}},
     "defaults": {"encoder": {"width": 8, "dim": 64, "bottleneck": 16}, "optim": {"epochs": 2, "batch_size": 16}},
     "patches": {"dim": {"encoder": {"dim": 64}}, "epochs": {"optim": {"epochs": 3}}},
     "methods": {name: {"objective": {"hidden": 16, "out": 8}} for name in ("simclr", "cissl")},
     "experiments": {
         "table1_contrastive": {
+            "seeds": None,
             "rows": {"untrained": None, "+ epochs": None, "+ aug.": None, "+ dim.": None},
             "probes": PROBES,
             "claims": {
