@@ -8,7 +8,6 @@ MINIATURE = {
     "defaults": {"encoder": {"bottleneck": 16}, "optim": {"batch_size": 32}},
     "experiments": {
         "table1_contrastive": {"seeds": None},
-        "table1_distillation": {"seeds": None},
         "table2_mlp": {
             "probes": [
                 PROBES | {"weight_decay": [1e-4, 1e-6]},
