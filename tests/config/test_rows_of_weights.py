@@ -91,7 +91,7 @@ def test_issue_2_has_eight_combinations_and_shares_those_of_transfer(paper):
 def test_other_presets_have_only_the_experiments_on_request_that_they_name(raw):
     plans = catalog.plans(raw)
     own = {root: [name for name in plan.rows if name in TABLES] for root, plan in plans.items() if root != "results"}
-    assert own == {"results/small": [], "results/tiny": [], "results/imagenet": ["table_imagenet"]}
+    assert own.pop("results/imagenet") == ["table_imagenet"] and not any(own.values())
     changed = copy.deepcopy(raw)
     changed["presets"]["tiny"]["experiments"]["table_transfer"] = {"seeds": [0, 1]}
     plan = catalog.plans(changed)["results/tiny"]

@@ -129,7 +129,7 @@ def test_a_run_is_pretrained_once_to_be_scored_on_several_data_sets(tmp_path):
 
 @pytest.mark.parametrize(
     ("preset", "runs", "probes"),
-    [("all", 22, 23), ("small", 22, 23), ("tiny", 29, 32)],  # tiny: two seeds in one table
+    [("all", 22, 23), ("small", 22, 23), ("tiny", 29, 32), ("mini", 3 * 28, 3 * 31)],  # tiny: two seeds in one table
 )
 def test_the_targets_of_a_preset_share_their_common_jobs(fresh, preset, runs, probes):
     assert planned(fresh, preset) == {
