@@ -16,6 +16,7 @@ from issl.report.results import read_scores, selected
 from issl.report.tables import Grid, markdown_table
 from issl.report.templates import render
 from issl.spec.data import data_id
+from issl.spec.objective import Supervised, Untrained
 from issl.spec.run import RunSpec, run_id
 
 CARD = "README.md"
@@ -115,15 +116,27 @@ def _provenance(spec: RunSpec, record: dict[str, Any]) -> dict[str, str]:
 
 
 def _card(spec: RunSpec, seed: int, facts: dict[str, str], accuracies: str, place: str) -> str:
-    method, arch = type(spec.objective).__name__, spec.encoder.arch.replace("resnet", "ResNet-")
     return render(
         "card.md.j2",
         run=run_id(spec),
         seed=seed,
-        summary=f"{arch} pretrained without labels by {method} for {spec.epochs} epochs on {spec.data.name}.",
+        summary=_summary(spec),
         facts=facts,
         place=place,
         dim=spec.encoder.dim,
         accuracies=accuracies,
         settings=spec.model_dump_json(indent=2),
     )
+
+
+def _summary(spec: RunSpec) -> str:
+    """What the encoder is, in one sentence."""
+    arch = spec.encoder.arch.replace("resnet", "ResNet-")
+    if isinstance(spec.objective, Untrained):
+        return f"{arch} with random initial weights, not trained."
+    how = (
+        "with labels"
+        if isinstance(spec.objective, Supervised)
+        else f"without labels by {type(spec.objective).__name__}"
+    )
+    return f"{arch} pretrained {how} for {spec.epochs} epochs on {spec.data.name}."

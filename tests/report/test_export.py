@@ -118,6 +118,29 @@ def test_the_card_describes_the_run(finished, tmp_path):
     assert record["host"] not in text
 
 
+@pytest.mark.parametrize(
+    ("objective", "says"),
+    [
+        ({"name": "untrained"}, "ResNet-10 with random initial weights, not trained."),
+        ({"name": "supervised", "classes": 4}, "ResNet-10 pretrained with labels for 2 epochs on synthetic."),
+    ],
+)
+def test_the_card_of_a_reference_does_not_say_that_it_learned_without_labels(synthetic, tmp_path, objective, says):
+    run = RunSpec.model_validate(
+        {
+            "data": json.loads((synthetic / "meta.json").read_text())["spec"],
+            "objective": objective,
+            "encoder": {"arch": "resnet10", "width": 8, "dim": 64},
+            "optim": {"epochs": 2, "batch_size": 32, "warmup_epochs": 0},
+        }
+    )
+    pretrain(run, 1, synthetic, tmp_path / "s1", CPU)
+    _, card = export(tmp_path / "s1", tmp_path / "mine")
+    text = card.read_text()
+    assert says in text and "without labels" not in text
+    assert hub.load(tmp_path / "mine").dim == 64
+
+
 LINEAR = [("weight decay 1e-06", 0.40, 0.30), ("weight decay 0.01", 0.55, 0.20), ("weight decay 0.3", 0.50, 0.45)]
 
 
