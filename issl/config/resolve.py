@@ -14,8 +14,11 @@ from issl.config.presets import merge
 from issl.config.schema import Config, Experiment, Patch, Row
 from issl.config.validation import validate
 from issl.errors import UserError, nearest
+from issl.spec.augment import Augment
 from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id, train_images
 from issl.spec.encoding import Encoding, encoding_id
+from issl.spec.objective import Untrained
+from issl.spec.optim import Optim
 from issl.spec.probe import KINDS, Metric, ProbeGrid, grid_id, label_count, label_fraction
 from issl.spec.released import MODELS
 from issl.spec.run import RunSpec, run_id
@@ -212,8 +215,6 @@ def _run(config: Config, name: str, label: str, row: Row, place: str) -> tuple[s
     content: dict[str, Any] = {}
     for _, layer in settings:
         content = merge(content, layer)
-    if content.get("objective", {}).get("name") == "untrained":  # one run, whatever the others are trained with
-        content = {section: content[section] for section in ("data", "encoder", "objective") if section in content}
     data = _data(config, content.get("data"), where)
     if data.kind == "torchvision":
         raise UserError(f"{where}: data '{content['data']}' is only for evaluation, not for pretraining")
@@ -224,10 +225,20 @@ def _run(config: Config, name: str, label: str, row: Row, place: str) -> tuple[s
         return f"{place}: {having[-1]}" if having else where
 
     run = validate(RunSpec, content | {"data": data}, origin)
+    if isinstance(run.objective, Untrained):
+        run = _without_training(run)
     images = train_images(data)
     if images is not None and run.epochs and run.optim.batch_size > images:
         raise UserError(f"{where}: optim.batch_size {run.optim.batch_size} exceeds the {images} training images")
     return method, run
+
+
+def _without_training(run: RunSpec) -> RunSpec:
+    """One run for all untrained rows with the same encoder, whatever the others are trained with.
+
+    The views stay, because photographs are not described without them.
+    """
+    return run.model_copy(update={"optim": Optim(), "augment": Augment(views=run.augment.views)})
 
 
 def _has(layer: Any, path: Sequence[str]) -> bool:

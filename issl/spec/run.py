@@ -40,7 +40,7 @@ class RunSpec(Value):
         classes = getattr(self.data, "classes", None)  # None: known only when the data are prepared
         if isinstance(self.objective, Supervised) and classes not in (None, self.objective.classes):
             raise ValueError(f"objective.classes {self.objective.classes}: the data set has {classes} classes")
-        if len(views) > 1 and not isinstance(self.objective, DISSLMultiCrop):
+        if len(views) > 1 and not isinstance(self.objective, DISSLMultiCrop | Untrained):
             raise ValueError(f"{self.objective.name} takes two views; only dissl_multicrop takes more")
         return self
 

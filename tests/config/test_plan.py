@@ -415,3 +415,38 @@ def test_a_preset_with_a_name_of_the_workflows_own_is_refused(raw, name):
 def test_experiments_that_are_no_mapping_are_one_line(raw):
     with pytest.raises(UserError, match=r"tiny\): experiments: must be a mapping"):
         catalog.plans(raw | {"presets": {"tiny": {"experiments": 3}}})
+
+
+UNTRAINED = {"label": "untrained", "objective": {"name": "untrained"}}
+
+
+def with_untrained(raw, preset, experiment, **rows):
+    """The plan of a preset with untrained rows."""
+    rows = {label: {"method": "untrained"} | row for label, row in rows.items()}
+    change = {"methods": {"untrained": UNTRAINED}, "experiments": {experiment: {"rows": rows}}}
+    return catalog.plans(merge(raw, {"presets": {preset: change}}))[f"results/{preset}"]
+
+
+def test_untrained_rows_of_one_encoder_share_a_run_whatever_they_would_train_with(raw):
+    longer = {"with": ["epochs", "aug"], "optim": {"batch_size": 32}}
+    plan = with_untrained(raw, "small", "table1_contrastive", a={}, b=longer, c={"with": ["dim"]})
+    a, b, c = (row_of(plan, "table1_contrastive", label).run for label in "abc")
+    assert run_id(a) == run_id(b) != run_id(c)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"optim": {"epoks": 5}}, "optim.epoks: unknown key, did you mean 'epochs'"),
+        ({"augment": {"strenth": 2}}, "augment.strenth: unknown key, did you mean 'strength'"),
+    ],
+)
+def test_a_mistake_in_the_training_of_an_untrained_row_is_refused(raw, row, says):
+    with pytest.raises(UserError, match=says):
+        with_untrained(raw, "small", "table1_contrastive", a=row)
+
+
+def test_an_untrained_encoder_of_photographs_has_the_views_of_its_row(raw):
+    plan = with_untrained(raw, "imagenet", "imagenet_dissl", two={}, six={"with": ["m6"]})
+    views = [len(row_of(plan, "imagenet_dissl", label).run.augment.views) for label in ("two", "six")]
+    assert views == [1, 2]
