@@ -57,6 +57,7 @@ def test_names_of_rows_and_paths_cannot_reach_a_shell(tmp_path):
     raw = read_config(PROJECT / "config.yaml")
     tiny = raw["presets"]["tiny"]
     raw["experiments"]["table2_mlp"]["claims"] = {}  # they speak of other rows
+    del tiny["experiments"]["table2_mlp"]["rows"]
     own = {
         "data": {"own": {"kind": "folder", "name": "own", "path": str(images), "image_size": 16}},
         "defaults": {
