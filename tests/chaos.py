@@ -32,7 +32,9 @@ from safetensors.numpy import load_file
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from issl.config.presets import merge, read_config  # noqa: E402
+from miniature import without_references  # noqa: E402
+
+from issl.config.presets import merge  # noqa: E402
 from issl.jobs.files import write_text  # noqa: E402
 
 RESULTS = "results/tiny"
@@ -153,7 +155,7 @@ def send(process: psutil.Process, number: signal.Signals) -> None:
 def workplace(folder: Path, changes: Mapping[str, Any]) -> Path:
     """A folder with a config.yaml whose preset *tiny* has these changes and computes exactly."""
     folder.mkdir()
-    config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": merge(changes, EXACT)}})
+    config = merge(without_references(), {"presets": {"tiny": merge(changes, EXACT)}})
     write_text(folder / "config.yaml", json.dumps(config))  # JSON is YAML
     return folder.resolve()
 

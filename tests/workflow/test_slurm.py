@@ -18,14 +18,14 @@ import psutil
 import pytest
 import torch
 import watching
-from miniature import MINIATURE
+from miniature import MINIATURE, without_references
 from project import PROJECT
 from safetensors.torch import load_file
 from watching import wait_for
 
 from issl import data
 from issl.config.plan import load
-from issl.config.presets import merge, read_config
+from issl.config.presets import merge
 from issl.jobs.slurm import duration
 from issl.spec.data import data_id
 from issl.training.pretrain import pretrain
@@ -71,7 +71,7 @@ def project(tmp_path):
         )
         exact = {"execution": {"precision": "32", "checkpoint_minutes": 0.005}}
         tiny = merge(merge(MINIATURE, exact), changes)
-        config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
+        config = merge(without_references(), {"presets": {"tiny": tiny}})
         (folder / "config.yaml").write_text(json.dumps(config))
         folders.append(folder)
         return folder

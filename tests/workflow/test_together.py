@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from miniature import MINIATURE, WITHOUT_REFERENCE
+from miniature import MINIATURE, without_references
 from project import PROJECT, snakemake
 from watching import logs, wait_for
 
 from issl.config.plan import plans
-from issl.config.presets import merge, read_config
+from issl.config.presets import merge
 from issl.jobs.locks import locked
 from issl.spec.data import data_id
 from issl.spec.run import run_id
@@ -40,7 +40,7 @@ def shared(tmp_path_factory):
     root = tmp_path_factory.mktemp("elsewhere") / "results"
     root.mkdir()
     tiny = merge(MINIATURE, {"experiments": TWO_ROWS})
-    config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
+    config = merge(without_references(), {"presets": {"tiny": tiny}})
     plan = plans(config)["results/tiny"]
     common = plan.rows["table2_mlp"][0]
     with locked(root / f"tiny/{common.encoder(1)}/.run.lock"):
@@ -111,8 +111,7 @@ def test_no_link_in_a_shared_results_tree_is_broken(shared):
 
 def test_jobs_of_one_machine_compute_on_gpus_of_their_own(tmp_path):
     """Pretended GPUs: the names are given, and torch, which finds none, computes on the CPU."""
-    tiny = {"execution": {"device": "auto"}, "experiments": {"table2_mlp": WITHOUT_REFERENCE}}
-    config = merge(read_config(PROJECT / "config.yaml"), {"presets": {"tiny": tiny}})
+    config = merge(without_references(), {"presets": {"tiny": {"execution": {"device": "auto"}}}})
     config["presets"]["tiny"]["hardware"]["pretrain"]["gpus"] = 1
     (tmp_path / "config.yaml").write_text(json.dumps(config))
     local = ("--profile", PROJECT / "profiles/local", "--cores", "2", "--resources", "gpu=2", "--until", "pretrain")
