@@ -97,8 +97,11 @@ class Noise:
 
     @classmethod
     def of(cls, tables: Iterable[pd.DataFrame], comparable: bool, rules: Comparison) -> "Noise":
-        """From the `results.points` of all experiments; a point that several of them show counts once."""
-        found = list(tables)
+        """From the `results.points` of all experiments; a point that several of them show counts once.
+
+        Untrained encoders do not count, because they lack the noise of training.
+        """
+        found = [table[table["epochs"] > 0] for table in tables]
         points = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*POINT, "seed"])
         return cls(points.drop_duplicates([*POINT, "seed"]), comparable, rules)
 

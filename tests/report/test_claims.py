@@ -22,7 +22,9 @@ def points(*rows, n_test=10_000):
     frame = pd.DataFrame(rows, columns=["line", "column", "seed", "test_selected"])
     both = dict.fromkeys(SELECTIONS, frame["test_selected"] / 100)
     facts = {"data": "tinyimagenet", "fraction": 1.0, "metric": "top-1", "encoding": "e", "kind": "linear"}
-    return frame.assign(**both, **facts, n_test=n_test, encoder=frame["line"] + frame["column"], log_loss=0.0)
+    return frame.assign(
+        **both, **facts, n_test=n_test, encoder=frame["line"] + frame["column"], epochs=300, log_loss=0.0
+    )
 
 
 def outcome(claim, frame, selection="test_selected", comparable=True, others=()):

@@ -22,7 +22,14 @@ def points(values, **facts):
     frame = pd.DataFrame(rows, columns=["line", "seed", "test_selected"])
     about = {
         **{"encoder": frame["line"], "column": "", "encoding": "e", "kind": "linear", "val_selected": 0.5},
-        **{"data": "tinyimagenet", "fraction": 1.0, "metric": "top-1", "n_test": 10_000, "log_loss": 0.0},
+        **{
+            "data": "tinyimagenet",
+            "fraction": 1.0,
+            "metric": "top-1",
+            "n_test": 10_000,
+            "epochs": 300,
+            "log_loss": 0.0,
+        },
     }
     return frame.assign(**about | facts)
 
@@ -148,3 +155,10 @@ def test_the_simulated_rule_is_the_one_of_the_report(comparable, seeds):
     (test,) = outcomes(Claim(better="A", than="B"), table, noise)["test_selected"].tests
     (p,) = claims_power.present(accuracies, setting)
     assert math.isnan(p) if test.p is None else test.p == pytest.approx(p)
+
+
+def test_untrained_encoders_are_no_evidence_of_the_noise_of_training():
+    trained, untrained = points([[40, 42], [50, 54]]), points([[20, 20]], epochs=0, encoder="untrained")
+    both, alone = (Noise.of(tables, False, RULES) for tables in ([trained, untrained], [trained]))
+    assert both.summary("test_selected") == alone.summary("test_selected")
+    assert both.summary("test_selected")[0]["deviation"] == pytest.approx(math.sqrt((2 + 8) / 2))

@@ -320,7 +320,7 @@ def test_each_job_asks_for_what_the_config_says(project):
     asked = {(stage_of(job), *list(job.values())[2:7]) for job in jobs}
     assert asked == {
         ("prepare", "gpu", "N/A", "1", "8000M", "1:00:00"),
-        ("pretrain", "gpu", "gres:gpu:1", "1", "3000M", "11:00"),  # 7 + 8 epochs / 2
+        ("pretrain", "gpu", "gres:gpu:1", "1", "3000M", "12:00"),  # 7 + 9 epochs / 2, rounded
         ("featurize", "gpu", "gres:gpu:1", "1", "2000M", "5:00"),
         ("probe", "gpu", "N/A", "2", "1000M", "1:01:00"),
         ("featurize_probe", "gpu", "gres:gpu:1", "2", "2000M", "1:06:00"),  # the most of each, and the minutes of both

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with to_file(snakemake.log[0]):
+    Path(snakemake.output[0]).mkdir(parents=True, exist_ok=True)  # empty if all encoders are untrained
     for history in map(Path, snakemake.input):
         run, seed = history.parts[-3:-1]
         save(draw(pd.read_csv(history), f"{run}, {seed}"), Path(snakemake.output[0], f"{run}-{seed}.svg"))
