@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import click
 
 from benchmarks import measure
 from benchmarks.markdown import line, made_on, number
+from issl.cli import run
 from issl.errors import UserError, nearest
 from issl.jobs.files import whole, write_json, write_text
 
@@ -158,15 +158,8 @@ def _cells(record: Record) -> list[str]:
 
 
 def main() -> None:
-    """Runs the command; a mistake of the user is one line on stderr, and any failure is exit status 1."""
-    try:
-        bench(standalone_mode=False)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except click.ClickException as error:
-        sys.exit(f"error: {error.format_message()}")
-    except click.Abort:
-        sys.exit("error: interrupted")
+    """Runs the command."""
+    run(bench)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 
 from benchmarks.gpu import evidence
 from benchmarks.gpu.session import Budget, Session
+from issl.cli import run
 from issl.config.presets import PAPER
 from issl.errors import UserError, nearest
 from issl.jobs.files import write_text
@@ -95,16 +95,9 @@ def write_table(out: Path) -> None:
 
 
 def main() -> None:
-    """Runs the command; a mistake of the user is one line on stderr, and any failure is exit status 1."""
+    """Runs the command, with messages of the package on stderr."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        gather(standalone_mode=False)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except click.ClickException as error:
-        sys.exit(f"error: {error.format_message()}")
-    except click.Abort:
-        sys.exit("error: interrupted")
+    run(gather)
 
 
 if __name__ == "__main__":

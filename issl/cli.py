@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
@@ -16,7 +16,7 @@ from issl.config import plan as catalog
 from issl.config.presets import PAPER, merge
 from issl.config.schema import json_schema
 from issl.config.validation import validate
-from issl.errors import UserError, nearest
+from issl.errors import UserError, exiting, nearest
 from issl.jobs.execution import Execution
 from issl.jobs.logs import to_file
 from issl.spec.data import DataSpec
@@ -305,11 +305,18 @@ def schema() -> None:
 
 
 def main() -> None:
-    """Runs a command; a user's mistake gives one line on stderr and exit status 1, never a traceback."""
+    """Runs a command of `issl`."""
+    run(issl, sys.argv[1:] or ["--help"])
+
+
+def run(command: click.Command, arguments: Sequence[str] | None = None) -> None:
+    """Runs a command, by default with the process's arguments.
+
+    A user's mistake gives one line on stderr and exit status 1, never a traceback.
+    """
     try:
-        issl(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+        with exiting():
+            command(arguments, standalone_mode=False)
     except click.ClickException as error:
         sys.exit(f"error: {error.format_message()}")
     except click.Abort:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from issl.errors import UserError, nearest
 from issl.models import encoders, weights
-from issl.spec.released import MODELS, Model
+from issl.spec.released import IMAGE_SIZE, MODELS, Model
 from issl.spec.shape import Shape
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 # pydantic, filelock and tqdm are imported only when needed: loading a file takes just torch and safetensors.
 
 MIRROR = "ISSL_HUB_URL"  # environment: a mirror of the files, for machines that cannot reach the release
-SIZE = 224  # px, of the released models
 WEIGHTS = "encoder.safetensors"  # in the folder of a run or of an export
 
 
@@ -74,7 +73,7 @@ def _existing(model: str | Path) -> Path:
 
 def _released(name: str, pretrained: bool, progress: bool) -> nn.Module:
     spec = MODELS[name].encoder
-    encoder = encoders.build(spec, SIZE)
+    encoder = encoders.build(spec, IMAGE_SIZE)
     if pretrained:
         path = _downloaded(MODELS[name], progress)
         weights.fill(encoder, _published_names(weights.read_torch(path)), path)

@@ -108,6 +108,7 @@ class Plan:
             facts(self.config, row)
             | {"encoding": row.encoding_id, "probe": probe, "grid": grid_id(row.probes[probe])}
             | {"metrics": list(row.metrics), "n_settings": len(row.probes[probe].probes), "seed": seed}
+            | {"trained_here": row.trained_here}
             for row, probe, seed in self.scored(experiment)
         ]
 

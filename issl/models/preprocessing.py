@@ -10,14 +10,15 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
 from issl.errors import UserError
+from issl.spec.released import IMAGE_SIZE
 from issl.spec.shape import MEAN, STD
 
-RESIZE, CROP = 256, 224  # px, of the released models
+RESIZE = 256  # px, of the released models
 
 
 def of_released() -> v2.Compose:
     """As the authors' hub: the shorter side resized, and the central square."""
-    return preprocessing(v2.Resize(RESIZE), v2.CenterCrop(CROP))
+    return preprocessing(v2.Resize(RESIZE), v2.CenterCrop(IMAGE_SIZE))
 
 
 def of_run(size: int) -> v2.Compose:

@@ -1,8 +1,8 @@
 """No objective: the encoder keeps its random initial weights, as the reference that every method should beat."""
 
-from torch import Tensor, nn
+from torch import nn
 
-from issl.objectives.base import Clock, Objective, Terms
+from issl.objectives.base import Objective
 from issl.spec import objective as spec
 
 
@@ -14,6 +14,3 @@ class Untrained(Objective):
 
     def __init__(self, objective: spec.Untrained, dim: int, encoder: nn.Module):
         super().__init__()
-
-    def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
-        raise NotImplementedError("an untrained encoder has no loss")

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from issl.errors import UserError
 from issl.jobs.files import whole
-from issl.report.figures import CATEGORICAL, DASHES
+from issl.report.figures import CATEGORICAL, DASHES, GREY
 
 TEST = "test_"  # prefix of columns measured on the test split
 GEOMETRY = ("cosine_pos", "cosine_neg", "dist_to_etf")
@@ -22,7 +22,6 @@ NOT_TERMS = ("epoch", "lr", "loss", "online_loss", "online_acc", *GEOMETRY, "sec
 COLUMNS = 4
 IN_A_ROW = 3  # names that fit into a row of a legend
 FEW = 20  # epochs: with fewer, lines get markers
-GREY = "#555555"
 POINTS = {"linestyle": "", "marker": "o", "markersize": 3.5, "markerfacecolor": "white"}
 
 STYLE = {

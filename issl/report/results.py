@@ -24,10 +24,9 @@ def aggregate(rows: Sequence[Mapping[str, Any]], scores: Sequence[Path], histori
     """
     if not rows:
         raise UserError("this experiment has no results yet; set existing_only to false to make them")
-    tables, left, of_the_file = [], iter(histories), ("metrics", "n_settings")
+    tables, left, of_the_file = [], iter(histories), ("metrics", "n_settings", "trained_here")
     for row, path in zip(rows, scores, strict=True):
-        has_history = not row["released"] and row["epochs"] > 0
-        log_loss = _log_loss(next(left)) if has_history else float("nan")
+        log_loss = _log_loss(next(left)) if row["trained_here"] else float("nan")
         facts = {key: value for key, value in row.items() if key not in of_the_file} | {"log_loss": log_loss}
         table = _scores(path, row["metrics"], row["n_settings"])
         tables.append(pd.DataFrame([facts] * len(table)).join(table))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from issl.spec.shape import Shape
 
 RELEASE = "https://github.com/YannDubs/Invariant-Self-Supervised-Learning/releases/download/v1.0.0-alpha"
+IMAGE_SIZE = 224  # px, of all models
 RISK_RELEASE = "https://github.com/YannDubs/SSL-Risk-Decomposition/releases/download/v0.1"  # Dubois et al., ICML 2023
 
 

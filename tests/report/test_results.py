@@ -130,14 +130,8 @@ def test_only_results_that_differ_in_seed_are_averaged():
 
 def row(label="A", seed=1, metrics=("top-1",), **facts):
     """What the plan says of a score file."""
-    return {
-        "row": label,
-        "released": False,
-        "epochs": 3,
-        "seed": seed,
-        "metrics": list(metrics),
-        "n_settings": 1,
-    } | facts
+    about = {"row": label, "released": False, "trained_here": True, "epochs": 3, "seed": seed}
+    return about | {"metrics": list(metrics), "n_settings": 1} | facts
 
 
 @pytest.fixture
@@ -173,7 +167,9 @@ def test_encoders_that_were_not_trained_here_have_no_log_loss_and_need_no_histor
     path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4))
     other = tmp_path / "other.csv"
     other.write_text(history.read_text().replace("1.5", "7.5"))
-    rows = [row("R", released=True), row("A"), row("untrained", epochs=0), row("S", released=True), row("B")]
+    elsewhere = {"released": True, "trained_here": False}
+    untrained = row("untrained", epochs=0, trained_here=False)
+    rows = [row("R", **elsewhere), row("A"), untrained, row("S", **elsewhere), row("B")]
     table = aggregate(rows, [path] * 5, [history, other]).set_index("row")["log_loss"]
     assert table[["A", "B"]].tolist() == [1.5, 7.5] and table[["R", "untrained", "S"]].isna().all()
 
