@@ -16,7 +16,7 @@ KILLS ?= 20
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
-	$(BIN)/snakemake tiny --cores all --rerun-incomplete --nolock --quiet progress rules
+	$(BIN)/snakemake tiny --cores all --quiet progress rules
 	@echo; echo "Figures, tables and results/tiny/reproduction.md:"; ls -1 results/tiny/*.pdf results/tiny/*.png results/tiny/*.md results/tiny/*.tex results/tiny/*.csv
 
 PYTEST := $(BIN)/pytest --durations 25

@@ -12,6 +12,7 @@ from issl.config.targets import refuse_unknown
 from issl.config.yaml import refuse_mistakes
 from issl.errors import exiting
 from issl.jobs.environment import use_this_checkout
+from issl.jobs.interrupted import continue_interrupted
 from issl.jobs.locks import mark_forced, mark_workflow_start
 from issl.jobs.slurm import ask_squeue_without_accounting
 
@@ -94,4 +95,6 @@ for each in PLANS.values():
 
 
 with exiting():
-    refuse_unknown(targets_of_this_command(), PLANS, workflow.rules)
+    if options := command_line():
+        refuse_unknown(options.targets, PLANS, workflow.rules)
+        continue_interrupted(options)

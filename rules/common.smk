@@ -1,5 +1,7 @@
 # Look-up helpers for the rules, based on the plan of a preset.
 import sys
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 from snakemake.cli import parse_args
@@ -38,8 +40,11 @@ def names(look_up):
     return "|".join(found) or "(?!)"
 
 
-def targets_of_this_command():
-    """What the command line asks for; nothing where the Snakefile is read by another program."""
-    if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
-        return []
-    return parse_args(sys.argv[1:])[1].targets or []
+def command_line():
+    """Snakemake's parsed options; None for a job, or where the Snakefile is read by another program."""
+    program = Path(sys.argv[0]).name
+    if not workflow.is_main_process or program not in ("snakemake", "__main__.py"):
+        return None
+    again = StringIO()  # Snakemake has named its profiles already
+    with redirect_stderr(again):
+        return parse_args(sys.argv[1:])[1]
