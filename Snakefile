@@ -6,10 +6,9 @@
 # Rules look up everything in PLANS (issl/config/plan.py), which is built from config.yaml.
 from snakemake.utils import min_version
 
+from issl.config.layers import PAPER, read_layers
 from issl.config.plan import plans
-from issl.config.presets import PAPER, with_presets
 from issl.config.targets import refuse_unknown
-from issl.config.yaml import refuse_mistakes
 from issl.errors import exiting
 from issl.jobs.environment import use_this_checkout
 from issl.jobs.interrupted import continue_interrupted
@@ -18,16 +17,18 @@ from issl.jobs.slurm import ask_squeue_without_accounting
 
 min_version("9.12")
 
-# Snakemake's own reading would let these mistakes pass.
+# Also refuses mistakes that Snakemake's own reading lets pass.
 with exiting():
-    refuse_mistakes("config.yaml", *workflow.configfiles)
+    LAYERS = read_layers(
+        ["config.yaml", *workflow.configfiles], workflow.config_settings.config
+    )
 
 
 configfile: "config.yaml"
 
 
 with exiting():
-    PLANS = plans(with_presets(config))  # results folder -> plan of its preset
+    PLANS = plans(config, LAYERS)  # results folder -> plan of its preset
     use_this_checkout(workflow.basedir)
 mark_workflow_start()
 

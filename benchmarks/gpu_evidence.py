@@ -11,7 +11,7 @@ import torch
 from benchmarks.gpu import evidence
 from benchmarks.gpu.session import Budget, Session
 from issl.cli import run
-from issl.config.presets import PAPER
+from issl.config.layers import PAPER
 from issl.errors import UserError, nearest
 from issl.jobs.files import write_text
 from issl.jobs.locks import locked

@@ -13,7 +13,8 @@ import click
 from pydantic import BaseModel
 
 from issl.config import plan as catalog
-from issl.config.presets import PAPER, merge
+from issl.config.layers import PAPER
+from issl.config.presets import merge
 from issl.config.schema import json_schema
 from issl.config.validation import validate
 from issl.errors import UserError, exiting, nearest
@@ -226,12 +227,13 @@ def plan(plans: Plans, experiments: tuple[str, ...]) -> None:
 @click.argument("run")
 @_config
 def show(run: str, plans: Plans) -> None:
-    """Show every setting of a run, defaults included. RUN is its id, or the path of its folder."""
+    """Show every setting that a run uses, defaults included. RUN is its id, or the path of its folder."""
     run = next((part for part in reversed(Path(run).parts) if not re.fullmatch(r"s\d+|[\w-]*\.\w+", part)), run)
     runs = {run: spec for plan in plans.values() for run, spec in plan.runs.items()}
     if run not in runs:
         raise UserError(f"unknown run '{run}', {nearest(run, runs)}")
-    click.echo(runs[run].model_dump_json(indent=2))
+    unused = set() if runs[run].epochs else {"optim", "augment"}  # of an untrained encoder
+    click.echo(runs[run].model_dump_json(indent=2, exclude=unused))
 
 
 @issl.command()

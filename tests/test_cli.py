@@ -188,7 +188,7 @@ def test_wrong_settings_are_refused(refused, tmp_path, settings, says):
         ),
         ('{"probes": [{"kind": "lineer"}]}', "probes.0: unknown kind 'lineer', did you mean 'linear'?"),
         ('{"probes": [{"kind": "linear"}, {"kind": "svm"}]}', "all probes of a grid must be of one kind"),
-        ('{"probes": []}', "--probes: probes: Tuple should have at least 1 item"),
+        ('{"probes": []}', "--probes: probes: must have 1 or more entries"),
         ('{"probes": ', "--probes: not valid JSON"),
     ],
 )
@@ -445,7 +445,7 @@ def test_plan_refuses_an_unknown_experiment_with_the_nearest(call):
 def test_a_setting_without_a_value_is_one_line(call):
     answer = call("plan", "--config", "seeds")
     check_refusal(answer)
-    assert answer.err == "error: --config seeds: must be KEY=VALUE\n"
+    assert answer.err.startswith("error: --config seeds: must be KEY=VALUE, as in ")
 
 
 def test_a_run_is_shown_by_its_id_and_by_any_path_in_its_folder(call):
@@ -483,6 +483,14 @@ def test_show_prints_every_setting_with_its_default(call):
         assert section in shown
         if hasattr(model.annotation, "model_fields"):
             assert shown[section].keys() == model.annotation.model_fields.keys()
+
+
+def test_show_leaves_out_what_an_untrained_encoder_does_not_use(call):
+    name = next(line.split()[0].rpartition("/")[2] for line in call("plan").out.splitlines() if "/untrained-" in line)
+    shown = json.loads(call("show", name).out)
+    assert shown["objective"]["name"] == "untrained" and "encoder" in shown
+    assert "epochs" not in json.dumps(shown)
+    assert run_id(RunSpec.model_validate(shown)) == name
 
 
 def test_show_refuses_an_unknown_run_with_the_nearest(call):

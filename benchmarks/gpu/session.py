@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from issl.config import plan as catalog
-from issl.config.presets import PAPER
+from issl.config.layers import PAPER
 from issl.config.resolve import PlannedRow
 from issl.errors import UserError, nearest
 from issl.jobs import devices

@@ -25,11 +25,19 @@ def word(value: Any) -> Any:
         return re.sub(r"^(-?\d+)\.0+$", r"\1", str(value))
     if value is None:
         return None
+    if isinstance(value, int):
+        return str(value)
     number = float(value)
     return str(int(number)) if number.is_integer() else str(number)
 
 
-Word = Annotated[str, BeforeValidator(word), WithJsonSchema({"type": ["string", "number"]})]
+def _word(value: Any) -> Any:
+    if isinstance(value, str | bool | int | float):
+        return word(value)
+    raise ValueError("must be a word or a number")
+
+
+Word = Annotated[str, BeforeValidator(_word), Field(min_length=1), WithJsonSchema({"type": ["string", "number"]})]
 
 
 Selection = Literal[

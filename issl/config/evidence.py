@@ -1,8 +1,10 @@
 """Published numbers, claims, and the rules for comparing results with them."""
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -12,7 +14,15 @@ from pydantic import (
 from issl.config.display import Word
 from issl.spec.value import Value
 
-Values = dict[Word, dict[Word, float] | float]
+
+def _number_or_columns(value: Any) -> Any:
+    try:
+        return value if isinstance(value, Mapping) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError("must be a number, or a mapping of columns to numbers") from None
+
+
+Values = dict[Word, Annotated[dict[Word, float] | float, BeforeValidator(_number_or_columns)]]
 Source = Annotated[str, Field(min_length=1, description="where the numbers are published")]
 Points = dict[tuple[str, str], float]  # per cent by line and column; the column is empty if a line has only one value
 

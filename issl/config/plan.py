@@ -1,14 +1,15 @@
 """The plan of a preset: everything that config.yaml asks for, and its path below the results folder."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from issl.config.layers import PAPER, Layer, Place, read_layers, setting, stacked
 from issl.config.points import facts, refuse_unknown_points
-from issl.config.presets import PAPER, presets, read_config
+from issl.config.presets import presets
 from issl.config.resolve import PlannedRow, known, resolve
 from issl.config.schema import Config
 from issl.jobs.leftovers import leftovers
@@ -85,7 +86,7 @@ class Plan:
 
         Raises UserError for an experiment that this preset lacks.
         """
-        known(experiment, self.rows, f"preset {self.preset}: unknown experiment")
+        known(experiment, self.rows, f"preset {self.preset}", "unknown experiment")
         every = [
             Scored(row, probe, seed) for row in self.rows[experiment] for probe in row.probes for seed in row.seeds
         ]
@@ -309,24 +310,28 @@ def _records(stage: str, scored: Scored) -> list[str]:
 def load(
     path: str | Path = "config.yaml", overlays: Iterable[str | Path] = (), settings: Iterable[str] = ()
 ) -> dict[str, Plan]:
-    """Plans of every preset of a config file, by results folder. Raises UserError."""
-    return plans(read_config(path, overlays, settings))
+    """Plans of every preset of a config file, with overlays and KEY=VALUE settings on top as Snakemake adds them.
+
+    Raises UserError.
+    """
+    layers = read_layers([path, *overlays], reduce(stacked, map(setting, settings), {}))
+    return plans(reduce(stacked, [layer.content for layer in layers], {}), layers)
 
 
-def plans(raw: Mapping[str, Any]) -> dict[str, Plan]:
-    """Plans of every preset, by results folder (`results` for *paper*, else `results/<preset>`). Raises UserError."""
-    configs = presets(raw)
+def plans(raw: Mapping[str, Any], layers: Sequence[Layer] = ()) -> dict[str, Plan]:
+    """Plans of every preset, by results folder (`results` for *paper*, else `results/<preset>`).
+
+    `layers` are what `raw` is stacked from. Raises UserError, which names the layer of a mistake.
+    """
+    configs = presets(raw, layers)
+    places = {preset: Place(tuple(layers), preset) for preset in configs}
     roots = tuple(_root(preset) for preset in configs)
-    rows = {preset: resolve(config, _place(preset)) for preset, config in configs.items()}
+    rows = {preset: resolve(config, places[preset]) for preset, config in configs.items()}
     for preset, config in configs.items():
-        refuse_unknown_points(config, rows[preset], _place(preset), configs[PAPER], rows[PAPER])
+        refuse_unknown_points(config, rows[preset], places[preset], configs[PAPER], rows[PAPER])
     found = [Plan(preset, _root(preset), roots, config, rows[preset]) for preset, config in configs.items()]
     return {plan.root: plan for plan in found}
 
 
 def _root(preset: str) -> str:
     return "results" if preset == PAPER else f"results/{preset}"
-
-
-def _place(preset: str) -> str:
-    return "config" if preset == PAPER else f"config (preset {preset})"

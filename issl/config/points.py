@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from issl.config.display import Lines, Scatter, Table, point_name
+from issl.config.layers import Place
 from issl.config.resolve import PlannedRow, known
 from issl.config.schema import Config, Experiment
 from issl.errors import UserError
@@ -16,16 +17,16 @@ ANY = "any number"  # of labels, if only the data tell it
 Rows = Mapping[str, Sequence[PlannedRow]]
 
 
-def outline(config: Config, experiment: str, rows: Sequence[PlannedRow], place: str) -> dict[str, set[str]]:
+def outline(config: Config, experiment: str, rows: Sequence[PlannedRow], place: Place) -> dict[str, set[str]]:
     """The lines of a figure or table, and the columns of each. Raises UserError if two results share one place."""
-    display = config.experiments[experiment].display
+    display, place = config.experiments[experiment].display, place.at("experiments", experiment)
     lines: dict[str, set[str]] = {}
     for point in (point for row in rows for point in _points(config, row, display)):
         line, column = point_name(point, (display.axes[0],)), point_name(point, display.axes[1])
         columns = lines.setdefault(line, set())
         if column in columns and ANY not in column and not isinstance(display, Scatter):
             raise UserError(
-                f"{place}: experiments.{experiment}: two results share the place '{line}'"
+                f"{place}: two results share the place '{line}'"
                 + (f", '{column}'" if column else "")
                 + "; show fewer of them, or more columns"
             )
@@ -33,18 +34,18 @@ def outline(config: Config, experiment: str, rows: Sequence[PlannedRow], place: 
     if isinstance(display, Scatter):
         for name in display.highlight:
             labels = dict.fromkeys(row.label for row in rows)
-            known(name, labels, f"{place}: experiments.{experiment}: figure.highlight: unknown row")
+            known(name, labels, place.at("figure", "highlight"), "unknown row")
     if rows and not lines:
-        raise UserError(f"{place}: experiments.{experiment}: no probe has what this figure shows")
+        raise UserError(f"{place}: no probe has what this figure shows")
     metrics = {metric for row in rows for metric in row.metrics}
     if isinstance(display, Lines) and len(metrics) > 1:
         several = " and ".join(sorted(metrics))
-        raise UserError(f"{place}: experiments.{experiment}: a figure shows one metric, not {several}")
+        raise UserError(f"{place}: a figure shows one metric, not {several}")
     return lines
 
 
 def facts(config: Config, row: PlannedRow) -> dict[str, Any]:
-    """Facts about an encoder on a data set, the columns to plot by; for released weights, as far as known."""
+    """Facts about an encoder on a data set, the columns to plot by; None if unknown, or if it is not trained."""
     method, model = config.methods.get(row.method), MODELS.get(row.released)
     return {
         "row": row.label,
@@ -52,9 +53,9 @@ def facts(config: Config, row: PlannedRow) -> dict[str, Any]:
         "family": method.probe if method else "linear",
         "dim": row.run.encoder.dim if row.run else model.encoder.dim,
         "epochs": row.run.epochs if row.run else model.epochs,
-        "batch_size": row.run.optim.batch_size if row.run else None,
-        "strength": row.run.augment.strength if row.run else None,
-        "blur": row.run.augment.blur if row.run else None,
+        "batch_size": row.run.optim.batch_size if row.trained_here else None,
+        "strength": row.run.augment.strength if row.trained_here else None,
+        "blur": row.run.augment.blur if row.trained_here else None,
         "encoder": row.name,
         "released": row.released is not None,
         "data": row.encoding.data.name,
@@ -82,33 +83,43 @@ def _fractions(grid: ProbeGrid, display: Lines | Scatter | Table) -> list[float]
     return [fraction for fraction in fractions if fraction == 1 or not isinstance(display, Scatter)]
 
 
-def refuse_unknown_points(config: Config, rows: Rows, place: str, paper: Config, of_paper: Rows) -> None:
+def refuse_unknown_points(config: Config, rows: Rows, place: Place, paper: Config, of_paper: Rows) -> None:
     """Raises UserError, with the nearest name, for published numbers or claims about unknown points.
 
     A preset that changes the paper's points keeps the paper's published numbers, which are shown as not comparable.
     """
     for name, experiment in config.experiments.items():
-        if experiment.display is None or name not in rows:
+        display = experiment.display
+        if display is None or name not in rows:
             continue
-        where = f"{place}: experiments.{name}"
+        where = place.at("experiments", name)
         here = outline(config, name, rows[name], place)
-        _refuse_unknown_lines(experiment, here, where)
+        trained = [row for row in rows[name] if row.trained_here]
+        with_loss = {point_name(point, display.axes[:1]) for row in trained for point in _points(config, row, display)}
+        _refuse_impossible_claims(experiment, here, with_loss, where)
         for line in getattr(experiment.figure, "reference", ()):
-            known(line, here, f"{where}.figure.reference: unknown line")
+            known(line, here, where.at("figure", "reference"), "unknown line")
         in_paper = name in of_paper and paper.experiments[name].display
         there = outline(paper, name, of_paper[name], place) if in_paper else {}
         for line, column in experiment.published.points if experiment.published else ():
-            known(line, {**there, **here}, f"{where}.published: unknown row")
+            published = where.at("published").at("values", line, shown="")
+            known(line, {**there, **here}, published, "unknown row")
             columns = here.get(line, set()) | there.get(line, set())
             if ANY not in columns:
-                known(column, dict.fromkeys(columns), f"{where}.published: row '{line}': unknown column")
+                known(column, dict.fromkeys(columns), published.at(column, shown=f"row '{line}'"), "unknown column")
 
 
-def _refuse_unknown_lines(experiment: Experiment, here: Mapping[str, set[str]], where: str) -> None:
+def _refuse_impossible_claims(
+    experiment: Experiment, here: Mapping[str, set[str]], with_loss: set[str], place: Place
+) -> None:
+    """Claims about lines; those `with_loss` have points that are trained here, and so a log loss."""
     for text, claim in experiment.claims.items():
+        where = place.at("claims", text, shown=f"claim '{text}'")
         for line in claim.lines:
-            known(line, here, f"{where}: claim '{text}': unknown row")
+            known(line, here, where, "unknown row")
         if (claim.verb == "falls") != isinstance(experiment.figure, Scatter):
-            raise UserError(f"{where}: claim '{text}': '{claim.verb}' does not go with this kind of figure")
+            raise UserError(f"{where}: '{claim.verb}' does not go with this kind of figure")
+        if claim.verb == "falls" and claim.line not in with_loss:
+            raise UserError(f"{where}: '{claim.line}' has no log loss, because it is not trained here")
         if claim.verb not in ("better", "falls") and experiment.table and experiment.table.columns != ("fraction",):
-            raise UserError(f"{where}: claim '{text}': '{claim.verb}' needs columns in an order; allowed: better")
+            raise UserError(f"{where}: '{claim.verb}' needs columns in an order; allowed: better")

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, get_origin
 
+from issl.config.layers import Place
 from issl.config.presets import merge
 from issl.config.schema import Config, Experiment, Patch, Row
-from issl.config.validation import validate
+from issl.config.validation import Where, validate
 from issl.errors import UserError, nearest
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id, train_images
@@ -71,14 +72,14 @@ class PlannedRow:
         return f"{self.encoder(seed)}/probes/{self.encoding_id}/{grid_id(self.probes[probe])}-s{seed}.csv"
 
 
-def resolve(config: Config, place: str) -> dict[str, list[PlannedRow]]:
+def resolve(config: Config, place: Place) -> dict[str, list[PlannedRow]]:
     """The rows of every experiment that runs, in order. Raises UserError for an inconsistent one."""
     _refuse_duplicate_seeds(config.seeds, place)
     _refuse_data_with_one_identity(config, place)
     for name, experiment in config.experiments.items():
-        _refuse_contradictions(experiment, f"{place}: experiments.{name}")
+        _refuse_contradictions(experiment, place.at("experiments", name))
     running = {name: e for name, e in config.experiments.items() if e.not_run is None and e.of is None}
-    declared = {name: list(_declared(e, f"{place}: experiments.{name}")) for name, e in running.items()}
+    declared = {name: list(_declared(e, place.at("experiments", name))) for name, e in running.items()}
     runs = {
         f"{name}/{label}": found
         for name, rows in declared.items()
@@ -98,10 +99,10 @@ OWN = ("base", "rows", "grid", "zip", "probes", "seeds", "hardware")  # keys abo
 DISPLAYED = ("published", "claims")
 
 
-def _refuse_contradictions(experiment: Experiment, where: str) -> None:
+def _refuse_contradictions(experiment: Experiment, where: Place) -> None:
     def refuse(keys: Sequence[str], complaint: str) -> None:
         if found := [key for key in keys if key in experiment.model_fields_set]:
-            raise UserError(f"{where}: {complaint} '{found[0]}'")
+            raise UserError(f"{where.at(found[0], shown='')}: {complaint} '{found[0]}'")
 
     if experiment.not_run is not None:
         refuse((*OWN, "of", "figure", "table", "claims", "on_request"), "has 'not_run', and so cannot have")
@@ -118,21 +119,22 @@ def _refuse_contradictions(experiment: Experiment, where: str) -> None:
     _refuse_duplicate_seeds(experiment.seeds or (), where)
 
 
-def _refuse_data_with_one_identity(config: Config, place: str) -> None:
+def _refuse_data_with_one_identity(config: Config, place: Place) -> None:
     """One would silently be used for the other: an id leaves out where the data are."""
     seen: dict[str, str] = {}
     for name, data in config.data.items():
         other = seen.setdefault(data_id(data), name)
         if isinstance(data, ImageFolder | ImageNet) and config.data[other] != data:  # the others have one content
+            where = place.at("data").at(name, shown="")
             raise UserError(
-                f"{place}: data: '{other}' and '{name}' are one data set to the workflow, but in different places: "
-                "give one of them a `name` of its own"
+                f"{where}: '{other}' and '{name}' are one data set to the workflow, but in different places: give one "
+                "of them a `name` of its own"
             )
 
 
-def _refuse_duplicate_seeds(seeds: Sequence[int], where: str) -> None:
+def _refuse_duplicate_seeds(seeds: Sequence[int], where: Place) -> None:
     if len(set(seeds)) < len(seeds):
-        raise UserError(f"{where}: seeds: duplicate seed in {list(seeds)}")
+        raise UserError(f"{where.at('seeds')}: duplicate seed in {list(seeds)}")
 
 
 def _every_row(config: Config, rows: Mapping[str, Sequence[PlannedRow]]) -> list[PlannedRow]:
@@ -156,7 +158,7 @@ def _every_row(config: Config, rows: Mapping[str, Sequence[PlannedRow]]) -> list
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _declared(experiment: Experiment, place: str) -> Iterator[tuple[str, Row]]:
+def _declared(experiment: Experiment, place: Place) -> Iterator[tuple[str, Row]]:
     """The rows with their labels, as written or expanded from a grid or zip."""
     ways = [way for way in (experiment.rows, experiment.grid, experiment.zip) if way is not None]
     if len(ways) != 1 or not ways[0]:
@@ -164,24 +166,32 @@ def _declared(experiment: Experiment, place: str) -> Iterator[tuple[str, Row]]:
     if experiment.rows is not None:
         yield from experiment.rows.items()
         return
-    axes = ways[0]
+    axes, way = ways[0], place.at("grid" if experiment.grid is not None else "zip", shown="")
     if empty := [key for key, values in axes.items() if not values]:
-        raise UserError(f"{place}: {empty[0]}: an empty list gives no rows")
+        raise UserError(f"{way.at(empty[0])}: an empty list gives no rows")
     lengths = {len(values) for values in axes.values()}
     if experiment.zip is not None and len(lengths) > 1:
-        raise UserError(f"{place}.zip: the lists differ in length: {sorted(lengths)}")
+        raise UserError(f"{place.at('zip')}: the lists differ in length: {sorted(lengths)}")
     combine = zip if experiment.zip is not None else itertools.product
     seen = set()
     for values in combine(*axes.values()):
         names = [f"{key.rpartition('.')[2]} {value}" for key, value in zip(axes, values)]
         label = ", ".join(names) if len(axes) > 1 else str(values[0])
         if label in seen:
-            raise UserError(f"{place}: two rows have the same name '{label}'")
+            raise UserError(f"{way}: two rows have the same name '{label}'")
         seen.add(label)
         content: dict[str, Any] = {}
         for key, value in zip(axes, values):
             content = merge(content, _nested(key, value))
-        yield label, validate(Row, content, f"{place}: row '{label}'")
+        yield label, validate(Row, content, _of_row(experiment, label, place))
+
+
+def _of_row(experiment: Experiment, label: str, place: Place) -> Place:
+    """The place of a row, or of the grid or zip that makes it."""
+    shown = f"row '{label}'"
+    if experiment.rows is not None:
+        return place.at("rows", label, shown=shown)
+    return place.at("grid" if experiment.grid is not None else "zip", shown=shown)
 
 
 def _nested(dotted: str, value: Any) -> dict[str, Any]:
@@ -190,10 +200,11 @@ def _nested(dotted: str, value: Any) -> dict[str, Any]:
     return {head: _nested(rest, value) if rest else value}
 
 
-def _run(config: Config, name: str, label: str, row: Row, place: str) -> tuple[str, RunSpec] | None:
+def _run(config: Config, name: str, label: str, row: Row, place: Place) -> tuple[str, RunSpec] | None:
     """Method and pretraining of a row; None if it uses existing weights."""
-    base, experiment = config.experiments[name].base, f"experiments.{name}"
-    where = f"{place}: {experiment}: row '{label}'"
+    base, experiment = config.experiments[name].base, place.at("experiments", name)
+    where = _of_row(config.experiments[name], label, experiment)
+    own = [(place.at("experiments", name, "base"), base), (where, row)]
     method, weights = row.method or base.method, row.weights or base.weights
     if method is None and weights is None:
         raise UserError(f"{where}: needs a method ({', '.join(config.methods)}) or weights")
@@ -202,28 +213,27 @@ def _run(config: Config, name: str, label: str, row: Row, place: str) -> tuple[s
     if weights:
         if needless := [key for key in PRETRAINING if key in base.model_fields_set | row.model_fields_set]:
             key = "with" if needless[0] == "patches" else needless[0]
-            raise UserError(f"{where}: '{key}' needs a method, not weights")
+            raise UserError(f"{where.at(key, shown='')}: '{key}' needs a method, not weights")
         return None
-    known(method, config.methods, f"{where}: unknown method")
-    patches = (*base.patches, *row.patches)
-    for patch in patches:
-        known(patch, config.patches, f"{where}: unknown patch")
-    layers = [("defaults", config.defaults), (f"methods.{method}", config.methods[method])]
-    layers += [(f"patches.{patch}", config.patches[patch]) for patch in patches]
-    layers += [(f"{experiment}.base", base), (f"{experiment}: row '{label}'", row)]
-    settings = [(name, layer.model_dump(exclude_unset=True, include=set(SECTIONS))) for name, layer in layers]
+    known(method, config.methods, (where if row.method else own[0][0]).at("method", shown=""), "unknown method")
+    for there, layer in own:
+        for patch in layer.patches:
+            known(patch, config.patches, there.at("with", shown=""), "unknown patch")
+    layers = [(place.at("defaults"), config.defaults), (place.at("methods", method), config.methods[method])]
+    layers += [(place.at("patches", patch), config.patches[patch]) for _, layer in own for patch in layer.patches]
+    settings = [(at, layer.model_dump(exclude_unset=True, include=set(SECTIONS))) for at, layer in (*layers, *own)]
     content: dict[str, Any] = {}
     for _, layer in settings:
         content = merge(content, layer)
-    data = _data(config, content.get("data"), where)
+
+    def origin(path: Sequence[str]) -> Place:
+        """The last layer that has this setting; a combination of settings belongs to the row."""
+        having = [at for at, layer in settings if _has(layer, path)]
+        return having[-1] if having and path[1:] else where
+
+    data = _data(config, content.get("data"), next((at for at, layer in settings[::-1] if "data" in layer), where))
     if data.kind == "torchvision":
         raise UserError(f"{where}: data '{content['data']}' is only for evaluation, not for pretraining")
-
-    def origin(path: Sequence[str]) -> str:
-        """The last layer that has this setting; a combination of settings belongs to the row."""
-        having = [name for name, layer in settings if len(path) > 1 and _has(layer, path)]
-        return f"{place}: {having[-1]}" if having else where
-
     run = validate(RunSpec, content | {"data": data}, origin)
     if isinstance(run.objective, Untrained):
         run = _without_training(run)
@@ -252,67 +262,78 @@ def _has(layer: Any, path: Sequence[str]) -> bool:
     return True
 
 
-def _data(config: Config, name: str | None, where: str) -> DataSpec:
+def _data(config: Config, name: str | None, where: Place) -> DataSpec:
     if name is None:
         raise UserError(f"{where}: no data set, allowed: {', '.join(config.data)}")
-    known(name, config.data, f"{where}: unknown data set")
+    known(name, config.data, where.at("data", shown=""), "unknown data set")
     return config.data[name]
 
 
 def _row(
-    config: Config, name: str, label: str, row: Row, runs: Mapping[str, tuple[str, RunSpec]], place: str
+    config: Config, name: str, label: str, row: Row, runs: Mapping[str, tuple[str, RunSpec]], place: Place
 ) -> PlannedRow:
-    experiment, where = config.experiments[name], f"{place}: experiments.{name}: row '{label}'"
+    experiment, place = config.experiments[name], place.at("experiments", name)
+    where = _of_row(experiment, label, place)
     weights = row.weights or experiment.base.weights
     if weights:
-        known(weights, {**MODELS, **runs}, f"{where}: unknown weights")
+        known(weights, {**MODELS, **runs}, where.at("weights", shown=""), "unknown weights")
     method, run = (None, None) if weights in MODELS else runs[weights or f"{name}/{label}"]
     if run and not weights:
         data = run.data
     else:
         data_name = row.data or experiment.base.data
         data = run.data if run and not data_name else _data(config, data_name or config.defaults.data, where)
-    encoding = _encoding(run, data, merge(experiment.base.features, row.features), where)
+
+    def features_at(path: Sequence[str]) -> Place:
+        in_base = path and path[0] in experiment.base.features and path[0] not in row.features
+        return (place.at("base") if in_base else where).at("features")
+
+    features = merge(experiment.base.features, row.features)
+    if "data" in features:
+        where = features_at(["data"]).at("data")
+        raise UserError(f"{where}: unknown key: the row's own `data` names the data set")
+    encoding = _encoding(run, data, features, features_at)
     family = config.methods[method].probe if method else "linear"
-    probes = _probes(experiment, family, where)
+    probes = _probes(experiment, family, label, place)
     for grid in probes.values():
-        _refuse_impossible_probes(grid, encoding, where)
+        _refuse_impossible_probes(grid, encoding, place.at("probes", shown=f"row '{label}'"))
     return PlannedRow(
         *(label, method, run, None if run else weights, encoding, probes),
         *(row.metrics or experiment.base.metrics or ("top-1",), experiment.seeds or config.seeds),
     )
 
 
-def _encoding(run: RunSpec | None, data: DataSpec, own: Mapping[str, Any], where: str) -> Encoding:
+def _encoding(run: RunSpec | None, data: DataSpec, own: Mapping[str, Any], where: Where) -> Encoding:
     """The encoding: for our runs in the image size of pretraining, otherwise that of the released models."""
     content: dict[str, Any] = {"data": data}
     if run and isinstance(run.data, ImageNet):
         content |= {"resize": run.data.resize, "crop": run.data.image_size}
     elif run:  # as the released code of TinyImageNet does
         content |= {"resize": run.data.image_size, "crop": run.data.image_size, "batch_size": 512}
-    return validate(Encoding, content | own, f"{where}: features")
+    return validate(Encoding, content | own, where)
 
 
-def _probes(experiment: Experiment, family: str, where: str) -> dict[str, ProbeGrid]:
+def _probes(experiment: Experiment, family: str, row: str, place: Place) -> dict[str, ProbeGrid]:
     """Expands lists of values, and groups probes by name: their label, or else their kind.
 
     The default kind is the method's probe family.
     """
     named: dict[str, list[Value]] = {}
     for number, entry in enumerate(experiment.probes):
-        here = f"{where}: probes.{number}"
+        here = place.at(shown=f"row '{row}'").at("probes", number)
         choices = [_choices(entry.get("kind", family), key, value) for key, value in entry.items()]
         if empty := [key for key, values in zip(entry, choices) if not values]:
-            raise UserError(f"{here}: {empty[0]}: an empty list gives no probes")
+            raise UserError(f"{here.at(empty[0])}: an empty list gives no probes")
         for values in itertools.product(*choices):
             content = {"kind": family} | dict(zip(entry, values))
-            name = content.pop("label", content["kind"])
+            name = content.pop("label", None) or content["kind"]
             if content["kind"] == "linear":
                 content.pop("hidden", None)  # meant for the MLPs of the same experiment; a linear probe has none
-            known(str(content["kind"]), KINDS, f"{here}: unknown kind")
+            known(str(content["kind"]), KINDS, here.at("kind", shown=""), "unknown kind")
             named.setdefault(str(name), []).append(validate(KINDS[content["kind"]], content, here))
     grids = {name: {"probes": probes} for name, probes in named.items()}
-    return {name: validate(ProbeGrid, grid, f"{where}: probes: '{name}'") for name, grid in grids.items()}
+    where = place.at(shown=f"row '{row}'").at("probes")
+    return {name: validate(ProbeGrid, grid, where.at(shown=f"'{name}'")) for name, grid in grids.items()}
 
 
 def _choices(kind: Any, key: str, value: Any) -> list[Any]:
@@ -323,7 +344,7 @@ def _choices(kind: Any, key: str, value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: str) -> None:
+def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: Place) -> None:
     """Rejects probes that would fail only after hours of pretraining, if the spec alone tells."""
     if grid.kind == "augmented":
         if encoding.data.kind != "imagenet":
@@ -348,7 +369,7 @@ def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: str) -
             )
 
 
-def known(name: str, table: Mapping[str, Any], complaint: str) -> None:
+def known(name: str, table: Mapping[str, Any], where: Place | str, complaint: str) -> None:
     """Raises UserError, with the nearest name, unless the table has this name."""
     if name not in table:
-        raise UserError(f"{complaint} '{name}', {nearest(name, table)}")
+        raise UserError(f"{where}: {complaint} '{name}', {nearest(name, table)}")

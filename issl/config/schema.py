@@ -25,7 +25,7 @@ Part = dict[str, Any]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # One seed may be written without brackets.
 Seeds = Annotated[
-    tuple[Seed, ...], Field(min_length=1), BeforeValidator(lambda seeds: [seeds] if isinstance(seeds, int) else seeds)
+    tuple[Seed, ...], Field(min_length=1), BeforeValidator(lambda seeds: [seeds] if type(seeds) is int else seeds)
 ]
 
 PARTIAL = "x-part"  # in a schema: name of a union or model, any of whose settings may be given; see `json_schema`
@@ -48,7 +48,7 @@ class Patch(Value):
 class Method(Patch):
     """A named objective, its label in figures and tables, and its probe family."""
 
-    label: str
+    label: str = Field(min_length=1)
     probe: Literal["linear", "mlp"] = "linear"
 
 

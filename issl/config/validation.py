@@ -10,27 +10,35 @@ from pydantic import (
     ValidationError,
 )
 
+from issl.config.layers import Place
 from issl.errors import UserError, nearest
 
 M = TypeVar("M", bound=BaseModel)
+Where = str | Place | Callable[[Sequence[str]], Place]
 
 
 UNIONS = (typing.Union, types.UnionType)
 
 
-# What pydantic calls a value of another type, and what a person would.
-TYPES = {
+# What pydantic says of a value, and what a person would.
+WORDS = {
     **dict.fromkeys(("tuple_type", "list_type", "set_type"), "must be a list"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping of keys to values"),
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    "int_parsing_size": "must be a smaller number",
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
-    "string_type": "must be a word: put it in quotes",
+    **dict.fromkeys(("string_type", "invalid_key"), "must be a word: put it in quotes"),
+    "string_unicode": "must be text that UTF-8 can hold",
     "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must be lower-case letters, digits and underscores, the first of which is no underscore",
+    "too_short": "must have {min_length} or more entries",
+    "too_long": "must have {max_length} or fewer entries",
 }
+LONG = 80  # characters of a value that are shown
 
 
-def validate(model: type[M], content: Any, where: str | Callable[[Sequence[str]], str]) -> M:
+def validate(model: type[M], content: Any, where: Where) -> M:
     """Builds a model. Raises UserError with the first of pydantic's errors as one readable line.
 
     `where` names the place of the content, or gives it for the keys that lead to the mistake.
@@ -41,26 +49,27 @@ def validate(model: type[M], content: Any, where: str | Callable[[Sequence[str]]
         raise UserError(explain(error, model, where)) from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], where: str | Callable[[Sequence[str]], str]) -> str:
+def explain(error: ValidationError, model: type[BaseModel], where: Where) -> str:
     """One line: place, key, value, what is allowed. Unknown keys come first, with the nearest spelling."""
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    kind, given, context = first["type"], first["input"], first.get("ctx", {})
     parents, path = _walk(model, first["loc"])
-    where = where if isinstance(where, str) else where(path)
-    place = f"{where}: {'.'.join(path)}" if path else where
-    if first["type"] == "extra_forbidden":
+    where = where(path) if callable(where) else where
+    place = where.at(*path) if isinstance(where, Place) else ": ".join([where, *filter(None, [".".join(path)])])
+    if kind == "extra_forbidden":
         return f"{place}: unknown key, {nearest(path[-1], _keys(parents[-1]))}"
-    if first["type"] == "missing":
+    if kind == "missing":
         return f"{place}: missing"
-    if first["type"] == "union_tag_invalid":
-        key, tags = (
-            first["ctx"]["discriminator"].strip("'"),
-            [_tag(member) for member in _union(_child(parents[-1], path[-1]))],
-        )
-        return f"{place}: unknown {key} '{first['ctx']['tag']}', {nearest(first['ctx']['tag'], tags)}"
-    message = TYPES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+    if kind.startswith("union_tag"):
+        key, union = context["discriminator"].strip("'"), _union(_child(parents[-1], path[-1]))
+        tags = [_tag(member) for member in union]
+        if kind == "union_tag_not_found":
+            return f"{place}: needs a {key}, allowed: {', '.join(sorted(tags))}"
+        return f"{place}: unknown {key} '{context['tag']}', {nearest(context['tag'], tags)}"
+    message = WORDS[kind].format(**context) if kind in WORDS else first["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be", "must be")
-    given = first["input"]
-    return f"{place}: {message}" + ("" if isinstance(given, Mapping | BaseModel) else f", not {given!r}")
+    shown = "" if isinstance(given, Mapping | BaseModel) or given == "" else f", not {given!r}"
+    return f"{place}: {message}{shown if len(shown) <= LONG else f'{shown[:LONG]}...'}"
 
 
 def _keys(model: Any) -> list[str]:
@@ -71,13 +80,18 @@ def _keys(model: Any) -> list[str]:
 def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[Any], list[str]]:
     """The type at each step of an error's location, and the steps that are in the user's file.
 
-    pydantic inserts the tag of a discriminated union into the location, which is not a step in the file.
+    pydantic inserts the member of a union into the location, which is not a step in the file.
     """
     parents, path, current = [], [], model
     for step in location:
         members = _union(current)
         if members and step in (tags := {_tag(m): m for m in members}):
             current = tags[step]
+            continue
+        if step == "[key]":  # the mistake is in the key before
+            break
+        if options := _options(current):
+            current = options.get(str(step).partition("[")[0])
             continue
         parents.append(current)
         path.append(str(step))
@@ -100,6 +114,14 @@ def _union(annotation: Any) -> list[Any]:
     if typing.get_origin(annotation) not in UNIONS:
         return []
     return [member for member in typing.get_args(annotation) if hasattr(member, "model_fields")]
+
+
+def _options(annotation: Any) -> dict[str, Any]:
+    """The members of a union of plain types, such as a mapping or a number, by the name of their type."""
+    annotation = _bare(annotation)
+    members = typing.get_args(annotation) if typing.get_origin(annotation) in UNIONS else ()
+    types = {member: typing.get_origin(_bare(member)) or _bare(member) for member in members}
+    return {kind.__name__: member for member, kind in types.items() if not hasattr(kind, "model_fields")}
 
 
 def _tag(model: Any) -> str | None:

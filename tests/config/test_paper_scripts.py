@@ -146,7 +146,7 @@ def test_figure_7b_pools_the_sweeps_of_the_papers_scripts(paper):
 def test_a_highlighted_row_that_does_not_exist_is_named(raw):
     changed = copy.deepcopy(raw)
     changed["presets"]["paper"]["experiments"]["fig7b_paper"]["figure"]["highlight"] = ["50 epoch"]
-    with pytest.raises(UserError, match=r"fig7b_paper: figure.highlight: unknown row '50 epoch', did you mean '50 e"):
+    with pytest.raises(UserError, match=r"fig7b_paper.figure.highlight: unknown row '50 epoch', did you mean '50 e"):
         catalog.plans(changed)
 
 
@@ -227,9 +227,7 @@ def test_a_preset_called_paper_overlays_the_papers_own_settings(raw):
 
 def test_a_mistake_in_it_is_one_line(raw):
     changed = raw | {"presets": {"paper": {"experiments": {"fig7c": {"grid": {"encoder.dim": [100]}, "tabel": {}}}}}}
-    with pytest.raises(
-        UserError, match=r"^config \(preset paper\): experiments\.fig7c\.tabel: unknown key, did you mean 'table'\?$"
-    ):
+    with pytest.raises(UserError, match=r"^config: experiments\.fig7c\.tabel: unknown key, did you mean 'table'\?$"):
         catalog.plans(changed)
 
 

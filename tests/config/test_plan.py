@@ -391,7 +391,7 @@ def test_two_data_sets_of_one_identity_in_two_places_are_refused(raw):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"probes": [{"weight_decay": 1e-4}, {"fraction": []}]}, "probes.1: fraction: an empty list gives no probes"),
+        ({"probes": [{"weight_decay": 1e-4}, {"fraction": []}]}, "probes.1.fraction: an empty list gives no probes"),
         (
             {"rows": None, "grid": {"encoder.dim": []}, "base": {"method": "cissl"}},
             "encoder.dim: an empty list",

@@ -133,10 +133,27 @@ def test_any_number_of_labels_can_be_published_of_data_whose_number_of_images_is
         plans(counted)
 
 
+def test_a_claim_about_the_log_loss_of_an_untrained_encoder_is_refused(raw):
+    """It would be undecided for ever."""
+    change = {"experiments": {"fig7b": {"claims": {"x": {"falls": "untrained"}}}}}
+    says = r"\(preset tiny\): experiments.fig7b: claim 'x': 'untrained' has no log loss, because it is not trained here"
+    with pytest.raises(UserError, match=says):
+        plans(merge(raw, {"presets": {"tiny": change}}))
+
+
+def test_an_untrained_encoder_has_no_settings_of_training(raw):
+    plan = plans(raw)["results/tiny"]
+    rows = {row["row"]: row for row in plan.rows_for("table1_contrastive")}
+    settings = ("batch_size", "strength", "blur")
+    assert [rows["untrained"][name] for name in settings] == [None] * 3 and rows["untrained"]["epochs"] == 0
+    assert [type(rows["SimCLR"][name]) for name in settings] == [int, float, bool]
+
+
 def test_released_weights_are_published_and_claimed_by_their_name(raw):
     model = "dissl_resnet50_dNone_e100_m2"
     own = {"rows": {"a": {"weights": model}}, "probes": [{}], "table": {"caption": "A baseline."}}
     found = merge(raw, {"experiments": {"baseline": own, "fig7b": {"claims": {"x": {"falls": model}}}}})
-    plans(found)
+    with pytest.raises(UserError, match=f"claim 'x': '{model}' has no log loss, because it is not trained here"):
+        plans(found)
     with pytest.raises(UserError, match=f"claim 'x': unknown row '{model}'"):
         plans(merge(found, {"experiments": {"baseline": None}}))

@@ -56,17 +56,27 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
         (ROW, {"weights": RELEASED, "optim": {}}, "row 'SimCLR': 'optim' needs a method, not weights"),
         (ROW, {"weights": RELEASED, "with": []}, "row 'SimCLR': 'with' needs a method, not weights"),
         (("seeds",), [1, 1], "config: seeds: duplicate seed in [1, 1]"),
-        (("seeds",), [], "config: seeds: Tuple should have at least 1 item"),
+        (("seeds",), [], "config: seeds: must have 1 or more entries, not []"),
         (("seeds",), [-1], "seeds.0: must be greater than or equal to 0, not -1"),
         (("seeds",), [2**32], "seeds.0: must be less than 4294967296"),
         (("execution", "device"), "gpuu", "execution.device: must be 'gpu', 'cpu' or 'auto', not 'gpuu'"),
         (("experiments", "fig7a", "zip", "augment.strength"), [1.0], "fig7a.zip: the lists differ in length"),
         (("experiments", "fig7a", "grid"), {"method": ["dissl"]}, "fig7a: needs exactly one of rows, grid, zip"),
         (("experiments", "fig7c", "grid", "encoder.dim"), [8, 8], "two rows have the same name 'method cissl, dim 8'"),
-        (("experiments", "fig7c", "probes"), [{"weight_decay": -1}], "probes.0: weight_decay: must be greater"),
+        (("experiments", "fig7c", "probes"), [{"weight_decay": -1}], "probes.0.weight_decay: must be greater"),
         (("experiments", "fig7c", "probes"), [{}, {}], "probes: 'linear': the same probe is listed twice"),
         (("experiments", "fig7c", "table"), {"caption": "x"}, "fig7c: needs either a figure or a table"),
-        (("experiments", "fig/7", ), {}, "experiments.fig/7"),
+        (("experiments", "fig/7", ), {}, "experiments.fig/7: must be lower-case letters, digits and underscores"),
+        ((3,), {}, "config: 3: must be a word: put it in quotes, not 3"),
+        ((*PUBLISHED, "values", "SimCLR"), "high", "values.SimCLR: must be a number, or a mapping of columns to num"),
+        ((*PUBLISHED, "values", "SimCLR"), {"a": "high"}, "values.SimCLR.a: must be a number, not 'high'"),
+        (("data", "mine"), {}, "config: data.mine: needs a kind, allowed: cifar10, folder, imagenet, "),
+        (("methods", "simclr", "label"), "", "methods.simclr.label: must not be empty"),
+        (("experiments", "fig7c", "figure", "size"), [1, 2, 3], "figure.size: must have 2 or fewer entries, not [1,"),
+        (("experiments", "fig7c", "figure", "reference"), [[]], "figure.reference.0: must be a word or a number"),
+        (("experiments", "fig7c", "base", "features"), {"data": {}}, "fig7c.base.features.data: unknown key: the row"),
+        (ROW, {"method": "simclr", "features": {"data": 3}}, "row 'SimCLR': features.data: unknown key: the row's own"),
+        (("defaults", "optim", "lr"), [1] * 99, f"optim.lr: must be a number, not {[1] * 24}"[:-3]),
         (
             ("experiments", "table1_contrastive", "published", "values", "SimCLRR"),
             1.0,
@@ -122,7 +132,7 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
         (
             (*TRANSFER, "base", "features"),
             {"crops": 224},
-            "row 'CIFAR-10': features: crops: unknown key, did you mean 'crop'?",
+            "config: experiments.table_transfer.base.features.crops: unknown key, did you mean 'crop'?",
         ),
         ((*TRANSFER, "base", "crop"), 224, "experiments.table_transfer.base.crop: unknown key"),
         ((*TRANSFER, "base", "features"), {"crop": 300}, "features: crop 300 exceeds the shorter side, resize 224"),
@@ -156,7 +166,7 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
             [{"kind": "cached", "lr": [0.1, 0.1]}],
             "probes: 'cached': the same probe is listed twice",
         ),
-        (("experiments", "table_imagenet", "seeds"), [0, 0], "table_imagenet: seeds: duplicate seed in [0, 0]"),
+        (("experiments", "table_imagenet", "seeds"), [0, 0], "table_imagenet.seeds: duplicate seed in [0, 0]"),
         (("experiments", "table_imagenet", "base", "metrics"), ["top-2"], "base.metrics.0: must be 'top-1', "),
         (
             (*TRANSFER, "hardware", "probe", "gpus"),
@@ -192,7 +202,7 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
         (PUBLISHED, {"precision": 0.05, "values": {"SimCLR": 1}}, "table1_contrastive.published.source: missing"),
         (PUBLISHED, {"source": "a page", "precision": 0.05}, "a precision needs values"),
         ((*PUBLISHED, "also"), [OTHER | {"source": ""}], "published.also.0.source: must not be empty"),
-        ((*PUBLISHED, "also"), [OTHER | {"values": {}}], "published.also.0.values: Dictionary should have at least 1"),
+        ((*PUBLISHED, "also"), [OTHER | {"values": {}}], "published.also.0.values: must have 1 or more entries"),
         ((*PUBLISHED, "also"), [OTHER, OTHER], "published: also: two sources are labelled 'May'"),
         ((*PUBLISHED, "also"), [OTHER | {"values": {"DISSL": 1}}], "also 'May': 'DISSL' has no number in values"),
         (("experiments", "fig7c", "probes"), [], "fig7c: probes: needs at least one"),
@@ -206,8 +216,10 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
             "linse",
             "unknown kind 'linse', did you mean 'lines'?",
         ),
-        (("presets", "tiny"), None, "presets: each preset must be a mapping"),
+        (("presets", "tiny"), 3, "config: presets.tiny: must be a mapping of changes, not 3"),
         (("presets", "tiny", "optimm"), {"epochs": 1}, "config (preset tiny): optimm: unknown key"),
+        (("presets",), [], "config: presets: must be a mapping of names to presets, not []"),
+        (("presets", 3), {}, "config: presets.3: a preset needs a plain name"),
         (("presets", "a/b"), {}, "presets.a/b: a preset needs a plain name"),
         (("presets", "tiny", "inherit"), "some", "tiny): inherit: must be 'all' or 'named', not 'some'"),
     ],
@@ -223,17 +235,17 @@ def test_a_mistake_is_one_line_that_names_it(raw, path, value, says):
 @pytest.mark.parametrize(
     ("path", "value", "place"),
     [
-        (("defaults", "encoder", "dmi"), 3, "config: defaults: encoder.dmi: unknown key, did you mean 'dim'?"),
-        (("methods", "simclr", "objective", "temprature"), 3, "config: methods.simclr: objective.temprature: unknown"),
+        (("defaults", "encoder", "dmi"), 3, "config: defaults.encoder.dmi: unknown key, did you mean 'dim'?"),
+        (("methods", "simclr", "objective", "temprature"), 3, "config: methods.simclr.objective.temprature: unknown"),
         (
             ("methods", "simclr", "objective", "temperature"),
             0,
-            "config: methods.simclr: objective.temperature: must be",
+            "config: methods.simclr.objective.temperature: must be",
         ),
-        (("patches", "dim", "encoder", "dim"), "big", "config: patches.dim: encoder.dim: must be a whole number, not"),
+        (("patches", "dim", "encoder", "dim"), "big", "config: patches.dim.encoder.dim: must be a whole number, not"),
         (
             *(("experiments", "fig7c", "base", "optim"), {"lr": -1}),
-            "config: experiments.fig7c.base: optim.lr: must be greater than 0, not -1",
+            "config: experiments.fig7c.base.optim.lr: must be greater than 0, not -1",
         ),
         (
             *(("experiments", "table1_contrastive", "rows", "SimCLR", "optim"), {"lr": -1}),
@@ -256,7 +268,7 @@ def test_the_last_layer_with_a_setting_wins_and_is_blamed(raw):
     put(raw, ("defaults", "optim", "lr"), -1)
     put(raw, ("patches", "dim", "optim"), {"lr": -2})
     put(raw, ("experiments", "table1_contrastive", "rows"), {"A": {"method": "simclr", "with": ["dim"]}})
-    with pytest.raises(UserError, match=r"config: patches\.dim: optim\.lr: must be greater than 0, not -2"):
+    with pytest.raises(UserError, match=r"config: patches\.dim\.optim\.lr: must be greater than 0, not -2"):
         plans(raw | {"presets": {}, "experiments": {"table1_contrastive": raw["experiments"]["table1_contrastive"]}})
 
 
@@ -267,7 +279,7 @@ def test_one_seed_may_be_written_without_brackets(raw):
 def test_two_rows_with_the_same_name_are_refused(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("a:\n  SimCLR: 1\n  CISSL: 2\n  SimCLR: 3\n")
-    with pytest.raises(UserError, match=r"line 4: duplicate key 'SimCLR' \(first defined on line 2\)"):
+    with pytest.raises(UserError, match=r"config\.yaml:4: duplicate key 'SimCLR' \(first defined on line 2\)"):
         read_yaml(file)
 
 
@@ -283,11 +295,11 @@ def test_two_rows_that_would_print_alike_are_refused(raw, tmp_path, rows):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("seeds: [010]", "line 1: YAML reads 010 as an octal number, 8"),
+        ("seeds: [010]", ".yaml:1: YAML reads 010 as an octal number, 8"),
         ("a: {b: 1:30}", "YAML reads 1:30 as a number, 90"),
         ("a: 1_000", "YAML reads 1_000 as a number, 1000"),
         ("a: 1:30.5", "YAML reads 1:30.5 as a number, 90.5"),
-        ("rows:\n  no: {}", "line 2: YAML reads no as a truth value, False"),
+        ("rows:\n  no: {}", ".yaml:2: YAML reads no as a truth value, False"),
         ("a: [On]", "YAML reads On as a truth value, True"),
         ("rows: {2024-01-02: {}}", "YAML reads 2024-01-02 as a date"),
     ],

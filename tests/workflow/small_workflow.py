@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from project import PROJECT
 
-from issl.config.presets import FOLDER, with_presets
-from issl.config.yaml import read_yaml
+from issl.config.layers import stacked
+from issl.config.presets import read_config
 
 PROBES = [{"weight_decay": [1e-4, 1e-6], "epochs": 2}]
 # Two rows of a table and two points of a figure: four pretrainings. None removes what the preset has.
@@ -49,7 +49,7 @@ SMALL = {
 
 def with_preset(name: str, overlay: dict) -> dict:
     """The project's config with an overlay on one of its presets."""
-    return with_presets(read_yaml(PROJECT / "config.yaml") | {"presets": {name: overlay}}, PROJECT / FOLDER)
+    return stacked(read_config(PROJECT / "config.yaml"), {"presets": {name: overlay}})
 
 
 def small_config() -> dict:

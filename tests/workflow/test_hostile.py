@@ -93,7 +93,7 @@ def test_names_that_become_paths_are_refused(tmp_path, name):
     (tmp_path / "config.yaml").write_text(json.dumps(merge(raw, {"experiments": {name: raw["experiments"]["fig7a"]}})))
     done = snakemake(tmp_path, "-n", check=False)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: config: experiments")
+    assert done.stderr.strip().splitlines()[-1].startswith("error: config.yaml:1: experiments.")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from project import PROJECT, planned, snakemake
+from project import PROJECT, copy_config, planned, snakemake
 from small_workflow import with_preset, write
 
 from issl.config.plan import load
@@ -162,12 +162,12 @@ def test_a_dry_run_of_the_paper_needs_neither_gpu_nor_data(fresh):
 
 
 def test_a_mistake_in_the_config_is_one_line(tmp_path):
-    text = (PROJECT / "config.yaml").read_text()
-    (tmp_path / "config.yaml").write_text(text.replace("  optim: {epochs: 300", "  optim: {epocs: 300"))
+    before, after = (PROJECT / "config.yaml").read_text().split("  optim: {epochs: 300")
+    (tmp_path / "config.yaml").write_text(f"{before}  optim: {{epocs: 300{after}")
     done = snakemake(tmp_path, "-n", check=False)
     assert done.returncode != 0
     assert done.stderr.strip().splitlines()[-1] == (
-        "error: config: defaults: optim.epocs: unknown key, did you mean 'epochs'?"
+        f"error: config.yaml:{before.count(chr(10)) + 1}: defaults.optim.epocs: unknown key, did you mean 'epochs'?"
     )
     assert "Traceback" not in done.stderr
 
@@ -184,6 +184,39 @@ def test_every_key_of_a_profile_has_a_comment(name):
 def test_snakemake_finds_the_slurm_profile_under_its_short_name():
     assert (PROJECT / "slurm").resolve() == PROJECT / "profiles/slurm"
     assert not (PROJECT / "profiles/default").exists(), "snakemake would load it silently over --profile"
+
+
+@pytest.mark.parametrize(
+    ("command", "last", "instead"),
+    [
+        (
+            ["--configfile", "mine.yaml", "tiny"],
+            "No such file or directory: 'tiny'",
+            ["tiny", "--configfile", "mine.yaml"],
+        ),
+        (["tiny", "--configfile", "nope.yaml"], "No such file or directory: 'nope.yaml'", None),
+        (
+            *(["tiny", "--config", "execution.device=cpu"], "must start with a valid identifier"),
+            ["tiny", "--config", "execution={device: cpu}"],
+        ),
+        (
+            *(["--config", "seeds=[1, 2]", "tiny"], "have to be defined as name=value pairs"),
+            ["tiny", "--config", "seeds=[1, 2]"],
+        ),
+    ],
+)
+def test_errors_of_snakemakes_own_options_are_as_the_docs_say(tmp_path, command, last, instead):
+    """Snakemake reads these before any of our code; if that changes, so should docs/extending.md."""
+    copy_config(tmp_path)
+    (tmp_path / "mine.yaml").write_text("seeds: [2]\n")
+    page = (PROJECT / "docs/extending.md").read_text()
+    command = [str(tmp_path / word) if word == "mine.yaml" else word for word in command]
+    done = snakemake(tmp_path, "-n", *command, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" in said and last in said.strip().splitlines()[-1]
+    assert f"`{last}`" in page
+    if instead:
+        assert planned(tmp_path, *(tmp_path / word if word == "mine.yaml" else word for word in instead))
 
 
 @pytest.mark.parametrize(
