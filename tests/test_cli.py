@@ -41,7 +41,7 @@ def command(*arguments: object, options: tuple[str, ...] = ()) -> Answer:
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(monkeypatch, capsys, logging_as_before):
     """The same in this process, where starting one would only cost time."""
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])  # the command sets up its own
@@ -61,7 +61,6 @@ def call(monkeypatch, capsys):
         return Answer(ending or 0, out, err)
 
     yield run
-    logging.captureWarnings(False)
     for handler in root.handlers:
         handler.close()
 
@@ -365,6 +364,88 @@ def test_features_of_another_data_set_are_refused(probe, tmp_path):
     features.mkdir()
     np.save(features / "000000000.npy", np.zeros((95, 8), np.float16))
     assert f"{features}: its 1 shards are not all 96 features; delete it" in probe(features)
+
+
+OTHER_DATA = json.dumps(SYNTHETIC | {"classes": 5})
+
+
+def test_arrays_of_another_data_set_than_the_spec_says_are_refused(refused, probe, synthetic, make_run, tmp_path):
+    """Results would be filed under the spec, and made from the arrays."""
+    where = ("--data", synthetic, "--settings", CPU)
+    says = f'{synthetic}: holds another data set, {{"classes": 4, '
+    run = json.dumps(make_run().model_dump(mode="json") | {"data": json.loads(OTHER_DATA)})
+    assert says in refused("pretrain", "--spec", run, "--seed", 1, *where, "--out", tmp_path / "run")
+    spec = Encoding.model_validate({"data": json.loads(OTHER_DATA), "resize": 16, "crop": 16}).canonical()
+    what = ("--encoder", save_encoder(make_run(), tmp_path), "--spec", spec)
+    assert says in refused("featurize", *what, *where, "--out", tmp_path / "z")
+    what = (*what, "--probes", PROBES, "--seed", 1, "--features", tmp_path / "z")
+    assert says in refused("probe", *what, *where, "--out", tmp_path / "s.csv")
+
+
+def test_an_output_that_was_made_from_something_else_is_refused_and_kept(call, refused, make_run, tmp_path):
+    """By hand; the workflow's paths name what is in them."""
+    folder = {name: tmp_path / name for name in ("data", "run", "z", "s.csv")}
+    settings = ("--settings", CPU)
+    run = make_run(optim={"epochs": 2})
+
+    def prepare(spec):
+        return ("prepare", "--spec", spec, "--out", folder["data"], *settings)
+
+    def pretrain(seed, **changes):
+        spec = ("--spec", make_run(**{"optim": {"epochs": 2}} | changes).canonical())
+        return ("pretrain", *spec, "--seed", seed, "--data", folder["data"], "--out", folder["run"], *settings)
+
+    def featurize(**changes):
+        spec = json.dumps(json.loads(ENCODING) | changes)
+        what = ("--encoder", folder["run"], "--spec", spec, "--data", folder["data"])
+        return ("featurize", *what, "--out", folder["z"], *settings)
+
+    def probe(probes, seed):
+        what = ("--encoder", folder["run"], "--spec", ENCODING, "--probes", probes, "--seed", seed)
+        where = ("--features", folder["z"], "--data", folder["data"], "--out", folder["s.csv"])
+        return ("probe", *what, *where, *settings)
+
+    right = [prepare(json.dumps(SYNTHETIC)), pretrain(1), featurize(), probe(PROBES, 1)]
+    for command in (*right, *right):  # the same ones again are no mistake
+        assert call(*command).status == 0
+    other = "choose another --out, or delete it"
+    for command, says in {
+        prepare(OTHER_DATA): f"data/meta.json: a data set with another spec: {other}",
+        pretrain(2): f"run/run.json: a finished training with another seed: {other}",
+        pretrain(1, optim={"epochs": 3}): f"run/run.json: a finished training with another spec: {other}",
+        featurize(crop=8): f"z.json: features with another encoding: {other}",
+        probe(PROBES, 2): f"s.json: scores with another seed: {other}",
+        probe('{"probes": [{"kind": "svm"}]}', 1): f"s.json: scores with another grid and spec: {other}",
+    }.items():
+        assert says in refused(*command)
+    save_encoder(run, folder["run"])  # as if it were pretrained again
+    assert f"z.json: features with another weights: {other}" in refused(*featurize())
+
+
+@pytest.mark.parametrize("name", ["s.json", "s", "s.csv.gz"])
+def test_an_output_in_the_place_of_its_own_record_is_refused(refused, synthetic, tmp_path, name):
+    what = ("--encoder", "x", "--spec", ENCODING, "--data", synthetic, "--out", tmp_path / name, "--settings", CPU)
+    probes = ("--probes", PROBES, "--seed", 1, "--features", tmp_path / "z")
+    assert f"--out {tmp_path / name}: must end in .csv" in refused("probe", *what, *probes)
+    if "." in name:
+        assert f"--out {tmp_path / name}: must be a folder without an ending" in refused("featurize", *what)
+
+
+def test_a_damaged_record_of_an_output_is_refused(refused, tmp_path):
+    (tmp_path / "meta.json").write_text("[" * 100_000)
+    line = refused("prepare", "--spec", json.dumps(SYNTHETIC), "--out", tmp_path, "--settings", CPU)
+    assert f"{tmp_path}/meta.json: cannot be read" in line and "delete it and make it again" in line
+
+
+def test_a_damaged_note_on_features_is_refused_or_remade(probe, synthetic, tmp_path):
+    from issl.probing import shards
+
+    features = tmp_path / "features"
+    features.mkdir()
+    (features / "about.json").write_text("{")
+    assert f"{features}/about.json: cannot be read" in probe(features)
+    shards.discard_others(features, {"data": 1})
+    assert not features.exists()
 
 
 def test_an_unexpected_error_keeps_its_traceback_in_the_log(call, tmp_path, monkeypatch):

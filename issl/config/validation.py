@@ -31,7 +31,7 @@ WORDS = {
     **dict.fromkeys(("string_type", "invalid_key"), "must be a word: put it in quotes"),
     "string_unicode": "must be text that UTF-8 can hold",
     "string_too_short": "must not be empty",
-    "string_pattern_mismatch": "must be lower-case letters, digits and underscores, the first of which is no underscore",
+    "string_pattern_mismatch": "must be lower-case letters, digits and underscores, and not begin with an underscore",
     "too_short": "must have {min_length} or more entries",
     "too_long": "must have {max_length} or fewer entries",
 }

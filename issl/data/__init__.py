@@ -4,6 +4,7 @@ No other package reads archives. A data set is one module in issl/data/datasets,
 class in issl/spec/data.py. ImageNet is too large for arrays: its files are only listed.
 """
 
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from issl.data import faults
 from issl.data.arrays import IMAGES, LABELS, META, Arrays, Content, Listing, read, write, write_list
 from issl.data.datasets import READERS
 from issl.jobs.locks import build_once
+from issl.jobs.records import refuse_other
 from issl.spec.data import DataSpec, ImageFolder, ImageNet
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ def prepare(spec: DataSpec, folder: str | Path, threads: int = 1, progress: bool
     """Prepares a data set in `folder` with up to `threads` worker processes, and opens it.
 
     Waits while another process prepares the same folder, and then uses its result. Raises UserError for a source that
-    is missing, damaged or does not match the spec; the folder is then unchanged.
+    is missing, damaged or does not match the spec, or a folder that holds another data set; it is then unchanged.
     """
     started = time.monotonic()
     outputs = [Path(folder, name) for name in (IMAGES, LABELS, META)]
@@ -35,6 +37,7 @@ def prepare(spec: DataSpec, folder: str | Path, threads: int = 1, progress: bool
 
 
 def _make(spec: DataSpec, folder: str | Path, threads: int, progress: bool) -> None:
+    refuse_other(Path(folder, META), "a data set", {"spec": json.loads(spec.canonical())})
     reader = READERS[spec.kind]
     content = reader(spec, progress)
     faults.refuse(_degenerate(content, spec))

@@ -160,8 +160,8 @@ def _finish(
     part[META].write_text(json.dumps(meta, indent=2) + "\n")
 
 
-def read(folder: str | Path) -> Arrays:
-    """Opens a prepared folder. Raises UserError if it is missing, incomplete or inconsistent.
+def read(folder: str | Path, spec: DataSpec | None = None) -> Arrays:
+    """Opens a prepared folder. Raises UserError if it is missing, incomplete, inconsistent, or not of this `spec`.
 
     Images are mapped, not read, so only the checksum of the labels is verified.
     """
@@ -177,6 +177,8 @@ def read(folder: str | Path) -> Arrays:
         raise UserError(f"{folder}: cannot be read ({error}): delete it and prepare it again") from error
     if complaint := _contradiction(images, labels, meta):
         raise UserError(f"{folder}: {complaint}: delete it and prepare it again")
+    if spec is not None and meta["spec"] != json.loads(spec.canonical()):
+        raise UserError(f"{folder}: holds another data set, {json.dumps(meta['spec'])}, not {spec.canonical()}")
     return Arrays(images, labels, meta)
 
 

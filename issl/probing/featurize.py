@@ -3,18 +3,21 @@
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from issl.data.arrays import read
+from issl.data.arrays import Arrays, read
 from issl.errors import UserError
 from issl.jobs import devices, provenance
 from issl.jobs.execution import Execution
 from issl.jobs.files import write_json
 from issl.jobs.locks import locked
+from issl.jobs.records import refuse_other
 from issl.probing import encoders, images, shards
 from issl.spec.encoding import Encoding
 from issl.views import augment
@@ -28,23 +31,36 @@ def featurize(encoder: str, encoding: Encoding, data: Path, out: Path, workers: 
     `encoder` is the name of a released model, or the folder of a run. Clean images, in order, mixed precision, not
     normalised, as in the authors' extraction. RAM holds one shard. A killed job continues after its last complete
     shard, with the same result: batches never cross the end of a shard. Waits while another process makes the same
-    features, and then uses them. Raises UserError if the disk lacks space for all features (before any work), a file
-    is not an image, or a feature is not finite.
+    features, and then uses them. Raises UserError for other data than the encoding's, for features of something else
+    in `out`, and if the disk lacks space for all features (before any work), a file is not an image, or a feature is
+    not finite.
     """
+    if out.suffix:
+        raise UserError(f"--out {out}: must be a folder without an ending: beside it stands its record, <name>.json")
+    arrays, dim = read(data, encoding.data), encoders.features(encoder, encoding)
+    about = encoders.origin(encoder, encoding) | {"data": arrays.meta["sha256"]}
     with locked(out.with_name(f".{out.name}.lock")):
+        if out.exists():
+            refuse_other(out.with_suffix(".json"), "features", about)
         if not (out.exists() and out.with_suffix(".json").exists()):
-            _featurize(encoder, encoding, data, out, workers, execution)
+            _featurize(encoder, encoding, arrays, dim, about, out, workers, execution)
 
 
-def _featurize(encoder: str, encoding: Encoding, data: Path, out: Path, workers: int, execution: Execution) -> None:
+def _featurize(
+    encoder: str,
+    encoding: Encoding,
+    arrays: Arrays,
+    dim: int,
+    about: Mapping[str, Any],
+    out: Path,
+    workers: int,
+    execution: Execution,
+) -> None:
     started, made_by = time.monotonic(), provenance.describe("featurize", type(encoding.data))
     device = devices.choose(execution)
     precision = devices.precision(execution, device)
-    arrays = read(data)
     # Snakemake removes declared outputs when a job fails, so shards are collected in an undeclared folder.
-    part = out.with_name(f"{out.name}.part")
-    dim = encoders.features(encoder, encoding)
-    about = encoders.origin(encoder, encoding) | {"data": arrays.meta["sha256"], "precision": precision}
+    part, about = out.with_name(f"{out.name}.part"), {**about, "precision": precision}
     shards.discard_others(part, about)
     left = shards.missing(part, shards.planned(arrays, encoding.batch_size), dim)
     network = encoders.representation(encoder, encoding)  # may raise: before anything is written

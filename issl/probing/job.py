@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from issl.data.arrays import read
+from issl.errors import UserError
 from issl.jobs import devices, provenance
 from issl.jobs.execution import Execution
 from issl.jobs.files import write_csv, write_json
 from issl.jobs.locks import build_once
+from issl.jobs.records import refuse_other
 from issl.probing import kinds, shards
 from issl.probing.scores import COLUMNS
 from issl.probing.task import Images, Task
@@ -36,8 +38,11 @@ class Job:
 def probe(grid: ProbeGrid, seed: int, job: Job) -> None:
     """Writes a row for each setting and metric to the CSV `job.out`, and its provenance to a JSON beside it.
 
-    Waits while another process makes the same scores, and then uses them. Raises as the kinds of probes do.
+    Waits while another process makes the same scores, and then uses them. Raises UserError for another ending than
+    .csv, other data than the encoding's, or scores of something else; and as the kinds of probes do.
     """
+    if job.out.suffix != ".csv":
+        raise UserError(f"--out {job.out}: must end in .csv: beside it stands its record, which ends in .json")
     outputs = [job.out, job.out.with_suffix(".json")]
     build_once(outputs, lambda: _probe(grid, seed, job))
 
@@ -48,7 +53,9 @@ def _probe(grid: ProbeGrid, seed: int, job: Job) -> None:
     started, made_by = time.monotonic(), provenance.describe("probe", *used)
     device = torch.device("cpu") if grid.kind in ON_CPU else devices.choose(job.execution)
     precision = "32" if grid.kind in ON_CPU else devices.precision(job.execution, device)
-    arrays, part = read(job.data), job.out.with_suffix(".part")
+    arrays, part = read(job.data, job.encoding.data), job.out.with_suffix(".part")
+    about = {"grid": grid_id(grid), "seed": seed, "spec": grid.model_dump(mode="json"), "data": arrays.meta["sha256"]}
+    refuse_other(job.out.with_suffix(".json"), "scores", about)
     labels = np.array(arrays.labels)
     numbers = np.arange(len(labels))
     if grid.kind in READS_IMAGES:
@@ -62,7 +69,6 @@ def _probe(grid: ProbeGrid, seed: int, job: Job) -> None:
         **inputs,
     )
     scores = evaluate(grid, task)
-    about = {"grid": grid_id(grid), "seed": seed, "spec": grid.model_dump(mode="json"), "data": arrays.meta["sha256"]}
     write_json(job.out.with_suffix(".json"), about | devices.usage(device, precision, started) | made_by)
     write_csv(job.out, COLUMNS, [row for score in scores for row in score.rows(grid.kind)])
     shutil.rmtree(part, ignore_errors=True)

@@ -1,6 +1,5 @@
 """Features of many images on disk, in shards written atomically: a restarted job keeps those of the killed one."""
 
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,26 +13,33 @@ from torch import Tensor
 from issl.data.arrays import Arrays
 from issl.errors import UserError
 from issl.jobs.files import whole, write_json
+from issl.jobs.records import read_record
 
 log = logging.getLogger(__name__)
 
 ROWS = 10_240  # images per shard, a multiple of usual batch sizes: 168 MB at 8192 dimensions
 SPLITS = ("train", "test")
 ABOUT = "about.json"
+REMEDY = "delete this folder and encode again"
 
 
 def discard_others(folder: Path, about: Mapping[str, Any]) -> None:
     """Removes a folder of shards whose inputs differ from `about`."""
-    known = folder / ABOUT
-    if folder.exists() and (not known.exists() or json.loads(known.read_text()) != about):
+    if folder.exists() and _about(folder) != about:
         log.info("%s: removed, because it was made from other inputs", folder)
         shutil.rmtree(folder)
 
 
+def _about(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_record(folder / ABOUT)
+    except UserError:
+        return None
+
+
 def refuse_other_data(folder: Path, data: Mapping[str, str]) -> None:
     """Raises UserError for shards of other images or labels than those with these checksums."""
-    known = folder / ABOUT
-    if known.exists() and json.loads(known.read_text())["data"] != data:
+    if (folder / ABOUT).exists() and read_record(folder / ABOUT, REMEDY, ["data"])["data"] != data:
         raise UserError(f"{folder}: features of other images or labels than the prepared ones; delete it, encode again")
 
 

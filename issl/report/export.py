@@ -1,6 +1,5 @@
 """Exports a run's encoder: its weights, and a model card that describes them."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from issl import __version__
 from issl.errors import UserError
 from issl.hub import WEIGHTS, read_run
 from issl.jobs.files import sha256, whole
+from issl.jobs.records import read_record
 from issl.models import encoders, weights
 from issl.report.results import read_scores, selected
 from issl.report.tables import Grid, markdown_table
@@ -58,15 +58,9 @@ def export(run: Path, out: Path) -> tuple[Path, Path]:
 
 def _record(path: Path) -> dict[str, Any]:
     """Provenance of the run, from its run.json."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path.parent}: not the folder of a finished run: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); delete it and pretrain again") from error
-    if missing := [key for key in RECORD if not isinstance(record, dict) or key not in record]:
-        raise UserError(f"{path}: lacks '{missing[0]}'; pretrain again")
-    return record
+    if not path.exists():
+        raise UserError(f"{path.parent}: not the folder of a finished run: it has no {path.name}")
+    return read_record(path, "delete it and pretrain again", RECORD)
 
 
 def _accuracies(probes: Path) -> str:

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, Self
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from issl.config.display import Lines, Scatter, Table
 from issl.config.evidence import Claim, Comparison
 from issl.config.schema import Experiment
 from issl.jobs import fingerprint, provenance
+from issl.jobs.records import read_record
 from issl.report.claims import Outcome, contrasts, corrected, in_order, outcomes, published_value
 from issl.report.noise import Noise
 from issl.report.published import Number, numbers, reproduced
@@ -33,6 +35,18 @@ class Made(NamedTuple):
     stage: str
     path: str
     about: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, stage: str, path: Path, root: Path) -> Self:
+        """The record in a file. Raises UserError if it cannot be read, or lacks what the page shows of a run."""
+        keys = OF_RUN if stage == "pretrain" else ()
+        return cls(stage, path.relative_to(root).as_posix(), read_record(path, "delete it to make it again", keys))
+
+
+OF_RUN = (
+    *("run", "seed", "data", "device", "precision", "seconds", "images_per_second", "peak_memory_gb"),
+    *("test_online_acc", "git", "versions"),
+)
 
 
 def compare(

@@ -1,6 +1,5 @@
 """Counts attempts at one training run: any number is allowed as long as they make progress."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from issl.errors import UserError
 from issl.jobs import provenance
 from issl.jobs.files import write_json
 from issl.jobs.locks import BEGAN
+from issl.jobs.records import read_record
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,8 @@ def begin(folder: Path, step: int) -> None:
     workflow, note = os.environ.get(BEGAN), folder / "attempts.json"
     if workflow is None:
         return
-    earlier = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
-    steps = earlier["steps"] if earlier.get("workflow") == workflow else []
+    earlier = read_record(note, "delete it") if note.exists() else {}
+    steps = earlier.get("steps", []) if earlier.get("workflow") == workflow else []
     if steps[-FRUITLESS:] == [step] * FRUITLESS:
         raise UserError(
             f"the last {FRUITLESS} attempts began after step {step} like this one, and none reached a checkpoint; "

@@ -21,6 +21,7 @@ from issl.errors import UserError
 from issl.jobs import allocation, devices, distributed, locks, provenance
 from issl.jobs.execution import Execution
 from issl.jobs.files import sha256, whole, write_json
+from issl.jobs.records import refuse_other
 from issl.models import encoders
 from issl.models.heads import init_
 from issl.objectives.base import Clock, Terms
@@ -56,9 +57,10 @@ def pretrain(
     another process trains the same run with the same seed, and then uses its result. `experiments` only group and tag
     the W&B run; `launcher` describes the processes.
 
-    Raises UserError: no GPU, a batch larger than the data, a loss that is not finite, a checkpoint of another run, or
-    repeated attempts without progress. Raises `allocation.Stopped` when a signal or the time limit of its Slurm job
-    stops it; the job may have been requeued by then.
+    Raises UserError: no GPU, other data than the run's, a batch larger than them, a loss that is not finite, a
+    checkpoint or a finished training of something else in `out`, or repeated attempts without progress. Raises
+    `allocation.Stopped` when a signal or the time limit of its Slurm job stops it; the job may have been requeued by
+    then.
     """
     if distributed.is_rank_zero():
         outputs = [out / name for name in OUTPUTS]
@@ -91,7 +93,9 @@ def train(
     started, made_by = time.monotonic(), provenance.describe("pretrain", *used)
     device = devices.choose(execution)
     precision = devices.precision(execution, device)
-    arrays = read(data)
+    arrays = read(data, run.data)
+    about = {"spec": run.model_dump(mode="json"), "seed": seed, "data": arrays.meta["sha256"]}
+    refuse_other(out / OUTPUTS[-1], "a finished training", about)
     n_train = arrays.meta["splits"]["train"]
     if run.epochs and run.optim.batch_size > n_train:
         raise UserError(f"optim.batch_size {run.optim.batch_size} exceeds the {n_train} training images of {data}")
@@ -102,8 +106,8 @@ def train(
     torch.manual_seed(seed)
     module = Pretraining(run, seed, arrays, execution, fused=precision != "fp16")
     module.processes, module.decoders = launcher.size, launcher.helpers()
-    about = {"device": devices.describe(device), "precision": precision, "processes": launcher.size}
-    module.attempts = [provenance.attempt(made_by, about)]
+    here = {"device": devices.describe(device), "precision": precision, "processes": launcher.size}
+    module.attempts = [provenance.attempt(made_by, here)]
     logger = (distributed.is_rank_zero() and tracking.logger(execution.wandb, run, seed, experiments, out)) or False
     trainer = _trainer(run, device, precision, execution, launcher, out / CHECKPOINTS, logger)
     _fit(trainer, module, out / CHECKPOINTS)
@@ -114,9 +118,7 @@ def train(
     last = rows[-1] if rows else {}  # an untrained encoder has no epochs
     record = {
         "run": run_id(run),
-        "seed": seed,
-        "spec": run.model_dump(mode="json"),
-        "data": arrays.meta["sha256"],
+        **about,
         "device": devices.describe(device),
         "processes": launcher.size,
         "precision": precision,

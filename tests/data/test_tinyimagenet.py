@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -133,8 +134,11 @@ def test_several_processes_give_the_arrays_of_one(prepare, monkeypatch):
     assert np.array_equal(together.images, alone.images)
 
 
-def test_caps_keep_the_lowest_numbered_images(prepare):
+def test_caps_keep_the_lowest_numbered_images(prepare, tmp_path):
     everything = np.array(prepare().images)  # 0, 1, 10, 11, 2, ... of n01, then of n02
+    with pytest.raises(UserError, match=r"meta\.json: a data set with another spec: choose another --out"):
+        prepare(classes=2, train_per_class=3, test_per_class=1)
+    shutil.rmtree(tmp_path / "out")
     capped = prepare(classes=2, train_per_class=3, test_per_class=1)
     assert capped.classes == ["n01", "n02"]
     assert capped.meta["splits"] == {"train": 6, "test": 2}

@@ -234,7 +234,7 @@ def test_an_unfinished_run_is_refused(changed, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [("{", "cannot be read"), ("{}", "lacks 'seed'"), ("[]", "lacks 'seed'")],
+    [("{", "cannot be read"), ("{}", "lacks 'seed'"), ("[]", "cannot be read (not a mapping)")],
 )
 def test_a_damaged_record_is_refused(changed, tmp_path, content, says):
     (changed / "run.json").write_text(content)

@@ -358,6 +358,38 @@ def test_a_result_without_a_record_of_its_code_is_flagged():
     assert "- probe: not on record (1): `probes/x.json`" in page(report)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", "cannot be read (Expecting property name"),
+        ("[]", "cannot be read (not a mapping)"),
+        (b"\xff", "cannot be read ('utf-8' codec"),
+        ('{"run": "A512"}', "lacks 'seed'"),
+    ],
+)
+def test_a_damaged_record_of_a_run_is_named(tmp_path, content, says):
+    path = tmp_path / "runs/A512/s1/run.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError) as caught:
+        Made.read("pretrain", path, tmp_path)
+    assert str(caught.value).startswith(f"{path}: {says}") and str(caught.value).endswith("delete it to make it again")
+
+
+def test_a_record_that_a_training_wrote_is_whole(tmp_path):
+    [expected] = made()
+    write_json(tmp_path / expected.path, expected.about)
+    assert Made.read("pretrain", tmp_path / expected.path, tmp_path) == expected
+
+
+def test_a_page_without_numbers_has_no_heading_for_them_and_counts_one_run_as_one(report):
+    text = page(report)
+    assert "\n## Numbers\n\n### " in text and "\n1 pretraining, " in text
+    text = page(report | {"numbers": [], "runs": report["runs"] * 2})
+    assert "## Numbers" not in text and "\n2 pretrainings, " in text
+    assert "one that fails refutes it. *Corrected* is the verdict after Holm's correction" in text
+
+
 def test_leftovers_are_listed_and_long_lists_truncated():
     report = compare(asked(), RESULTS, made(), [f"runs/old{i}/" for i in range(25)])
     assert len(report["leftovers"]) == 25

@@ -157,6 +157,9 @@ def test_a_checkpoint_of_another_run_is_refused(synthetic, make_run, tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "remove", lambda folder: None)
         pretrain.pretrain(make_run(optim={"epochs": 2}), 1, synthetic, tmp_path, CPU)
+    with pytest.raises(UserError, match=r"run\.json: a finished training with another spec: choose another --out, or"):
+        pretrain.pretrain(make_run(optim={"epochs": 3}), 1, synthetic, tmp_path, CPU)
+    (tmp_path / "run.json").unlink()
     with pytest.raises(UserError, match="belongs to another run"):
         pretrain.pretrain(make_run(optim={"epochs": 3}), 1, synthetic, tmp_path, CPU)
 

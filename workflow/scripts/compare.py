@@ -1,6 +1,5 @@
 """Writes the comparison as JSON, Markdown and HTML, from tidy results, published numbers and provenance."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,7 @@ if TYPE_CHECKING:
 with to_file(snakemake.log[0]):
     root = Path(snakemake.wildcards.root)
     results = {Path(path).stem: read_results(path) for path in snakemake.input.results}
-    made = [
-        Made(stage, Path(path).relative_to(root).as_posix(), json.loads(Path(path).read_text()))
-        for stage in STAGES
-        for path in snakemake.input[stage]
-    ]
+    made = [Made.read(stage, Path(path), root) for stage in STAGES for path in snakemake.input[stage]]
     report = compare(Asked.model_validate_json(snakemake.params.request), results, made, snakemake.params.leftovers)
     text = page(report)
     write_json(snakemake.output.json, report)
