@@ -10,8 +10,12 @@ class UserError(Exception):
     """A mistake that the user can fix; its message, on one line, is all that is reported."""
 
     def __init__(self, message: str):
-        one_line = " ".join(message.split())
-        super().__init__(one_line.encode(errors="backslashreplace").decode())  # a file's name may not be UTF-8
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """A text on one line, with an escape for each character that is no letter, such as a byte that is not UTF-8."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
 
 
 @contextmanager

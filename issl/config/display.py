@@ -1,10 +1,12 @@
 """Figures and tables of config.yaml."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -31,13 +33,25 @@ def word(value: Any) -> Any:
     return str(int(number)) if number.is_integer() else str(number)
 
 
+def printed(name: str) -> str:
+    """A name as it prints: two names that print alike cannot be told apart."""
+    return unicodedata.normalize("NFC", " ".join(name.split()))
+
+
 def _word(value: Any) -> Any:
     if isinstance(value, str | bool | int | float):
         return word(value)
     raise ValueError("must be a word or a number")
 
 
-Word = Annotated[str, BeforeValidator(_word), Field(min_length=1), WithJsonSchema({"type": ["string", "number"]})]
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_not_blank)]
+Word = Annotated[Text, BeforeValidator(_word), WithJsonSchema({"type": ["string", "number"]})]
 
 
 Selection = Literal[

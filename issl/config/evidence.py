@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from issl.config.display import Word
+from issl.config.display import Text, Word
 from issl.spec.value import Value
 
 
@@ -23,14 +23,14 @@ def _number_or_columns(value: Any) -> Any:
 
 
 Values = dict[Word, Annotated[dict[Word, float] | float, BeforeValidator(_number_or_columns)]]
-Source = Annotated[str, Field(min_length=1, description="where the numbers are published")]
+Source = Annotated[Text, Field(description="where the numbers are published")]
 Points = dict[tuple[str, str], float]  # per cent by line and column; the column is empty if a line has only one value
 
 
 class Also(Value):
     """Numbers of another source for lines and columns that already have published ones; shown beside these."""
 
-    label: str = Field(min_length=1, description="heads their column: published, <label>")
+    label: Text = Field(description="heads their column: published, <label>")
     source: Source
     precision: PositiveFloat = Field(description="points: half the last digit, or the reading error")
     values: Values = Field(min_length=1, description="per line, or per line and column")

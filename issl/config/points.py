@@ -1,9 +1,9 @@
 """The points of figures and tables that are known from the config, to check published numbers and claims."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from issl.config.display import Lines, Scatter, Table, point_name
+from issl.config.display import Lines, Scatter, Table, point_name, printed
 from issl.config.layers import Place
 from issl.config.resolve import PlannedRow, known
 from issl.config.schema import Config, Experiment
@@ -31,6 +31,8 @@ def outline(config: Config, experiment: str, rows: Sequence[PlannedRow], place: 
                 + "; show fewer of them, or more columns"
             )
         columns.add(column)
+    for names in (lines, dict.fromkeys(column for columns in lines.values() for column in columns)):
+        _refuse_alike(names, place)
     if isinstance(display, Scatter):
         for name in display.highlight:
             labels = dict.fromkeys(row.label for row in rows)
@@ -42,6 +44,13 @@ def outline(config: Config, experiment: str, rows: Sequence[PlannedRow], place: 
         several = " and ".join(sorted(metrics))
         raise UserError(f"{place}: a figure shows one metric, not {several}")
     return lines
+
+
+def _refuse_alike(names: Iterable[str], place: Place) -> None:
+    first: dict[str, str] = {}
+    for name in names:
+        if (other := first.setdefault(printed(name), name)) != name:
+            raise UserError(f"{place}: {other!r} and {name!r} would print alike: rename one of them")
 
 
 def facts(config: Config, row: PlannedRow) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 The file paper.yaml overlays the paper's own settings; the other presets do not see it.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -44,7 +45,7 @@ def presets(raw: Mapping[str, Any], layers: Sequence[Layer] = ()) -> dict[str, C
             raise UserError(f"{place}: the workflow uses this name itself; choose another")
         if not isinstance(overlay, Mapping):
             raise UserError(f"{place}: must be a mapping of changes, not {overlay!r}")
-    _refuse_ends_of_scripts(raw, here)
+    _refuse_unshowable(raw, here)
     base = {key: value for key, value in raw.items() if key != PRESETS}
     others = {name: overlay for name, overlay in overlays.items() if name != PAPER}
     merged = {PAPER: merge(base, overlays.get(PAPER, {}))}
@@ -53,18 +54,29 @@ def presets(raw: Mapping[str, Any], layers: Sequence[Layer] = ()) -> dict[str, C
     return {name: validate(Config, content, Place(here.layers, name)) for name, content in merged.items()}
 
 
-def _refuse_ends_of_scripts(content: Any, place: Place, keys: tuple[str, ...] = ()) -> None:
-    """Rejects '</script': Snakemake's report has captions and names inside a script, which it would end."""
+def _refuse_unshowable(content: Any, place: Place, keys: tuple[str, ...] = ()) -> None:
+    """Rejects text that some result could not show, or would show as something else.
+
+    Snakemake's report has captions and names inside a script, which '</script' would end.
+    """
     if isinstance(content, Mapping):
         for key, value in content.items():
-            _refuse_ends_of_scripts(str(key), place.at(*keys).at(key, shown="a key"))
-            _refuse_ends_of_scripts(value, place, (*keys, str(key)))
+            _refuse_unshowable(str(key), place.at(*keys).at(key, shown="a key"))
+            _refuse_unshowable(value, place, (*keys, str(key)))
     elif isinstance(content, list | tuple):
         for value in content:
-            _refuse_ends_of_scripts(value, place, keys)
-    elif isinstance(content, str) and "</script" in content.lower():
+            _refuse_unshowable(value, place, keys)
+    elif isinstance(content, str):
         where = place.at(*keys)
-        raise UserError(f"{where}: {content!r} contains '</script', which would break Snakemake's report: remove it")
+        if "</script" in content.lower():
+            raise UserError(
+                f"{where}: {content!r} contains '</script', which would break Snakemake's report: remove it"
+            )
+        if invisible := [c for c in content if unicodedata.category(c) in INVISIBLE and c not in "\n\t"]:
+            raise UserError(f"{where}: {content!r} contains {invisible[0]!a}, which cannot be shown: remove it")
+
+
+INVISIBLE = ("Cc", "Cf", "Cs")  # Unicode's categories of control, format and surrogate characters
 
 
 def _below(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema, field_validator
 
-from issl.config.display import Figure, Lines, Scatter, Table, Word, word
+from issl.config.display import Figure, Lines, Scatter, Table, Text, Word, printed, word
 from issl.config.evidence import Claim, Comparison, Published
 from issl.config.hardware import Hardware, MoreHardware
 from issl.jobs.execution import Execution
@@ -48,7 +48,7 @@ class Patch(Value):
 class Method(Patch):
     """A named objective, its label in figures and tables, and its probe family."""
 
-    label: str = Field(min_length=1)
+    label: Text
     probe: Literal["linear", "mlp"] = "linear"
 
 
@@ -84,13 +84,13 @@ class Experiment(Value):
     figure: Figure | None = None
     table: Table | None = None
     published: Published | None = None
-    claims: dict[str, Claim] = Field({}, description="claims of the paper, each keyed by its text")
+    claims: dict[Text, Claim] = Field({}, description="claims of the paper, each keyed by its text")
     hardware: MoreHardware = MoreHardware()
 
     @field_validator("rows", mode="before")
     @classmethod
     def _distinct(cls, rows: Any) -> Any:
-        names = [word(name) for name in rows] if isinstance(rows, Mapping) else []
+        names = [printed(str(word(name))) for name in rows if name] if isinstance(rows, Mapping) else []
         if alike := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"two rows are both called '{alike[0]}'")
         return rows

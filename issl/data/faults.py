@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from issl.errors import UserError
+from issl.errors import UserError, printable
 
 SHOWN = 20
 
@@ -20,8 +20,3 @@ def first(names: Sequence[str], separator: str = ", ") -> str:
     """The first `SHOWN` names on one printable line, and the number of the others."""
     more = f"{separator}and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return separator.join(map(printable, names[:SHOWN])) + more
-
-
-def printable(name: str) -> str:
-    """A name on one line, with an escape for each byte that is not UTF-8."""
-    return " ".join(name.split()).encode(errors="backslashreplace").decode()

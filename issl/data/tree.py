@@ -10,6 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from issl.data import faults
+from issl.errors import printable
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def read(root: Path, folders: Mapping[str, str], classes: int | None = None) -> 
 def warn_unused(root: Path, names: list[str]) -> None:
     """Logs the unused files and folders of a data set on one line."""
     if names:
-        log.warning("%s: not used: %s", faults.printable(str(root)), faults.first(names))
+        log.warning("%s: not used: %s", printable(str(root)), faults.first(names))
 
 
 def _unused(root: Path, folders: Mapping[str, str]) -> list[str]:

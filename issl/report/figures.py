@@ -201,7 +201,9 @@ def _colors(palette: str, n: int) -> list[str]:
 
 
 def _name(value: object, where: str = "") -> str:
-    return wrapped(("unknown" if pd.isna(value) else literal(value)) + where)
+    """A label for the legend; matplotlib would leave out one that begins with an underscore."""
+    name = wrapped(("unknown" if pd.isna(value) else literal(value)) + where)
+    return f" {name}" if name.startswith("_") else name
 
 
 def _bold(nth: int, color: str, line_width: float) -> dict[str, Any]:

@@ -249,12 +249,12 @@ def test_runs_without_log_loss_are_named_in_the_legend_and_not_drawn():
     assert [len(line.get_xdata()) for line in axes.lines] == [2, 0]
 
 
-@pytest.mark.parametrize("name", ["a $\\frac$ b", "$x$", "50 $", "a_b^c", "<b>", "a\nb"])
+@pytest.mark.parametrize("name", ["a $\\frac$ b", "$x$", "50 $", "a_b^c", "<b>", "a\nb", "_a"])
 def test_names_are_drawn_as_they_are_written(name, tmp_path):
     figure = figures.draw(tidy((name, 1, 1e-4, 0.5, None)).assign(dim=[128]), LINES)
     [text] = figure.axes[0].get_legend().get_texts()
     figures.save(figure, tmp_path / "a.pdf", tmp_path / "a.png")
-    assert text.get_text().replace("\\$", "$") == name.replace("\n", " ")
+    assert text.get_text().strip().replace("\\$", "$") == name.replace("\n", " ")
 
 
 def test_a_label_that_is_no_formula_is_drawn_as_it_is(tmp_path, caplog):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from issl.data import faults, tree
 from issl.data.arrays import Listing
 from issl.data.jpeg import decode
-from issl.errors import UserError
+from issl.errors import UserError, printable
 from issl.spec.data import ImageNet
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,7 @@ def sound(listing: Listing, spec: ImageNet, threads: int = 1, progress: bool = F
     good = np.array(_decode_all(Path(spec.path), files, threads, progress))
     skipped = [file for file, kept in zip(files, good) if not kept]
     if skipped:
-        log.warning(
-            "left out %d images that cannot be decoded: %s", len(skipped), ", ".join(map(faults.printable, skipped))
-        )
+        log.warning("left out %d images that cannot be decoded: %s", len(skipped), ", ".join(map(printable, skipped)))
     n_train, wrong = listing.splits["train"], []
     for split, part in (("train", slice(n_train)), ("test", slice(n_train, None))):
         left = np.bincount(listing.labels[part][good[part]], minlength=len(listing.classes))
