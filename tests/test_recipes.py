@@ -1,5 +1,6 @@
 """The recipes of docs/extending.md, carried out on a copy of the package."""
 
+import json
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ def copy(tmp_path):
     shutil.copy(PROJECT / "config.yaml", tmp_path)
 
     def run(*arguments):
-        environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{PROJECT / 'tests'}"}
+        environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{PROJECT / 'tests'}:{PROJECT / 'tests/report'}"}
         command = [sys.executable, *arguments]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -110,3 +111,128 @@ def test_the_recipe_for_a_kind_of_probe_scores_as_scikit_learn_does(copy):
     config.write_text(without)
     plan = "from issl.config.plan import load; print(*load('config.yaml')['results'].scores('table1_contrastive'))"
     assert "/means-" in run("-c", plan)
+
+
+NPZ = """
+import numpy as np
+draws = np.random.default_rng(0)
+def images(n):
+    labels = np.arange(n) % 4
+    shades = (60 * labels)[:, None, None, None] + draws.integers(0, 60, (n, 16, 16, 3))
+    return shades.astype(np.uint8), labels
+(x_train, y_train), (x_test, y_test) = images(64), images(24)
+np.savez("data/digits.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+"""
+READ = """
+import numpy as np
+from issl.data.datasets import READERS
+from issl.errors import UserError
+from issl.spec.data import Npz
+spec = Npz(kind="npz", name="digits", image_size=16, path="data/digits.npz")
+content, file = READERS["npz"](spec), np.load("data/digits.npz")
+assert content.splits == {"train": 64, "test": 24} and content.classes == list("0123")
+assert np.array_equal(content.open()(60, 70), np.concatenate([file["x_train"][60:], file["x_test"][:6]]))
+for bad in (spec.model_copy(update={"image_size": 8}), spec.model_copy(update={"path": "nowhere.npz"})):
+    try:
+        READERS["npz"](bad)
+    except UserError as error:
+        assert "image_size is 8" in str(error) or "nowhere.npz: expected an .npz file" in str(error)
+    else:
+        raise AssertionError(bad)
+"""
+ONE_EPOCH = """
+import json
+from issl.config.plan import load
+plan = load()["results/digits"]
+row = plan.rows["table1_contrastive"][0]
+run = row.run.model_copy(update={"optim": row.run.optim.model_copy(update={"epochs": 1, "warmup_epochs": 0})})
+print(json.dumps([row.run.data.canonical(), plan.place(row.run.data), run.canonical(), row.encoding.canonical(),
+                  next(iter(row.probes.values())).canonical()]))
+"""
+
+
+def add_a_data_set(folder):
+    """The recipe for a data set, from its module to its entry in the config."""
+    module, settings, registry = blocks("Add a data set")
+    (folder / "issl/data/datasets/npz.py").write_text(module)
+    spec = folder / "issl/spec/data.py"
+    declared, union = re.split(r"(?=^DataSpec = )", settings, flags=re.MULTILINE)
+    text = re.sub(r"^DataSpec = .*?^\]$", union.strip(), spec.read_text(), flags=re.M | re.S)
+    spec.write_text(text)
+    insert(spec, "DataSpec = Annotated", declared.strip() + "\n")
+    statement, entry = registry.strip().split("\n\n")
+    readers = folder / "issl/data/datasets/__init__.py"
+    [old] = re.findall(r"^from issl.data.datasets import .*$", readers.read_text(), re.MULTILINE)
+    replace(readers, old, statement)
+    readers.write_text(f"{readers.read_text()}\n{entry}\n")
+    [line] = blocks("Add a data set", "yaml")
+    replace(folder / "config.yaml", "\ndefaults:\n", f"{line}\ndefaults:\n")
+
+
+@pytest.mark.slow
+def test_the_recipes_for_a_data_set_and_a_preset_plan_and_train_an_epoch(copy):
+    """With the data set as the default of a preset, from its archive to scores."""
+    folder, run = copy
+    add_a_data_set(folder)
+    [preset] = blocks("Add a preset", "yaml")
+    (folder / "presets").mkdir()
+    (folder / "presets/digits.yaml").write_text(preset)
+    (folder / "data").mkdir()
+    run("-c", NPZ)
+    run("-c", READ)
+    planned = run("-m", "issl", "plan", "table1_contrastive")
+    assert planned.count("results/digits/runs/cissl-z256-e40-") == 2 and planned.count("results/digits/") == 5
+    data, place, spec, encoding, probes = json.loads(run("-c", ONE_EPOCH).splitlines()[-1])
+    cpu = ("--settings", '{"device": "cpu", "progress": false}')
+    where = ("--place", place, *cpu)
+    run("-m", "issl", "prepare", "--spec", data, "--out", "d", *where)
+    run("-m", "issl", "pretrain", "--spec", spec, "--seed", "1", "--data", "d", "--out", "r", *where)
+    what = ("--encoder", "r", "--spec", encoding, "--data", "d", *where)
+    run("-m", "issl", "featurize", *what, "--out", "z")
+    run("-m", "issl", "probe", *what, "--probes", probes, "--seed", "1", "--features", "z", "--out", "s.csv")
+    [header, *scores] = (folder / "s.csv").read_text().splitlines()
+    accuracy = header.split(",").index("test_acc")
+    assert len(scores) == 9 and all(0 <= float(line.split(",")[accuracy]) <= 1 for line in scores)
+
+
+def test_a_data_set_added_by_recipe_can_be_the_default_of_every_experiment(copy):
+    """Nothing asks a kind of data for what only the kinds here have."""
+    folder, run = copy
+    add_a_data_set(folder)
+    replace(folder / "config.yaml", "  data: tinyimagenet\n", "  data: digits\n")
+    assert run("-m", "issl", "plan").count("results/runs/") == 22
+
+
+FIGURE = """
+from pathlib import Path
+from tidy import write_scores
+from issl.config.display import figure_of
+from issl.config.plan import load
+from issl.report import figures, results
+plan = load(overlays=["mine.yaml"])["results"]
+rows = plan.rows_for("my_widths")
+history = Path("history.csv")
+history.write_text("epoch,test_log_loss\\n1,2.0\\n")
+files = []
+for nth, row in enumerate(rows):
+    files.append(Path(f"{nth}.csv"))
+    for decay in (1e-4, 1e-5, 1e-6):
+        write_scores(files[-1], (f"wd {decay}", 0.4 + nth / 50, 0.3), weight_decay=decay)
+table = results.aggregate(rows, files, [history] * len(rows))
+figure = figures.draw(table, figure_of(plan.display("my_widths")))
+figures.save(figure, Path("w.pdf"), Path("w.png"))
+[line] = [line for line in figure.axes[0].lines if not line.get_label().startswith("_")]
+print(line.get_label(), *line.get_xdata(), *line.get_ydata())
+"""
+
+
+def test_the_recipe_for_a_figure_is_planned_and_drawn(copy):
+    folder, run = copy
+    [experiment] = blocks("Add a figure or a table", "yaml")
+    (folder / "mine.yaml").write_text(experiment)
+    planned = run("-m", "issl", "plan", "my_widths", "--configfile", "mine.yaml").splitlines()
+    runs = {line.split()[0].rpartition("-")[0] for line in planned if line.startswith("results/runs/")}
+    assert runs == {"results/runs/cissl-z512-e300", "results/runs/cissl-z2048-e300"}
+    label, *numbers = run("-c", FIGURE).split()
+    assert label == "CISSL" and [round(float(number), 9) for number in numbers] == [512, 2048, 40, 42]
+    assert (folder / "w.pdf").stat().st_size > 1000

@@ -106,12 +106,12 @@ class Synthetic(Value):
 
 
 def train_images(data: "DataSpec") -> int | None:
-    """Number of training images if the spec alone tells it, else None, as for an image folder or a partial archive."""
+    """Number of training images if the spec alone tells it, else None, as for a folder, or for a kind added later."""
     if isinstance(data, Cifar10):
         return 50_000
-    if isinstance(data, ImageFolder | ImageNet | Downstream) or (isinstance(data, TinyImageNet) and data.partial):
-        return None
-    return data.classes * data.train_per_class
+    if isinstance(data, Synthetic) or (isinstance(data, TinyImageNet) and not data.partial):
+        return data.classes * data.train_per_class
+    return None
 
 
 DataSpec = Annotated[
