@@ -5,15 +5,22 @@ import shutil
 import pytest
 from playwright import sync_api as playwright
 from project import snakemake
+from small_workflow import edited, write
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.mark.slow
-def test_the_report_is_one_file_that_a_browser_shows_without_network(finished, tmp_path):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
+@pytest.fixture
+def browser():
+    """The path of a browser."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
         pytest.skip(f"none of {', '.join(BROWSERS)} is here")
+    return found
+
+
+@pytest.mark.slow
+def test_the_report_is_one_file_that_a_browser_shows_without_network(browser, finished, tmp_path):
     done = snakemake(finished, "tiny", "--report", tmp_path / "report.html")
     assert "ERROR/" not in done.stderr, "reStructuredText of a caption"
     errors, requests = [], []
@@ -50,3 +57,25 @@ def test_the_report_is_one_file_that_a_browser_shows_without_network(finished, t
         launched.close()
     assert errors == []
     assert {url.partition(":")[0] for url in requests} <= {"file", "data", "blob"}
+
+
+ODD = "- a_b* `c`_ |d| & <b>e</b> \"f\" 'g' $x$ \\ {{ h }} </textarea> <!-- i --> ::"
+
+
+@pytest.mark.slow
+def test_a_caption_of_any_characters_is_shown_as_it_is(browser, finished_copy, config, tmp_path):
+    caption = ("experiments", "table1_contrastive", "table", "caption")
+    write(finished_copy, edited(config, caption, ODD))
+    done = snakemake(finished_copy, "tiny", "--report", tmp_path / "report.html")
+    assert "ERROR/" not in done.stderr and "WARNING/" not in done.stderr
+    errors = []
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = launched.new_context(offline=True).new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((tmp_path / "report.html").as_uri())
+        page.wait_for_selector("#app a")
+        page.evaluate("app.showResultInfo('results/tiny/table1_contrastive.html')")
+        text = page.locator("#app").inner_text()
+        launched.close()
+    assert errors == [] and ODD in text
