@@ -418,8 +418,13 @@ def test_an_output_that_was_made_from_something_else_is_refused_and_kept(call, r
         probe('{"probes": [{"kind": "svm"}]}', 1): f"s.json: scores with another grid and spec: {other}",
     }.items():
         assert says in refused(*command)
+    trunk = [*probe(PROBES, 1)]
+    trunk[trunk.index(ENCODING)] = json.dumps(json.loads(ENCODING) | {"layer": "trunk"})
+    folder["s.csv"].with_suffix(".json").unlink()
+    assert f"{folder['z']}: features of other encoding than these probes are for" in refused(*trunk)
     save_encoder(run, folder["run"])  # as if it were pretrained again
     assert f"z.json: features with another weights: {other}" in refused(*featurize())
+    assert f"{folder['z']}: features of other weights than these probes are for" in refused(*probe(PROBES, 1))
 
 
 @pytest.mark.parametrize("name", ["s.json", "s", "s.csv.gz"])

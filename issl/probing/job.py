@@ -1,9 +1,11 @@
 """One job: scores the probes of one kind on one encoder's features, or on images, and writes a score file."""
 
+import json
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs import devices, provenance
 from issl.jobs.execution import Execution
-from issl.jobs.files import write_csv, write_json
+from issl.jobs.files import sha256, write_csv, write_json
 from issl.jobs.locks import build_once
 from issl.jobs.records import refuse_other
 from issl.probing import kinds, shards
@@ -61,7 +63,8 @@ def _probe(grid: ProbeGrid, seed: int, job: Job) -> None:
     if grid.kind in READS_IMAGES:
         inputs = {"images": Images(arrays, job.encoder, job.encoding, part)}
     else:
-        shards.refuse_other_data(job.features, arrays.meta["sha256"])
+        if (job.features / shards.ABOUT).exists():
+            shards.refuse_others(job.features, _origin(job) | {"data": arrays.meta["sha256"]})
         inputs = {"features": shards.Features(job.features, len(labels), device, job.execution.resident_gb)}
     task = Task(
         *(seed, labels, numbers[arrays.split("train")], numbers[arrays.split("test")], arrays.n_classes),
@@ -72,3 +75,10 @@ def _probe(grid: ProbeGrid, seed: int, job: Job) -> None:
     write_json(job.out.with_suffix(".json"), about | devices.usage(device, precision, started) | made_by)
     write_csv(job.out, COLUMNS, [row for score in scores for row in score.rows(grid.kind)])
     shutil.rmtree(part, ignore_errors=True)
+
+
+def _origin(job: Job) -> dict[str, Any]:
+    """What the features must come from; a run is known by its weights, for its folder may have moved."""
+    weights = Path(job.encoder, "encoder.safetensors")
+    encoder = {"weights": sha256(weights)} if weights.exists() else {"encoder": job.encoder}
+    return {"encoding": json.loads(job.encoding.canonical()), **encoder}

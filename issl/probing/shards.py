@@ -37,10 +37,11 @@ def _about(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def refuse_other_data(folder: Path, data: Mapping[str, str]) -> None:
-    """Raises UserError for shards of other images or labels than those with these checksums."""
-    if (folder / ABOUT).exists() and read_record(folder / ABOUT, REMEDY, ["data"])["data"] != data:
-        raise UserError(f"{folder}: features of other images or labels than the prepared ones; delete it, encode again")
+def refuse_others(folder: Path, about: Mapping[str, Any]) -> None:
+    """Raises UserError for shards that were made from something else than `about` says."""
+    record = read_record(folder / ABOUT, REMEDY)
+    if other := [key for key, value in about.items() if record.get(key) != value]:
+        raise UserError(f"{folder}: features of other {' and '.join(other)} than these probes are for; {REMEDY}")
 
 
 def begin(folder: Path, about: Mapping[str, Any]) -> None:

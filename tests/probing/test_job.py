@@ -156,9 +156,15 @@ def test_the_features_are_not_copied_again(tmp_path, kind, resident_gb, copies):
     assert peak < z.nbytes / 2
 
 
-def test_features_of_other_data_are_refused(prepared):
-    shards.begin(prepared / "features", {"data": {"images": "0" * 64, "labels": "0" * 64}})
-    with pytest.raises(UserError, match="features of other images or labels than the prepared ones; delete it"):
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("data", {"images": "0" * 64, "labels": "0" * 64}), ("encoder", "another encoder"), ("encoding", {"crop": 8})],
+)
+def test_features_of_something_else_are_refused(prepared, key, value):
+    about = {"encoder": "an encoder", "encoding": json.loads(Encoding(data=DATA).canonical())}
+    about["data"] = read(prepared / "data").meta["sha256"]
+    shards.begin(prepared / "features", about | {key: value})
+    with pytest.raises(UserError, match=f"features of other {key} than these probes are for; delete this folder"):
         rows_of(ProbeGrid(probes=(Linear(kind="linear", epochs=1),)), prepared)
-    (prepared / "features" / shards.ABOUT).write_text(json.dumps({"data": read(prepared / "data").meta["sha256"]}))
+    (prepared / "features" / shards.ABOUT).write_text(json.dumps(about))
     assert rows_of(ProbeGrid(probes=(Linear(kind="linear", epochs=1),)), prepared)
