@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
@@ -234,6 +234,58 @@ def show(run: str, plans: Plans) -> None:
         raise UserError(f"unknown run '{run}', {nearest(run, runs)}")
     unused = set() if runs[run].epochs else {"optim", "augment"}  # of an untrained encoder
     click.echo(runs[run].model_dump_json(indent=2, exclude=unused))
+
+
+@issl.command()
+@click.argument("roots", nargs=-1, type=_folder)
+@click.option("--where", multiple=True, metavar="COLUMN=TEXT", help="Only rows with this text in that column.")
+@click.option("--sort", metavar="COLUMN", help="Largest first.")
+@click.option("--csv", is_flag=True, help="Tidy CSV with every column, instead of a table.")
+@_config
+def runs(roots: tuple[Path, ...], where: tuple[str, ...], sort: str | None, csv: bool, plans: Plans) -> None:
+    """List the finished runs on disk with their accuracies (%), of every preset or of the results folders ROOTS."""
+    from issl.upkeep import runs as on_disk
+    from issl.upkeep import terminal
+
+    table = on_disk.results(on_disk.finished(roots or map(Path, plans)))
+    for condition in where:
+        name, given, text = condition.partition("=")
+        if not given:
+            raise UserError(f"--where {condition}: must be COLUMN=TEXT")
+        table = table[table[_column(name, table)].astype(str) == text]
+    if not csv:
+        table = on_disk.headlines(table)
+    if sort:
+        table = table.sort_values(_column(sort, table), ascending=False, kind="stable")
+    if csv:
+        click.echo(table.to_csv(index=False), nl=False)
+    else:
+        terminal.show(on_disk.readable(table))
+
+
+def _column(name: str, table: Collection[str]) -> str:
+    if name not in table:
+        raise UserError(f"unknown column '{name}', {nearest(name, table)}")
+    return name
+
+
+@issl.command()
+@click.argument("first")
+@click.argument("second")
+@_config
+def compare(first: str, second: str, plans: Plans) -> None:
+    """Show in which settings two finished runs differ, and what came out.
+
+    Each is an id, which stands for the mean over its seeds, or the path of a run's folder or of one seed's.
+    """
+    from issl.upkeep import runs as on_disk
+    from issl.upkeep import terminal
+
+    known = on_disk.finished(map(Path, plans))
+    sides = [on_disk.chosen(name, known) for name in (first, second)]
+    settings, scores = on_disk.compared(*sides)
+    terminal.show(settings)
+    terminal.show(scores)
 
 
 @issl.command()

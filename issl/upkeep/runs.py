@@ -1,0 +1,140 @@
+"""The runs on disk: what each is, what came out of it, and how two of them differ."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from issl.errors import UserError, nearest
+from issl.jobs.records import read_record
+from issl.report.results import SELECTIONS, read_scores, selected
+
+KEYS = ("run", "seed", "spec", "seconds")  # of a record
+COLUMNS = (
+    *("root", "run", "seed", "method", "dim", "epochs", "loss", "test_online_acc", "hours", "started"),
+    *("data", "probe", "n_labels", "metric", *SELECTIONS),
+)
+
+
+class Run(NamedTuple):
+    """A finished pretraining with one seed: its folder and its run.json."""
+
+    folder: Path
+    record: dict[str, Any]
+
+    @property
+    def root(self) -> Path:
+        """The results folder that it is in."""
+        return self.folder.parents[2]
+
+
+def finished(roots: Iterable[Path]) -> list[Run]:
+    """The finished runs below results folders. Raises UserError if there is none, or a record cannot be read."""
+    roots = list(roots)
+    records = [path for root in roots for path in sorted(root.glob("runs/*/s*/run.json"))]
+    if not records:
+        raise UserError(f"no finished run in {', '.join(map(str, roots))}")
+    return [Run(path.parent, read_record(path, keys=KEYS)) for path in records]
+
+
+def results(runs: Iterable[Run]) -> pd.DataFrame:
+    """One row per run, seed, data set, probe, number of labels and metric, with `COLUMNS`; accuracies in [0, 1].
+
+    A run that no probe has scored has one row, without accuracies.
+    """
+    return pd.DataFrame([facts | score for run in runs for facts, score in _rows(run)], columns=list(COLUMNS))
+
+
+def _rows(run: Run) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    spec, attempts = run.record["spec"], run.record.get("attempts") or [{}]
+    facts = {
+        "root": str(run.root),
+        "run": run.record["run"],
+        "seed": run.record["seed"],
+        "method": spec["objective"]["name"],
+        "dim": spec["encoder"]["dim"],
+        "epochs": spec["optim"]["epochs"],
+        "loss": run.record.get("loss"),
+        "test_online_acc": run.record.get("test_online_acc"),
+        "hours": run.record["seconds"] / 3600,
+        "started": attempts[0].get("started"),
+    }
+    scores = list(_scores(run.folder))
+    yield from ((facts, score) for score in scores or [{}])
+
+
+def _scores(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("probes/*/*.csv")):
+        points = selected(read_scores(path).assign(row=path.stem))
+        for point in points.to_dict("records"):
+            kept = {name: point[name] for name in ("n_labels", "metric", *SELECTIONS)}
+            yield {"data": path.parent.name, "probe": path.stem} | kept
+
+
+def chosen(name: str, runs: Sequence[Run]) -> list[Run]:
+    """The runs that a command line names: by id, every seed of it; or by the folder of a run or of one seed.
+
+    Raises UserError if none is meant, with the nearest id.
+    """
+    folder = Path(name).resolve()
+    found = [
+        run
+        for run in runs
+        if name == run.record["run"] or folder in (run.folder.resolve(), *run.folder.resolve().parents[:1])
+    ]
+    if not found:
+        raise UserError(f"no finished run '{name}', {nearest(Path(name).name, {run.record['run'] for run in runs})}")
+    return found
+
+
+def headlines(table: pd.DataFrame) -> pd.DataFrame:
+    """Of `results`, the first metric of each probe."""
+    return table.drop_duplicates(["root", "run", "seed", "data", "probe", "n_labels"])
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """`results` for people: accuracies in per cent, and no columns that the names of runs and probes say already."""
+    percent = {name: (100 * table[name].astype(float)).round(1) for name in (*SELECTIONS, "test_online_acc")}
+    shown = table.assign(**percent, hours=table["hours"].round(3), n_labels=table["n_labels"].astype("Int64"))
+    return shown.drop(columns=["root", "method", "dim", "epochs", "started"])
+
+
+def compared(first: Sequence[Run], second: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The settings in which two runs differ, and the accuracies (%) that both have, as means over their seeds."""
+    names = [f"{runs[0].record['run']} ({_seeds(runs)})" for runs in (first, second)]
+    settings = pd.DataFrame(
+        _differences(*(runs[0].record["spec"] for runs in (first, second))), columns=["setting", *names]
+    )
+    sides = [_means(runs) for runs in (first, second)]
+    scores = pd.merge(*sides, left_index=True, right_index=True, suffixes=(" (1)", " (2)"))
+    for name in SELECTIONS:
+        scores[f"{name} (2) - (1)"] = scores[f"{name} (2)"] - scores[f"{name} (1)"]
+    return settings, (100 * scores).round(1).reset_index()
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    seeds = [str(run.record["seed"]) for run in runs]
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+
+
+def _means(runs: Iterable[Run]) -> pd.DataFrame:
+    """Means over seeds by data set, probe, number of labels and metric; a probe's seed is that of its run."""
+    table = results(runs).dropna(subset=list(SELECTIONS))
+    table["probe"] = table["probe"].str.replace(r"-s\d+$", "", regex=True)
+    return table.groupby(["data", "probe", "n_labels", "metric"], sort=False)[list(SELECTIONS)].mean()
+
+
+def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The settings in which two specs differ, by dotted name, with both values; blank where one has no such setting."""
+    one, other = dict(_flat(first)), dict(_flat(second))
+    names = dict.fromkeys([*one, *other])
+    return [(name, one.get(name, ""), other.get(name, "")) for name in names if one.get(name) != other.get(name)]
+
+
+def _flat(spec: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", str(value)
