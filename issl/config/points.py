@@ -103,9 +103,7 @@ def refuse_unknown_points(config: Config, rows: Rows, place: Place, paper: Confi
             continue
         where = place.at("experiments", name)
         here = outline(config, name, rows[name], place)
-        trained = [row for row in rows[name] if row.trained_here]
-        with_loss = {point_name(point, display.axes[:1]) for row in trained for point in _points(config, row, display)}
-        _refuse_impossible_claims(experiment, here, with_loss, where)
+        _refuse_impossible_claims(config, experiment, rows[name], here, where)
         for line in getattr(experiment.figure, "reference", ()):
             known(line, here, where.at("figure", "reference"), "unknown line")
         in_paper = name in of_paper and paper.experiments[name].display
@@ -119,9 +117,11 @@ def refuse_unknown_points(config: Config, rows: Rows, place: Place, paper: Confi
 
 
 def _refuse_impossible_claims(
-    experiment: Experiment, here: Mapping[str, set[str]], with_loss: set[str], place: Place
+    config: Config, experiment: Experiment, rows: Sequence[PlannedRow], here: Mapping[str, set[str]], place: Place
 ) -> None:
-    """Claims about lines; those `with_loss` have points that are trained here, and so a log loss."""
+    """Claims about the lines `here`. The log loss of a line is known where one of its rows is trained and logs it."""
+    trained = [row for row in rows if row.trained_here]
+    with_loss = _lines(config, [row for row in trained if row.run.objective.has_log_loss], experiment)
     for text, claim in experiment.claims.items():
         where = place.at("claims", text, shown=f"claim '{text}'")
         for line in claim.lines:
@@ -129,6 +129,14 @@ def _refuse_impossible_claims(
         if (claim.verb == "falls") != isinstance(experiment.figure, Scatter):
             raise UserError(f"{where}: '{claim.verb}' does not go with this kind of figure")
         if claim.verb == "falls" and claim.line not in with_loss:
-            raise UserError(f"{where}: '{claim.line}' has no log loss, because it is not trained here")
+            is_trained = claim.line in _lines(config, trained, experiment)
+            why = "its method logs none" if is_trained else "it is not trained here"
+            raise UserError(f"{where}: '{claim.line}' has no log loss, because {why}")
         if claim.verb not in ("better", "falls") and experiment.table and experiment.table.columns != ("fraction",):
             raise UserError(f"{where}: '{claim.verb}' needs columns in an order; allowed: better")
+
+
+def _lines(config: Config, rows: Sequence[PlannedRow], experiment: Experiment) -> set[str]:
+    """The names of the lines that show one of these rows."""
+    display = experiment.display
+    return {point_name(point, display.axes[:1]) for row in rows for point in _points(config, row, display)}

@@ -39,8 +39,9 @@ class Objective(nn.Module):
 
         z (VB, dim): representations; views (2B, 3, H, W): the images of the first 2B of them, of one resolution. V is
         2, or at least 2 for methods of many views. `log_loss` in the logs is the cross-entropy in nats of predicting an
-        equivalence class from z, the part of the loss that all methods share. Raises ValueError if the number of rows
-        is odd or, for methods of many views, not a multiple of B.
+        equivalence class from z, the part of the loss that comparable methods share; a method that predicts no class
+        has none, and its settings say so by `has_log_loss`. Raises ValueError if the number of rows is odd or, for
+        methods of many views, not a multiple of B.
         """
         raise NotImplementedError
 

@@ -1,13 +1,21 @@
 """Objectives: one class of settings for each method."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from issl.spec.value import Probability, Value
 
 
-class SimCLR(Value):
+class Method(Value):
+    """The settings of a method."""
+
+    # Whether it logs `log_loss`, the cross-entropy of predicting an equivalence class. One that does not is named in
+    # figure 7b without a point, and a claim about its log loss is refused.
+    has_log_loss: ClassVar[bool] = True
+
+
+class SimCLR(Method):
     """SimCLR (Chen et al., 2020) as in the released code."""
 
     name: Literal["simclr"]
@@ -17,7 +25,7 @@ class SimCLR(Value):
     widths: tuple[PositiveInt, ...] = Field((), description="of the projector's hidden layers, instead of `hidden`")
 
 
-class CISSL(Value):
+class CISSL(Method):
     """CISSL; `predictor: mlp` makes predictor and projector two-layer MLPs."""
 
     name: Literal["cissl"]
@@ -31,7 +39,7 @@ class CISSL(Value):
     )
 
 
-class DISSL(Value):
+class DISSL(Method):
     """DISSL; `predictor: mlp` makes predictor and projector two-layer MLPs."""
 
     name: Literal["dissl"]
@@ -51,7 +59,7 @@ class DISSL(Value):
     )
 
 
-class DISSLMultiCrop(Value):
+class DISSLMultiCrop(Method):
     """DISSL as released for ImageNet: the teacher sees two large views, the student also any number of small ones."""
 
     name: Literal["dissl_multicrop"]
@@ -71,7 +79,7 @@ class DISSLMultiCrop(Value):
     bottleneck: PositiveInt = 512
 
 
-class DINO(Value):
+class DINO(Method):
     """DINO (Caron et al., 2021) as in the released baseline, whose quirks are named options."""
 
     name: Literal["dino"]
@@ -100,15 +108,19 @@ class DINO(Value):
     bottleneck: PositiveInt = 256
 
 
-class Supervised(Value):
+class Supervised(Method):
     """Training with labels: a reference for methods that do without."""
+
+    has_log_loss: ClassVar[bool] = False
 
     name: Literal["supervised"]
     classes: Annotated[int, Field(ge=2)] = Field(description="number of classes of the data set")
 
 
-class Untrained(Value):
+class Untrained(Method):
     """No training: the encoder at its random initial weights, a reference. Its runs have 0 epochs."""
+
+    has_log_loss: ClassVar[bool] = False
 
     name: Literal["untrained"]
 

@@ -141,6 +141,19 @@ def test_a_claim_about_the_log_loss_of_an_untrained_encoder_is_refused(raw):
         plans(merge(raw, {"presets": {"tiny": change}}))
 
 
+def test_a_claim_about_the_log_loss_of_a_method_that_logs_none_is_refused(alone):
+    """A row of such a method is planned all the same, and figure 7b names it."""
+    change = {
+        "methods": {"labels": {"label": "labels", "objective": {"name": "supervised", "classes": 200}}},
+        "experiments": {"table1_contrastive": {"rows": {"labels": {"method": "labels"}}}},
+    }
+    planned = plans(merge(alone, change))["results"]
+    assert "labels" in {row["method"] for row in planned.rows_for("fig7b")}
+    change["experiments"]["fig7b"] = {"claims": {"x": {"falls": "labels"}}}
+    with pytest.raises(UserError, match="claim 'x': 'labels' has no log loss, because its method logs none"):
+        plans(merge(alone, change))
+
+
 def test_an_untrained_encoder_has_no_settings_of_training(raw):
     plan = plans(raw)["results/tiny"]
     rows = {row["row"]: row for row in plan.rows_for("table1_contrastive")}

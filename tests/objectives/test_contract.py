@@ -79,6 +79,7 @@ def test_every_method_returns_a_finite_loss_and_its_logs(variant):
     for name, value in logs.items():
         assert isinstance(value, Tensor) and value.shape == () and not value.requires_grad, name
         assert value.isfinite(), name
+    assert ("log_loss" in logs) == VARIANTS[variant].has_log_loss
 
 
 @every_variant

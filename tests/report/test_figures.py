@@ -249,6 +249,14 @@ def test_runs_without_log_loss_are_named_in_the_legend_and_not_drawn():
     assert [len(line.get_xdata()) for line in axes.lines] == [2, 0]
 
 
+def test_a_scatter_of_runs_of_which_none_has_a_log_loss_only_names_them(tmp_path):
+    figure = figures.draw(RESULTS.assign(log_loss=float("nan")), SCATTER)
+    figures.save(figure, tmp_path / "a.pdf", tmp_path / "a.png")
+    [axes] = figure.axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["A: no log loss", "B: no log loss"]
+    assert not any(len(line.get_xdata()) for line in axes.lines)
+
+
 @pytest.mark.parametrize("name", ["a $\\frac$ b", "$x$", "50 $", "a_b^c", "<b>", "a\nb", "_a"])
 def test_names_are_drawn_as_they_are_written(name, tmp_path):
     figure = figures.draw(tidy((name, 1, 1e-4, 0.5, None)).assign(dim=[128]), LINES)
