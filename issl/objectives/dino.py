@@ -1,17 +1,14 @@
 """DINO (Caron et al. 2021) as in the released code of Dubois et al. 2022, whose quirks are options of spec.DINO."""
 
-import math
-from copy import deepcopy
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from issl.jobs import distributed
 from issl.models.heads import PrototypeHead
 from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, two_views
+from issl.objectives.teacher import follow, frozen_copy, momentum
 from issl.spec import objective as spec
 
 
@@ -31,7 +28,7 @@ class DINO(Objective):
             objective.teacher_temperature_start, objective.teacher_temperature, objective.temperature_warmup_epochs
         ).tolist()
         self.projector = self._head(dim)
-        self.teacher_encoder = deepcopy(encoder).requires_grad_(False)
+        self.teacher_encoder = frozen_copy(encoder)
         self.teacher_projector = self._head(dim).requires_grad_(False)
         if objective.teacher_projector == "copy":
             self.teacher_projector.load_state_dict(self.projector.state_dict())
@@ -73,23 +70,10 @@ class DINO(Objective):
     def evaluated(self, encoder: nn.Module) -> nn.Module:
         return self.teacher_encoder if self.objective.evaluate == "teacher" else encoder
 
-    @torch.no_grad()
     def after_step(self, encoder: nn.Module, clock: Clock) -> None:
         """Moves the teacher's parameters, but not its buffers, towards those of the student."""
         if not self.training:
             return
-        teacher = [*self.teacher_encoder.parameters(), *self.teacher_projector.parameters()]
-        student = [*encoder.parameters(), *self.projector.parameters()]
         # The released code updates with the momentum computed after the previous batch, from the steps done until then.
         decay = momentum(self.objective.ema, self.objective.ema_schedule, clock.progress)
-        get_ema_multi_avg_fn(decay)(teacher, student, None)
-
-
-def momentum(start: float, schedule: str, progress: float) -> float:
-    """Momentum of the teacher's moving average at `progress` in [0, 1]: rises as a cosine from `start` to 1.
-
-    "half_period" reaches 1 at the end, as in Caron et al. 2021. "full_period" reaches it halfway and returns to
-    `start`: the released code counts every step twice, once for each of its two optimisers.
-    """
-    turns = {"half_period": 0.5, "full_period": 1.0}[schedule]
-    return 1 - (1 - start) * (math.cos(2 * math.pi * turns * progress) + 1) / 2
+        follow([self.teacher_encoder, self.teacher_projector], [encoder, self.projector], decay)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from issl.objectives.base import Clock
-from issl.objectives.dino import DINO, momentum
+from issl.objectives.dino import DINO
 from issl.spec import objective as spec
 
 B, C, DIM = 4, 9, 6
@@ -94,20 +94,6 @@ def test_the_teacher_temperature_warms_up():
     assert objective.temperature(0) == 0.04
     assert {objective.temperature(epoch) for epoch in (49, 50, 299)} == {0.07}
     assert {dino(temperature_warmup_epochs=0).temperature(epoch) for epoch in (0, 9)} == {0.07}
-
-
-@pytest.mark.parametrize(
-    ("schedule", "values"),
-    [("full_period", [0.996, 0.998, 1.0, 0.998, 0.996]), ("half_period", [0.996, 0.996586, 0.998, 0.999414, 1.0])],
-)
-def test_the_momentum_follows_its_schedule(schedule, values):
-    assert [momentum(0.996, schedule, p) for p in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx(values, abs=1e-6)
-
-
-def test_the_full_period_momentum_equals_the_released_formula():
-    for p in np.linspace(0, 1, 11):
-        released = 1 - 0.002 * (1 + math.cos(2 * math.pi * p))
-        assert momentum(0.996, "full_period", p) == pytest.approx(released, abs=1e-12)
 
 
 @pytest.mark.parametrize("schedule", ["full_period", "half_period"])
