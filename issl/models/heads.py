@@ -1,4 +1,4 @@
-"""Heads: projectors and predictors on the representation, as in the released code of Dubois et al. 2022."""
+"""Heads: projectors and predictors on the representation; most are those of the released code of Dubois et al. 2022."""
 
 from collections.abc import Sequence
 
@@ -61,6 +61,25 @@ def mlp(
 def linear(dim: int, out: int, *, bottleneck: int | None = None, norm_out: bool = False) -> nn.Sequential:
     """A linear head, (n, dim) -> (n, out): `mlp` without hidden layers. A bottleneck limits the rank of the map."""
     return mlp(dim, out, bottleneck=bottleneck, norm_out=norm_out)
+
+
+def batch_norm_mlp(
+    dim: int, out: int, hidden: Sequence[int], *, bias: bool = False, norm_out: bool = False
+) -> nn.Sequential:
+    """A projector or predictor with torch's initialisation, (n, dim) -> (n, out), with a layer for each `hidden` width.
+
+    The usual head of methods that are not in the released code (BYOL, SimSiam, MoCo v3, SwAV). A hidden layer is
+    Linear (no bias), BatchNorm, ReLU; the last layer is a Linear, with `bias` or without. `norm_out` appends a
+    BatchNorm without scale and shift.
+    """
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(dim, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()]
+        dim = width
+    layers.append(nn.Linear(dim, out, bias=bias))
+    if norm_out:
+        layers.append(nn.BatchNorm1d(out, affine=False))
+    return nn.Sequential(*layers)
 
 
 class Normalize(nn.Module):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from issl.models.heads import PrototypeHead, init_, linear, mlp
+from issl.models.heads import PrototypeHead, batch_norm_mlp, init_, linear, mlp
 
 
 def count(module: nn.Module) -> int:
@@ -80,6 +80,52 @@ def test_init_resets_any_module_in_place():
     assert init_(module) is module
     assert abs(module[0].weight.std().item() / 0.02 - 1) < 0.02
     assert not module[0].bias.any() and (module[1].weight == 1).all()
+
+
+# --- heads of methods that are not in the released code ---
+
+
+@pytest.mark.parametrize(
+    ("head", "parameters"),
+    [
+        # BYOL, Grill et al. 2020, for a ResNet-50: 4096 to 256 behind 2048 and behind 256 dimensions.
+        (lambda: batch_norm_mlp(2048, 256, [4096]), 2048 * 4096 + 2 * 4096 + 4096 * 256),
+        (lambda: batch_norm_mlp(256, 256, [4096]), 256 * 4096 + 2 * 4096 + 4096 * 256),
+        # SimSiam, Chen & He 2021: three layers of 2048, then 512 to 2048.
+        (lambda: batch_norm_mlp(2048, 2048, [2048, 2048], norm_out=True), 3 * 2048**2 + 2 * 2 * 2048),
+        (lambda: batch_norm_mlp(2048, 2048, [512], bias=True), 2048 * 512 + 2 * 512 + 512 * 2048 + 2048),
+    ],
+)
+def test_batch_norm_mlps_have_the_closed_form_parameter_counts(head, parameters):
+    with torch.device("meta"):
+        assert count(head()) == parameters
+
+
+def test_a_batch_norm_mlp_equals_its_formula():
+    torch.manual_seed(0)
+    head, z = batch_norm_mlp(6, 3, [5, 4], norm_out=True).double(), torch.randn(9, 6).double()
+
+    def standardised(x: torch.Tensor) -> torch.Tensor:
+        return (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()
+
+    x = z
+    for layer in (head[0], head[3]):
+        x = standardised(x @ layer.weight.T).relu()
+    torch.testing.assert_close(head(z), standardised(x @ head[6].weight.T))
+    assert not list(head[7].parameters())
+    plain = batch_norm_mlp(6, 3, [4], bias=True).double()
+    expected = standardised(z @ plain[0].weight.T).relu() @ plain[3].weight.T + plain[3].bias
+    torch.testing.assert_close(plain(z), expected)
+
+
+def test_a_batch_norm_mlp_starts_as_torchs_layers():
+    """Uniform within 1 / sqrt(fan-in)."""
+    torch.manual_seed(0)
+    for layer in batch_norm_mlp(400, 300, [900], bias=True):
+        if isinstance(layer, nn.Linear):
+            bound = layer.in_features**-0.5
+            assert layer.weight.abs().max() <= bound
+            assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
 
 
 # --- prototypes ---
