@@ -20,7 +20,7 @@ from issl.report.results import SELECTIONS, over_seeds, points
 from issl.spec.value import Value
 
 
-class Asked(Value):
+class Request(Value):
     """The request: a preset, its experiments without their settings, and the rules of comparison."""
 
     preset: str
@@ -29,7 +29,7 @@ class Asked(Value):
     comparison: Comparison
 
 
-class Made(NamedTuple):
+class Record(NamedTuple):
     """The record beside a result: its stage, its path below the results folder, and its provenance."""
 
     stage: str
@@ -50,50 +50,50 @@ OF_RUN = (
 
 
 def compare(
-    asked: Asked, results: Mapping[str, pd.DataFrame], made: Sequence[Made], leftovers: Sequence[str]
+    request: Request, results: Mapping[str, pd.DataFrame], records: Sequence[Record], leftovers: Sequence[str]
 ) -> dict[str, Any]:
     """The content of reproduction.json.
 
     `results` are the tidy results by experiment; a missing one has not been run. `leftovers` are results on disk that
     no rule makes. Raises UserError for inconsistent results.
     """
-    found = {name: points(table, asked.experiments[name].display) for name, table in results.items()}
-    scatters = {name for name, experiment in asked.experiments.items() if isinstance(experiment.display, Scatter)}
+    found = {name: points(table, request.experiments[name].display) for name, table in results.items()}
+    scatters = {name for name, experiment in request.experiments.items() if isinstance(experiment.display, Scatter)}
     shown = (table for name, table in found.items() if name not in scatters)  # a scatter repeats the others' points
-    noise = Noise.of(shown, asked.comparable, asked.comparison)
-    judged = [number for name in asked.experiments for number in _numbers(name, asked, found.get(name), noise)]
-    claims = _claims(asked, found, noise)
+    noise = Noise.of(shown, request.comparable, request.comparison)
+    judged = [number for name in request.experiments for number in _numbers(name, request, found.get(name), noise)]
+    claims = _claims(request, found, noise)
     own = {name: table for name, table in results.items() if name not in scatters}
-    runs = [_run(result, own) for result in made if result.stage == "pretrain"]
+    runs = [_run(result, own) for result in records if result.stage == "pretrain"]
     return {
-        "preset": asked.preset,
-        "comparable": asked.comparable,
-        "rules": asked.comparison.model_dump(mode="json"),
+        "preset": request.preset,
+        "comparable": request.comparable,
+        "rules": request.comparison.model_dump(mode="json"),
         "counts": {
-            "numbers": Counter(each.verdict for each in judged if asked.experiments[each.experiment].not_run is None),
+            "numbers": Counter(each.verdict for each in judged if request.experiments[each.experiment].not_run is None),
             "claims": Counter(claim["verdict"] for claim in claims),
             "claims_corrected": Counter(claim["corrected"] for claim in claims),
         },
         "noise": noise.summary("test_selected"),
         "published_deviation": noise.published_deviation(),
-        "axes": {name: _axes(e.display) for name, e in asked.experiments.items() if e.display},
+        "axes": {name: _axes(e.display) for name, e in request.experiments.items() if e.display},
         "numbers": [asdict(number) for number in judged],
         "claims": claims,
         "without_numbers": {
             name: experiment.published.source
-            for name, experiment in asked.experiments.items()
+            for name, experiment in request.experiments.items()
             if experiment.published and not experiment.published.values
         },
         "also": {
             name: {other.label: {"source": other.source, "precision": other.precision} for other in published.also}
-            for name, experiment in asked.experiments.items()
+            for name, experiment in request.experiments.items()
             if (published := experiment.published) and published.also
         },
-        "not_run": {name: e.not_run for name, e in asked.experiments.items() if e.not_run is not None},
+        "not_run": {name: e.not_run for name, e in request.experiments.items() if e.not_run is not None},
         "runs": runs,
         "changed": [
             {"path": result.path, "stage": result.stage, "modules": modules}
-            for result in made
+            for result in records
             if (modules := fingerprint.changed(result.about.get("code"), result.stage)) != []
         ],
         "leftovers": list(leftovers),
@@ -106,31 +106,31 @@ def _axes(display: Lines | Scatter | Table) -> tuple[str, str]:
     return line, ", ".join(columns)
 
 
-def _numbers(name: str, asked: Asked, found: pd.DataFrame | None, noise: Noise) -> list[Number]:
-    published = asked.experiments[name].published
+def _numbers(name: str, request: Request, found: pd.DataFrame | None, noise: Noise) -> list[Number]:
+    published = request.experiments[name].published
     if published is None:
         return []
     if found is None:
-        return numbers(name, published, {}, None, asked.comparison)
+        return numbers(name, published, {}, None, request.comparison)
     averaged = reproduced(over_seeds(found, ["line", "column"]))
     at_points = found.groupby(["line", "column"])
-    priors = {point: noise.prior(here, "test_selected") for point, here in at_points} if asked.comparable else None
-    return numbers(name, published, averaged, priors, asked.comparison)
+    priors = {point: noise.prior(here, "test_selected") for point, here in at_points} if request.comparable else None
+    return numbers(name, published, averaged, priors, request.comparison)
 
 
-def _claims(asked: Asked, found: Mapping[str, pd.DataFrame], noise: Noise) -> list[dict[str, Any]]:
+def _claims(request: Request, found: Mapping[str, pd.DataFrame], noise: Noise) -> list[dict[str, Any]]:
     """Every claim with its outcomes; Holm's correction is over all claims of the page, for each accuracy."""
-    every = [(name, *claim) for name, experiment in asked.experiments.items() for claim in experiment.claims.items()]
+    every = [(name, *claim) for name, experiment in request.experiments.items() for claim in experiment.claims.items()]
     tested = {(name, text): outcomes(claim, found[name], noise) for name, text, claim in every if name in found}
     for which in SELECTIONS:
-        after = corrected([both[which] for both in tested.values()], asked.comparison.significance)
+        after = corrected([both[which] for both in tested.values()], request.comparison.significance)
         for both, outcome in zip(tested.values(), after):
             both[which] = outcome
-    return [_claim(name, text, claim, asked, tested.get((name, text))) for name, text, claim in every]
+    return [_claim(name, text, claim, request, tested.get((name, text))) for name, text, claim in every]
 
 
-def _claim(name: str, text: str, claim: Claim, asked: Asked, found: Mapping[str, Outcome] | None) -> dict[str, Any]:
-    about = {"experiment": name, "claim": text, "published": _published(claim, asked.experiments[name])}
+def _claim(name: str, text: str, claim: Claim, request: Request, found: Mapping[str, Outcome] | None) -> dict[str, Any]:
+    about = {"experiment": name, "claim": text, "published": _published(claim, request.experiments[name])}
     if found is None:
         return about | dict.fromkeys(("verdict", "corrected"), "not run") | dict.fromkeys(SELECTIONS)
     first = found[SELECTIONS[0]]
@@ -148,7 +148,7 @@ def _published(claim: Claim, experiment: Experiment) -> dict[str, float]:
     return {what: round(value, 3) for what, value in values.items() if value is not None}
 
 
-def _run(result: Made, results: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+def _run(result: Record, results: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """A run's provenance, and the experiments that use it, without scatters, which use all runs."""
     about = dict(result.about)
     used_by = [name for name, table in results.items() if (table["encoder"] == about["run"]).any()]

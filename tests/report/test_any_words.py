@@ -18,7 +18,7 @@ from issl.errors import UserError
 from issl.report import figures, tables
 from issl.report.html import html
 from issl.report.page import page
-from issl.report.reproduction import Asked, compare
+from issl.report.reproduction import Request, compare
 from issl.report.results import aggregate, read_results
 
 RAW = read_config(PROJECT / "config.yaml")
@@ -143,7 +143,7 @@ def check(words, folder):
     except UserError as error:
         assert str(error).isprintable()
         return False
-    asked = Asked.model_validate_json(plan.comparison())
+    request = Request.model_validate_json(plan.comparison())
     results = {}
     for name in ("table", "figure"):
         rows, files = plan.rows_for(name), []
@@ -158,7 +158,7 @@ def check(words, folder):
         results[name] = read_results(folder / f"{name}.csv")
         for column in ("row", "method", "probe"):
             assert results[name][column].tolist() == [row[column] for row in rows]
-    experiment = asked.experiments["table"]
+    experiment = request.experiments["table"]
     cells = tables.grid(results["table"], experiment.table, experiment.published)
     text = tables.markdown(cells, plan.caption("table"))
     made = Text(html(text, words["a"]))
@@ -173,7 +173,7 @@ def check(words, folder):
     drawn = shown(Text(target.getvalue()).text)
     assert shown(words["method"]) in drawn and shown(words["other"]) in drawn
 
-    report = compare(asked, results, [], [])
+    report = compare(request, results, [], [])
     seen = shown(Text(html(page(report), "page")).text)
     for name in ("a", "b", "claim", "source", "also", "probe"):
         assert shown(word(words[name])) in seen, name

@@ -12,7 +12,7 @@ from issl.errors import UserError
 from issl.jobs import fingerprint
 from issl.jobs.files import write_json
 from issl.report.page import page
-from issl.report.reproduction import Asked, Made, compare
+from issl.report.reproduction import Record, Request, compare
 
 EXPERIMENTS = {
     "table1": {
@@ -40,9 +40,9 @@ EXPERIMENTS = {
 }
 
 
-def asked(preset="paper", **changed):
+def request(preset="paper", **changed):
     shared = {"experiments": EXPERIMENTS | changed, "comparison": {}}
-    return Asked.model_validate({"preset": preset, "comparable": preset == "paper"} | shared)
+    return Request.model_validate({"preset": preset, "comparable": preset == "paper"} | shared)
 
 
 def both(*rows, **facts):
@@ -85,13 +85,13 @@ def run_json(code, run="A512", attempts=(("now", {}),)):
     }
 
 
-def made(code=None, **changes):
-    return [Made("pretrain", "runs/A512/s1/run.json", run_json(code or fingerprint.current("pretrain"), **changes))]
+def records(code=None, **changes):
+    return [Record("pretrain", "runs/A512/s1/run.json", run_json(code or fingerprint.current("pretrain"), **changes))]
 
 
 @pytest.fixture
 def report():
-    return compare(asked(), RESULTS, made(), [])
+    return compare(request(), RESULTS, records(), [])
 
 
 def verdicts(report, kind, *names):
@@ -114,7 +114,7 @@ def test_every_published_number_has_its_verdict(report):
 def test_further_sources_are_shown_beside_the_published_numbers_and_judge_nothing(report):
     also = {"label": "1 May", "source": "an older page", "precision": 0.05, "values": {"A": 99.9}}
     published = EXPERIMENTS["table1"]["published"] | {"also": [also]}
-    two = compare(asked(table1=EXPERIMENTS["table1"] | {"published": published}), RESULTS, made(), [])
+    two = compare(request(table1=EXPERIMENTS["table1"] | {"published": published}), RESULTS, records(), [])
     assert two["counts"] == report["counts"] and two["claims"] == report["claims"]
     text = page(two)
     assert "|  | published | published, 1 May | reproduced, selected on test |" in text
@@ -133,14 +133,14 @@ def test_what_nothing_can_reproduce_here_is_shown_but_not_counted(report):
 def test_what_is_only_published_is_a_table_of_its_lines_and_columns():
     values = {"A": {"3": 25.37, "30": 48.05}, "B": {"30": 47.28}}
     more = {"not_run": "why", "published": {"source": "a page", "precision": 0.005, "values": values}}
-    text = page(compare(asked(more=more), RESULTS, made(), []))
+    text = page(compare(request(more=more), RESULTS, records(), []))
     assert "|  | 3 | 30 |\n| --- | ---: | ---: |\n| A | 25.37 | 48.05 |\n| B | – | 47.28 |\n" in text
 
 
 @pytest.mark.parametrize(("precision", "shown"), [(0.005, "45.30"), (0.05, "45.3"), (0.1, "45.3"), (0.5, "45.3")])
 def test_published_numbers_have_the_digits_of_their_precision(precision, shown):
     published = {"source": "README", "precision": precision, "values": {"A": 45.3}}
-    text = page(compare(asked(table1=EXPERIMENTS["table1"] | {"published": published}), RESULTS, made(), []))
+    text = page(compare(request(table1=EXPERIMENTS["table1"] | {"published": published}), RESULTS, records(), []))
     assert f"| A | {shown} |" in text
 
 
@@ -184,10 +184,10 @@ def test_released_weights_are_judged_by_probe_and_metric():
             *(("B", "cached", "top-1", 0.50), ("B", "cached", "top-5", 0.70)),
         )
     ]
-    question = Asked.model_validate(
+    wanted = Request.model_validate(
         {"preset": "paper", "comparable": True, "experiments": experiments, "comparison": {}},
     )
-    report = compare(question, {"here": pd.concat(rows, ignore_index=True)}, [], [])
+    report = compare(wanted, {"here": pd.concat(rows, ignore_index=True)}, [], [])
     assert verdicts(report, "numbers", "experiment", "column") == {
         ("here", "cached, top-1"): "agrees",
         ("here", "augmented, top-1"): "differs",
@@ -206,7 +206,7 @@ def test_released_weights_are_judged_by_probe_and_metric():
 
 def test_released_weights_change_no_claim_about_the_runs_beside_them(report):
     beside = pd.concat([RESULTS["cloud"], released("R", 0, 0.9)], ignore_index=True)
-    again = compare(asked(), RESULTS | {"cloud": beside}, made(), [])
+    again = compare(request(), RESULTS | {"cloud": beside}, records(), [])
     assert again["claims"] == report["claims"] and "R" not in {number["line"] for number in again["numbers"]}
 
 
@@ -214,14 +214,14 @@ def test_the_remaining_gap_is_shown():
     claims = {"B beats A": {"better": "B", "than": "A", "instead_of": "C"}}
     experiments = {"table1": EXPERIMENTS["table1"] | {"claims": claims}}
     shared = {"preset": "paper", "comparable": True, "comparison": {}}
-    question = Asked.model_validate({"experiments": experiments} | shared)
+    wanted = Request.model_validate({"experiments": experiments} | shared)
     three = pd.concat([RESULTS["table1"], both(("C", 512, 0.40, 0.5))])
-    text = page(compare(question, {"table1": three}, made(), []))
+    text = page(compare(wanted, {"table1": three}, records(), []))
     assert "- B beats A: the lead is +11.0 points over C and +5.8 over A: 53% of it is left." in text
 
 
 def test_other_presets_compare_no_numbers_and_need_several_seeds_for_claims():
-    report = compare(asked("tiny"), RESULTS, made(), [])
+    report = compare(request("tiny"), RESULTS, records(), [])
     assert set(verdicts(report, "numbers", "line").values()) == {"not comparable", "not run"}
     better = next(claim for claim in report["claims"] if claim["claim"] == "B is better than A")
     assert better["verdict"] == "undecided" and better["test_selected"]["p"] is None and report["noise"] == []
@@ -244,7 +244,7 @@ def over_seeds(accuracies):
 
 def test_with_several_seeds_the_noise_is_measured():
     """A contrast without other points has its own variance only: a paired t-test."""
-    report = compare(asked("tiny"), {"table1": over_seeds(SEEDS)}, [], [])
+    report = compare(request("tiny"), {"table1": over_seeds(SEEDS)}, [], [])
     better = report["claims"][0]
     truth = stats.ttest_rel(SEEDS["B"], SEEDS["A"], alternative="greater").pvalue
     assert better["test_selected"]["p"] == pytest.approx(truth) and better["verdict"] == "holds"
@@ -261,13 +261,13 @@ def test_runs_that_two_experiments_share_are_evidence_once():
     alone = {"table1": over_seeds(SEEDS)}
     with_scatter = alone | {"cloud": over_seeds(SEEDS)}
     for results in (shared, with_scatter):
-        assert compare(asked(), results, [], [])["noise"] == compare(asked(), alone, [], [])["noise"]
+        assert compare(request(), results, [], [])["noise"] == compare(request(), alone, [], [])["noise"]
 
 
 def test_a_number_is_judged_by_the_noise_of_other_points():
     """Three other runs, whose noise is large: A, one seed, may differ by more than 0.94."""
     others = dict.fromkeys("BCD", (0.40, 0.44))
-    report = compare(asked(), {"table1": over_seeds({"A": (0.452,)} | others)}, [], [])
+    report = compare(request(), {"table1": over_seeds({"A": (0.452,)} | others)}, [], [])
     (number,) = (each for each in report["numbers"] if each["line"] == "A" and each["experiment"] == "table1")
     prior = (3 * np.var([40, 44], ddof=1) + 3 * (0.3 / stats.norm.ppf(0.75)) ** 2 / 2) / 6
     assert number["tolerance"] == pytest.approx(2 * (2 * prior) ** 0.5 + 0.05)
@@ -276,8 +276,8 @@ def test_a_number_is_judged_by_the_noise_of_other_points():
 def test_claims_are_corrected_for_their_number():
     """p of +1.2 over 0.445 is 0.037 and holds alone; of two claims it is the smaller p, and so doubled."""
     close = both(("A", 512, 0.452, 0.5), ("B", 512, 0.464, 0.5))
-    alone = compare(asked(), {"table1": close}, [], [])
-    two = compare(asked(), {"table1": pd.concat([close, both(("C", 512, 0.46, 0.5))])}, [], [])
+    alone = compare(request(), {"table1": close}, [], [])
+    two = compare(request(), {"table1": pd.concat([close, both(("C", 512, 0.46, 0.5))])}, [], [])
     found = [report["claims"][0] for report in (alone, two)]
     assert [claim["verdict"] for claim in found] == ["holds", "holds"]
     assert [claim["corrected"] for claim in found] == ["holds", "undecided"]
@@ -288,7 +288,7 @@ def test_claims_are_corrected_for_their_number():
 
 
 def test_an_experiment_without_results_is_not_run():
-    report = compare(asked(), {}, [], [])
+    report = compare(request(), {}, [], [])
     assert set(verdicts(report, "numbers", "experiment", "line", "column").values()) == {"not run"}
     assert set(verdicts(report, "claims", "claim").values()) == {"not run"}
     assert "## Runs" not in page(report)
@@ -304,7 +304,7 @@ def test_results_without_published_numbers_are_listed(report):
 def test_contradictory_results_are_refused():
     twice = pd.concat([RESULTS["table1"], RESULTS["table1"].assign(encoder="other")])
     with pytest.raises(UserError, match="several results share one place"):
-        compare(asked(), {"table1": twice}, [], [])
+        compare(request(), {"table1": twice}, [], [])
 
 
 def test_the_data_are_plain_json(report, tmp_path):
@@ -327,7 +327,7 @@ def test_a_run_lists_its_provenance_and_its_experiments(report):
 def test_code_that_changed_since_is_flagged_by_module():
     then = fingerprint.current("pretrain")
     other = {"fingerprint": "0", "modules": then["modules"] | {"issl.training.optim": "00000000", "issl.gone": "1"}}
-    report = compare(asked(), RESULTS, made(other), [])
+    report = compare(request(), RESULTS, records(other), [])
     assert report["changed"] == [
         {"path": "runs/A512/s1/run.json", "stage": "pretrain", "modules": ["issl.gone", "issl.training.optim"]}
     ]
@@ -345,7 +345,7 @@ def test_unchanged_code_is_not_flagged(report):
 
 def test_a_run_that_changed_between_two_attempts_is_flagged(report):
     attempts = (("then", {}), ("now", {"precision": "bf16", "versions": {"torch": "2.15"}}))
-    text = page(compare(asked(), RESULTS, made(attempts=attempts), []))
+    text = page(compare(request(), RESULTS, records(attempts=attempts), []))
     assert "| changed while it ran |" in text
     for change in ("code: then, then now", "precision: 32, then bf16", "torch: None, then 2.15"):
         assert f"- A512, seed 1: {change}" in text
@@ -353,7 +353,7 @@ def test_a_run_that_changed_between_two_attempts_is_flagged(report):
 
 
 def test_a_result_without_a_record_of_its_code_is_flagged():
-    report = compare(asked(), RESULTS, [Made("probe", "probes/x.json", {})], [])
+    report = compare(request(), RESULTS, [Record("probe", "probes/x.json", {})], [])
     assert report["changed"][0]["modules"] is None
     assert "- probe: not on record (1): `probes/x.json`" in page(report)
 
@@ -372,14 +372,14 @@ def test_a_damaged_record_of_a_run_is_named(tmp_path, content, says):
     path.parent.mkdir(parents=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as caught:
-        Made.read("pretrain", path, tmp_path)
+        Record.read("pretrain", path, tmp_path)
     assert str(caught.value).startswith(f"{path}: {says}") and str(caught.value).endswith("delete it to make it again")
 
 
 def test_a_record_that_a_training_wrote_is_whole(tmp_path):
-    [expected] = made()
+    [expected] = records()
     write_json(tmp_path / expected.path, expected.about)
-    assert Made.read("pretrain", tmp_path / expected.path, tmp_path) == expected
+    assert Record.read("pretrain", tmp_path / expected.path, tmp_path) == expected
 
 
 def test_a_page_without_numbers_has_no_heading_for_them_and_counts_one_run_as_one(report):
@@ -391,7 +391,7 @@ def test_a_page_without_numbers_has_no_heading_for_them_and_counts_one_run_as_on
 
 
 def test_leftovers_are_listed_and_long_lists_truncated():
-    report = compare(asked(), RESULTS, made(), [f"runs/old{i}/" for i in range(25)])
+    report = compare(request(), RESULTS, records(), [f"runs/old{i}/" for i in range(25)])
     assert len(report["leftovers"]) == 25
     assert "`runs/old19/` and 5 more" in page(report) and "old20" not in page(report)
 
@@ -402,13 +402,13 @@ def test_the_page_shows_both_accuracies_and_their_difference(report):
     assert "| A | 45.0 | 45.2 (44.2 to 46.2) | 45.2 (44.2 to 46.2) | 0.0 | 1 | +0.2 | 0.94 | agrees |" in text
     assert "| C | 50.0 | – | – | – | – | – | – | not run |" in text
     other = RESULTS["table1"].assign(holdout_acc=lambda table: -table["holdout_acc"])
-    text = page(compare(asked(), {"table1": other}, made(), []))
+    text = page(compare(request(), {"table1": other}, records(), []))
     assert "| A | 45.0 | 45.2 (44.2 to 46.2) | 44.2 (43.2 to 45.2) | 1.0 | 1 | +0.2 | 0.94 | agrees |" in text
 
 
 def test_an_untrained_encoder_has_no_speed_and_no_online_accuracy():
     record = run_json(fingerprint.current("pretrain"), "untrained")
     record |= {"seconds": 0, "images_per_second": None, "test_online_acc": None}
-    text = page(compare(asked(), RESULTS, [Made("pretrain", "runs/untrained/s1/run.json", record)], []))
+    text = page(compare(request(), RESULTS, [Record("pretrain", "runs/untrained/s1/run.json", record)], []))
     [line] = [line for line in text.splitlines() if line.startswith("| untrained |")]
     assert line.split(" | ")[4:9] == ["32", "0", "–", "1.2", "–"]

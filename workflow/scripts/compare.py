@@ -8,7 +8,7 @@ from issl.jobs.fingerprint import STAGES
 from issl.jobs.logs import to_file
 from issl.report.html import html
 from issl.report.page import page
-from issl.report.reproduction import Asked, Made, compare
+from issl.report.reproduction import Record, Request, compare
 from issl.report.results import read_results
 
 if TYPE_CHECKING:
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 with to_file(snakemake.log[0]):
     root = Path(snakemake.wildcards.root)
     results = {Path(path).stem: read_results(path) for path in snakemake.input.results}
-    made = [Made.read(stage, Path(path), root) for stage in STAGES for path in snakemake.input[stage]]
-    report = compare(Asked.model_validate_json(snakemake.params.request), results, made, snakemake.params.leftovers)
+    records = [Record.read(stage, Path(path), root) for stage in STAGES for path in snakemake.input[stage]]
+    report = compare(
+        Request.model_validate_json(snakemake.params.request), results, records, snakemake.params.leftovers
+    )
     text = page(report)
     write_json(snakemake.output.json, report)
     write_text(snakemake.output.md, text)
