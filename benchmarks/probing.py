@@ -184,7 +184,7 @@ def _job(folder: Path, probes: Sequence[Linear]) -> float:
         "seed": SEED,
         "features": folder / "features",
         "data": folder / "data",
-        "out": folder / "scores.csv",
+        "out": Path(tempfile.mkdtemp(dir=folder), "scores.csv"),  # a job never overwrites the scores of another grid
         "log": folder / "probe.log",
         "settings": Execution(device="auto", progress=False).model_dump_json(),
     }
