@@ -11,8 +11,9 @@ import click
 from benchmarks.measure import machine
 from issl.cli import run
 from issl.errors import UserError
+from issl.jobs import provenance
 from issl.jobs.files import write_text
-from issl.jobs.records import read_record
+from issl.upkeep.runs import finished
 
 KEPT = ("*.md", "*.csv", "*.png")  # what a code host shows, and what other programs read
 RUNS = "runs.jsonl"
@@ -30,7 +31,7 @@ def keep(root: Path, out: Path) -> None:
     """
     if not (root / "reproduction.md").exists():
         raise UserError(f"{root}: has no reproduction.md; make it first: snakemake {root.name}")
-    records = [read_record(path) for path in sorted(root.glob("runs/*/s*/run.json"))]
+    records = [each.record for each in finished([root])]
     n_scores = len(list(root.rglob("probes/*/*.json")))
     files = sorted(path for pattern in KEPT for path in root.glob(pattern))
     shutil.rmtree(out, ignore_errors=True)
@@ -80,12 +81,7 @@ def _distinct(values: Any) -> str:
 
 
 def _versions(record: Mapping[str, Any]) -> str:
-    return " then ".join(
-        dict.fromkeys(
-            ", ".join(f"{name} {version}" for name, version in attempt["versions"].items() if version)
-            for attempt in record["attempts"]
-        )
-    )
+    return " then ".join(dict.fromkeys(provenance.listed(attempt["versions"]) for attempt in record["attempts"]))
 
 
 def _commit(record: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ def record(run, seed, seconds, commit="0123456789abcdef", dirty=False):
     versions = {"python": "3.11", "torch": "2.15.0", "torchvision": None}
     return {
         "run": run,
+        "spec": {},
         "seed": seed,
         "seconds": seconds,
         "device": "CPU, 1 threads",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +97,11 @@ def stacked(lower: Any, upper: Any) -> Any:
     if not isinstance(lower, Mapping) or not isinstance(upper, Mapping):
         return upper
     return {**lower, **{key: stacked(lower.get(key), value) for key, value in upper.items()}}
+
+
+def combined(contents: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Contents of layers, or settings, one on top of another."""
+    return reduce(stacked, contents, {})
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from issl.config.layers import PAPER, Layer, Place, read_layers, setting, stacked
+from issl.config.layers import PAPER, Layer, Place, combined, read_layers, setting
 from issl.config.points import facts, refuse_unknown_points
 from issl.config.presets import presets
 from issl.config.resolve import PlannedRow, known, resolve
@@ -314,8 +314,8 @@ def load(
 
     Raises UserError.
     """
-    layers = read_layers([path, *overlays], reduce(stacked, map(setting, settings), {}))
-    return plans(reduce(stacked, [layer.content for layer in layers], {}), layers)
+    layers = read_layers([path, *overlays], combined(map(setting, settings)))
+    return plans(combined(layer.content for layer in layers), layers)
 
 
 def plans(raw: Mapping[str, Any], layers: Sequence[Layer] = ()) -> dict[str, Plan]:

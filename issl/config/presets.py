@@ -5,11 +5,10 @@ The file paper.yaml overlays the paper's own settings; the other presets do not 
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from issl.config.layers import PAPER, PRESETS, Layer, Place, read_layers, stacked
+from issl.config.layers import PAPER, PRESETS, Layer, Place, combined, read_layers
 from issl.config.schema import Config
 from issl.config.validation import validate
 from issl.errors import UserError
@@ -22,7 +21,7 @@ RESERVED = (  # rules, and folders in results/
 
 def read_config(path: str | Path = "config.yaml") -> dict[str, Any]:
     """A config file and the presets beside it, which are its `presets`. Raises UserError if one cannot be read."""
-    return reduce(stacked, [layer.content for layer in read_layers([path], {})], {})
+    return combined(layer.content for layer in read_layers([path], {}))
 
 
 def presets(raw: Mapping[str, Any], layers: Sequence[Layer] = ()) -> dict[str, Config]:
@@ -31,7 +30,7 @@ def presets(raw: Mapping[str, Any], layers: Sequence[Layer] = ()) -> dict[str, C
     `layers` are what `raw` is stacked from; files of presets may be among them alone. Raises UserError: one line with
     the place, the key, the value and what is allowed.
     """
-    raw = reduce(stacked, [*(layer.content for layer in layers if layer.under), raw], {})
+    raw = combined([*(layer.content for layer in layers if layer.under), raw])
     here = Place(tuple(layers))
     overlays = {} if raw.get(PRESETS) is None else raw[PRESETS]
     if not isinstance(overlays, Mapping):

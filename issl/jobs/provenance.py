@@ -44,6 +44,11 @@ def changes(attempts: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{name}: {', then '.join(found)}" for name, found in values.items() if len(found) > 1]
 
 
+def listed(versions: Mapping[str, str | None]) -> str:
+    """Versions on one line, without packages that were not there."""
+    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

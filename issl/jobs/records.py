@@ -28,6 +28,15 @@ def refuse_other(path: Path, what: str, made_from: Mapping[str, Any]) -> None:
     """
     if not path.exists():
         return
-    record = read_record(path)
-    if other := [key for key, value in made_from.items() if record.get(key) != value]:
+    if other := differing(read_record(path), made_from):
         raise UserError(f"{path}: {what} with another {' and '.join(other)}: choose another --out, or delete it")
+
+
+def differing(record: Mapping[str, Any], made_from: Mapping[str, Any]) -> list[str]:
+    """The keys of `made_from` of which the record says something else, or nothing."""
+    return [key for key, value in made_from.items() if record.get(key) != value]
+
+
+def finished_runs(root: Path) -> list[Path]:
+    """The folders below a results folder that have the record of a run, in order."""
+    return sorted(record.parent for record in root.glob("runs/*/s*/run.json"))

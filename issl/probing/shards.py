@@ -13,7 +13,7 @@ from torch import Tensor
 from issl.data.arrays import Arrays
 from issl.errors import UserError
 from issl.jobs.files import whole, write_json
-from issl.jobs.records import read_record
+from issl.jobs.records import differing, read_record
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,7 @@ def _about(folder: Path) -> dict[str, Any] | None:
 
 def refuse_others(folder: Path, about: Mapping[str, Any]) -> None:
     """Raises UserError for shards that were made from something else than `about` says."""
-    record = read_record(folder / ABOUT, REMEDY)
-    if other := [key for key, value in about.items() if record.get(key) != value]:
+    if other := differing(read_record(folder / ABOUT, REMEDY), about):
         raise UserError(f"{folder}: features of other {' and '.join(other)} than these probes are for; {REMEDY}")
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from issl import __version__
 from issl.errors import UserError
 from issl.hub import WEIGHTS, read_run
+from issl.jobs import provenance
 from issl.jobs.files import sha256, whole
 from issl.jobs.records import read_record
 from issl.models import encoders, weights
@@ -100,11 +101,10 @@ def _selected(path: Path) -> pd.DataFrame:
 def _provenance(spec: RunSpec, record: dict[str, Any]) -> dict[str, str]:
     git = record["git"]
     commit = "not known" if git is None else git["commit"] + (", with uncommitted changes" if git["dirty"] else "")
-    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
     return {
         "data": f"{data_id(spec.data)}; SHA-256 of the prepared images {record['data']['images']}",
         "trained on": f"{record['device']}, precision {record['precision']}",
-        "versions": versions,
+        "versions": provenance.listed(record["versions"]),
         "commit": commit,
     }
 

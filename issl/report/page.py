@@ -50,7 +50,7 @@ def page(report: Report) -> str:
         evidence=markdown_table(Grid(EVIDENCE, evidence), left=(0, 1, 2)) if evidence else "",
         runs=markdown_table(Grid(RUNS, runs), left=(0, 2, 3, 4, 9, 10, 11)) if runs else "",
         hours=sum(run["seconds"] for run in report["runs"]) / 3600,
-        versions=sorted({_versions(run["versions"]) for run in report["runs"]}),
+        versions=sorted({provenance.listed(run["versions"]) for run in report["runs"]}),
         changed=_changed(report),
         leftovers=_some(report["leftovers"]),
         unsteady=[
@@ -201,10 +201,6 @@ def _code(run: Mapping[str, Any], changed: Collection[str]) -> str:
     if len({attempt["code"] for attempt in run.get("attempts", ())}) > 1:
         return "changed while it ran"
     return "changed since" if run["path"] in changed else "as now"
-
-
-def _versions(versions: Mapping[str, str | None]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
 
 
 def _changed(report: Report) -> list[str]:

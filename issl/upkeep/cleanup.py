@@ -14,6 +14,7 @@ from issl.config.plan import Plan
 from issl.errors import UserError
 from issl.jobs.files import TEMPORARY
 from issl.jobs.leftovers import size
+from issl.jobs.records import finished_runs
 from issl.spec.probe import READS_IMAGES
 
 IDLE = 24 * 3600  # seconds since the last write, after which no process is assumed to be writing
@@ -37,7 +38,7 @@ def rubbish(plan: Plan) -> Iterator[Rubbish]:
     unused = plan.leftovers()
     found = dict.fromkeys(unused, (UNUSED, False))
     # What killed jobs, of Snakemake too, leave behind.
-    runs = [run.parent.relative_to(root).as_posix() for run in root.glob("runs/*/s*/run.json")]
+    runs = [folder.relative_to(root).as_posix() for folder in finished_runs(root)]
     spent = {f"{run}/checkpoints/": "its run is finished" for run in runs if (root / run / "checkpoints").is_dir()}
     for features, scores in _read_by(plan).items():
         if (root / features).is_dir() and all((root / score).exists() for score in scores):

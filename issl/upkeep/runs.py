@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from issl.errors import UserError, nearest
-from issl.jobs.records import read_record
+from issl.jobs.records import finished_runs, read_record
 from issl.report.results import SELECTIONS, read_scores, selected
 
 KEYS = ("run", "seed", "spec", "seconds")  # of a record
@@ -32,10 +32,10 @@ class Run(NamedTuple):
 def finished(roots: Iterable[Path]) -> list[Run]:
     """The finished runs below results folders. Raises UserError if there is none, or a record cannot be read."""
     roots = list(roots)
-    records = [path for root in roots for path in sorted(root.glob("runs/*/s*/run.json"))]
-    if not records:
+    found = [folder for root in roots for folder in finished_runs(root)]
+    if not found:
         raise UserError(f"no finished run in {', '.join(map(str, roots))}")
-    return [Run(path.parent, read_record(path, keys=KEYS)) for path in records]
+    return [Run(folder, read_record(folder / "run.json", keys=KEYS)) for folder in found]
 
 
 def results(runs: Iterable[Run]) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def chosen(name: str, runs: Sequence[Run]) -> list[Run]:
     found = [
         run
         for run in runs
-        if name == run.record["run"] or folder in (run.folder.resolve(), *run.folder.resolve().parents[:1])
+        if name == run.record["run"] or folder in (run.folder.resolve(), run.folder.resolve().parent)
     ]
     if not found:
         raise UserError(f"no finished run '{name}', {nearest(Path(name).name, {run.record['run'] for run in runs})}")
