@@ -31,6 +31,8 @@ def keep(root: Path, out: Path) -> None:
     """
     if not (root / "reproduction.md").exists():
         raise UserError(f"{root}: has no reproduction.md; make it first: snakemake {root.name}")
+    if out.exists() and not (out / RUNS).exists():
+        raise UserError(f"{out}: holds something else than a replication, and would be replaced: choose another --out")
     records = [each.record for each in finished([root])]
     n_scores = len(list(root.rglob("probes/*/*.json")))
     files = sorted(path for pattern in KEPT for path in root.glob(pattern))
@@ -62,8 +64,7 @@ def readme(
         f"| machine | {hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB; {gpus} |",
         f"| device and precision of a run | {_distinct(record['device'] for record in records)}; "
         f"{_distinct(record['precision'] for record in records)} |",
-        f"| pretraining | {sum(record['seconds'] for record in records) / 3600:.1f} hours of such devices in all; "
-        "other work shared the machine |",
+        f"| pretraining | {sum(record['seconds'] for record in records) / 3600:.1f} hours of such devices in all |",
         f"| versions | {_distinct(_versions(record) for record in records)} |",
         f"| commit | {_distinct(_commit(record) for record in records)} |",
         "",

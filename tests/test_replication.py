@@ -51,7 +51,8 @@ def keep(*arguments):
 def test_the_results_and_the_record_of_each_run_are_kept(results, tmp_path):
     out = tmp_path / "docs"
     out.mkdir()
-    (out / "of_an_earlier_one.md").touch()
+    for name in ("of_an_earlier_one.md", "runs.jsonl"):
+        (out / name).touch()
     keep(results, "--out", out)
     assert {path.name for path in out.iterdir()} == {
         "README.md",
@@ -81,3 +82,12 @@ def test_results_that_are_not_finished_are_refused(results, tmp_path):
     with pytest.raises(UserError, match="snakemake mini"):
         keep(results, "--out", tmp_path / "docs")
     assert not (tmp_path / "docs").exists()
+
+
+def test_a_folder_of_something_else_is_not_replaced(results, tmp_path):
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text("by hand")
+    with pytest.raises(UserError, match="choose another --out"):
+        keep(results, "--out", page.parent)
+    assert page.read_text() == "by hand"
