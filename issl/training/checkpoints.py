@@ -15,11 +15,13 @@ import torch
 
 from issl.errors import UserError
 from issl.jobs import allocation, distributed
+from issl.jobs.files import write_json
 from issl.training.lightning import pl
 
 log = logging.getLogger(__name__)
 
 NAMES = ("last.ckpt", "previous.ckpt")
+SAVED = "saved.json"  # the steps that the newest one has, and those of the whole training, for plans
 UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError)
 
 
@@ -97,6 +99,8 @@ def save(trainer: pl.Trainer, folder: Path) -> None:
         if not distributed.is_rank_zero():
             return
         _exchange(temporary, last, previous)
+        steps = {"step": trainer.global_step, "steps": trainer.num_training_batches * trainer.max_epochs}
+        write_json(folder / SAVED, steps)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the disk is full
         with suppress(OSError):
             temporary.unlink()

@@ -33,6 +33,7 @@ from issl.training.history import History
 from issl.training.launcher import SINGLE_PROCESS, Launcher
 from issl.training.lightning import pl
 from issl.training.optim import learning_rates
+from issl.training.progress import Progress
 from issl.views import loader
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,10 @@ def train(
     module.processes, module.decoders = launcher.size, launcher.helpers()
     here = {"device": devices.describe(device), "precision": precision, "processes": launcher.size}
     module.attempts = [provenance.attempt(made_by, here)]
+    if distributed.is_rank_zero():
+        module.progress = Progress(
+            out / CHECKPOINTS, {"run": run_id(run), **about, **here, "epochs": run.epochs, "host": made_by["host"]}
+        )
     logger = (distributed.is_rank_zero() and tracking.logger(execution.wandb, run, seed, experiments, out)) or False
     trainer = _trainer(run, device, precision, execution, launcher, out / CHECKPOINTS, logger)
     _fit(trainer, module, out / CHECKPOINTS)
@@ -241,6 +246,7 @@ class Pretraining(pl.LightningModule):
         self.source: loader.Source
         self.steps: Iterator[loader.Batch] | None = None
         self.attempts: list[dict[str, Any]] = []  # what each start of the training ran with
+        self.progress: Progress | None = None  # of the first process
 
     # --- data ---
 
@@ -326,6 +332,8 @@ class Pretraining(pl.LightningModule):
             row |= self.validate()
         if distributed.is_rank_zero():
             log.info(self.history.line(epochs))
+        if self.progress:
+            self.progress.epoch_ended(row, epoch + 1, sum(each["seconds"] for each in self.history.rows))
         if self.logger:
             self.logger.log_metrics(row, step=epoch)
 
