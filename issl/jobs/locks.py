@@ -69,6 +69,17 @@ def locked(name: Path) -> Iterator[None]:
         lock.release()
 
 
+def held(name: Path) -> bool | None:
+    """Whether a process holds the lock file `name`; None if that cannot be told, as of another user's file."""
+    try:
+        with FileLock(name, timeout=0, mode=0o664):
+            return False
+    except Timeout:
+        return True
+    except (NotImplementedError, OSError):
+        return None
+
+
 def build_once(
     outputs: Sequence[Path], make: Callable[[], None], still_valid: Callable[[Path], bool] = lambda folder: False
 ) -> None:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
 from issl.config.plan import Plan
 from issl.errors import UserError
 from issl.jobs.files import TEMPORARY
 from issl.jobs.leftovers import size
+from issl.jobs.locks import held
 from issl.jobs.records import finished_runs
 from issl.spec.probe import READS_IMAGES
 
@@ -78,18 +77,10 @@ def remove(plan: Plan, entry: Rubbish) -> bool:
     """Removes it unless a process is working there, and says whether it did. Raises UserError if it cannot."""
     path, folder = Path(plan.root, entry.path), entry.path.endswith("/")
     inside = path.rglob(".*.lock") if folder else ()
-    if any(_held(lock) for lock in (*inside, *path.parent.glob(".*.lock"))):
+    if any(held(lock) is not False for lock in (*inside, *path.parent.glob(".*.lock"))):
         return False
     try:
         shutil.rmtree(path) if folder else path.unlink()
     except OSError as error:
         raise UserError(f"{error.filename or path}: cannot be removed: {error.strerror}") from None
     return True
-
-
-def _held(lock: Path) -> bool:
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except (Timeout, OSError):  # in use, or it cannot be told
-        return True

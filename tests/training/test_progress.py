@@ -42,6 +42,6 @@ def test_a_training_whose_progress_cannot_be_written_goes_on(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(progress, "write_json", full)
-    pretrain.pretrain(make_run(optim={"epochs": 1}), 1, synthetic, tmp_path, CPU)
+    pretrain.pretrain(make_run(optim={"epochs": 2}), 1, synthetic, tmp_path, CPU)
     assert "progress.json is not up to date" in caplog.text
     assert (tmp_path / "encoder.safetensors").exists()
