@@ -14,6 +14,7 @@ from issl.jobs.environment import use_this_checkout
 from issl.jobs.interrupted import continue_interrupted
 from issl.jobs.locks import mark_forced, mark_workflow_start
 from issl.jobs.slurm import ask_squeue_without_accounting
+from issl.planning.dryrun import sum_up_at_exit
 
 min_version("9.12")
 
@@ -99,3 +100,5 @@ with exiting():
     if options := command_line():
         refuse_unknown(options.targets, PLANS, workflow.rules)
         continue_interrupted(options)
+        if options.dryrun:
+            sum_up_at_exit(workflow, PLANS)

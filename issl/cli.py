@@ -204,23 +204,82 @@ def export(run: Path, out: Path) -> None:
 
 
 @issl.command()
+@click.argument("targets", nargs=-1)
+@click.option("--preset", default=PAPER, show_default=True, help="Preset of the experiments that you name.")
+@click.option("--device", help="Plan for this measured device: a part of its name.")
+@click.option("--json", "as_json", is_flag=True, help="For programs, with times in seconds.")
+@click.option("--measure", is_flag=True, help="First train each kind of run for --steps steps here, to calibrate.")
+@click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True)
 @_config
-@click.argument("experiments", nargs=-1)
-def plan(plans: Plans, experiments: tuple[str, ...]) -> None:
-    """Show the runs of every preset: id, epochs, and the experiments that use it.
+@click.pass_context
+def plan(
+    context: click.Context,
+    plans: Plans,
+    targets: tuple[str, ...],
+    preset: str,
+    device: str | None,
+    as_json: bool,
+    measure: bool,
+    steps: int,
+) -> None:
+    """Show the runs that results need: how they differ, how far they are, and how long the rest takes.
 
-    Experiments on request, and the runs that only they use, are shown if you name them.
+    A TARGET is an experiment, the path of a result, or a preset; without any, everything that `all` makes.
     """
-    known = {name for plan in plans.values() for name in plan.rows}
-    for name in set(experiments) - known:
-        raise UserError(f"unknown experiment '{name}', {nearest(name, known)}")
-    for root, plan in plans.items():
-        hidden = {name for name in plan.rows if plan.config.experiments[name].on_request} - set(experiments)
-        for run, spec in plan.runs.items():
-            users = [name for name in plan.experiments_of(run) if name not in hidden]
-            showing = {name for name, rows in plan.rows.items() if any(row.run and row.name == run for row in rows)}
-            if showing & set(experiments) or (users and not experiments):
-                click.echo(f"{root}/runs/{run}  {spec.epochs} epochs  {', '.join(users)}")
+    from issl.planning import cost, page
+    from issl.planning.asked import asked
+    from issl.planning.listing import entries, needed
+    from issl.upkeep import terminal
+
+    found = []
+    for one, experiments in asked(plans, targets, preset):
+        if measure:
+            from issl.planning import trial
+
+            with _own_gpus(one.config.execution):
+                for line in trial.measure(one, list(needed(one, experiments)), steps):
+                    click.echo(line, err=True)
+        costs = cost.of(one, plans, device)
+        runs = entries(one, experiments, costs)
+        command = page.start(one, experiments, context.params["configfiles"], context.params["settings"])
+        if as_json:
+            found.append(page.as_json(one, runs, costs, command))
+            continue
+        terminal.show_rows(page.columns(costs), page.rows(runs, costs))
+        click.echo(f"{page.summary(one, runs, costs)}\nstart: {command}")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+
+
+@issl.command()
+@click.argument("targets", nargs=-1)
+@click.option("--preset", default=PAPER, show_default=True, help="Preset of the experiments that you name.")
+@click.option("--all", "every", is_flag=True, help="Also list trainings that are done or not started.")
+@click.option("--watch", type=click.FloatRange(min=0.1), is_flag=False, flag_value=5, metavar="SECONDS")
+@_config
+def status(plans: Plans, targets: tuple[str, ...], preset: str, every: bool, watch: float | None) -> None:
+    """Show what a workflow that runs, here or in Slurm, or that was left, has done: each training, and its log.
+
+    A TARGET is as of `plan`. --watch shows it again every 5 SECONDS, until Ctrl-C.
+    """
+    from issl.planning import status as progress
+    from issl.planning.asked import asked
+    from issl.upkeep import terminal
+
+    for one, experiments in asked(plans, targets, preset):
+
+        def now(one: catalog.Plan = one, experiments: Sequence[str] = experiments) -> tuple[Any, Any, str]:
+            found = progress.trainings(one, experiments)
+            listed = [each for each in found if every or each.state not in ("done", progress.WAITING)]
+            return progress.COLUMNS, listed, progress.summary(one, experiments, found)
+
+        if watch:
+            terminal.watch(now, watch)
+            continue
+        names, rows, line = now()
+        if rows:
+            terminal.show_rows(names, rows)
+        click.echo(line)
 
 
 @issl.command()

@@ -7,6 +7,9 @@ from pathlib import Path
 from snakemake.cli import parse_args
 
 from issl.config import resources
+from issl.planning import runtime
+
+MINUTES = runtime.requests(PLANS)
 
 
 def plan(wildcards):
@@ -22,6 +25,11 @@ def requested(rule, amount):
         return amount(resources.request(plan(wildcards), rule, *ids))
 
     return look_up
+
+
+def minutes(rule):
+    """The minutes that a job requests: what was measured on `hardware.device`, or else as configured."""
+    return lambda wildcards: MINUTES(plan(wildcards), rule, dict(wildcards.items()))
 
 
 # Snakemake does not compare params that are derived from resources, so a change in them reruns nothing.

@@ -20,7 +20,7 @@ rule featurize:
     resources:
         gpu=requested("featurize", lambda r: r.gpus),
         mem_mb=requested("featurize", resources.mem_mb),
-        runtime=requested("featurize", lambda r: r.minutes),
+        runtime=minutes("featurize"),
     params:
         encoder=lambda w: plan(w).encoder(w.encoder),
         spec=lambda w: plan(w).encodings[w.encoding].canonical(),

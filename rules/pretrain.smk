@@ -24,7 +24,7 @@ rule pretrain:
         tasks_per_node=lambda w: resources.of_pretraining(plan(w), "tasks_per_node"),
         tasks_per_gpu=lambda w: resources.of_pretraining(plan(w), "tasks_per_gpu"),
         mem_mb=requested("pretrain", resources.mem_mb),
-        runtime=lambda w: resources.pretraining_minutes(plan(w), w.run),
+        runtime=minutes("pretrain"),
     params:
         spec=lambda w: plan(w).runs[w.run].canonical(),
         settings=settings,

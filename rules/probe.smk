@@ -20,7 +20,7 @@ rule probe:
     resources:
         gpu=requested("probe", lambda r: r.gpus),
         mem_mb=requested("probe", resources.mem_mb),
-        runtime=requested("probe", lambda r: r.minutes),
+        runtime=minutes("probe"),
     params:
         encoder=lambda w: plan(w).encoder(w.encoder),
         spec=lambda w: plan(w).encodings[w.encoding].canonical(),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from project import PROJECT
+from project import PROJECT, copy_config
 
 from issl import cli
 from issl.config.schema import Config
@@ -481,51 +481,83 @@ def test_a_full_disk_is_one_line(refused, tmp_path, monkeypatch):
 
 
 def test_plan_imports_none_of_the_heavy_libraries():
+    """Where nothing was measured yet."""
     answer = command("plan", options=("-X", "importtime"))
-    assert answer.status == 0 and "results/runs/" in answer.out
+    assert answer.status == 0 and "cissl-z2048-e1000-" in answer.out
     modules = {line.rpartition("|")[2].strip() for line in answer.err.splitlines() if line.startswith("import time:")}
     assert {"issl.cli", "issl.config.plan", "yaml"} <= modules
     assert not modules & {"torch", "pytorch_lightning", "numpy", "pandas", "matplotlib", "PIL", "sklearn", "wandb"}
 
 
-def test_plan_lists_every_run_of_the_paper_once(call):
+@pytest.fixture
+def planned(call, monkeypatch, tmp_path):
+    """The runs that `issl plan` shows in a folder without results, by id, with the other columns."""
+    monkeypatch.chdir(tmp_path)
+    copy_config(tmp_path)
+
+    def plan(*arguments):
+        found = call("plan", *arguments, "--json")
+        assert (found.status, found.err) == (0, "")
+        return {run["run"]: run for preset in json.loads(found.out) for run in preset["runs"]}
+
+    return plan
+
+
+def test_plan_lists_every_run_of_the_paper_once(planned):
     """5 + 5 rows of the tables, 3 + 8 points of the figures; CISSL with dimension and epochs is in two of them."""
-    status, out, err = call("plan")
-    assert (status, err) == (0, "")
-    paper = [line for line in out.splitlines() if line.startswith("results/runs/")]
-    assert len(paper) == len(set(paper)) == 5 + 6 + 2 + 3 + 8 - 2
-    (shared,) = (line for line in paper if line.endswith("table1_contrastive, fig7c"))
-    assert shared.startswith("results/runs/cissl-z2048-e1000-") and "  1000 epochs  " in shared
-    for preset in ("small", "tiny"):
-        assert f"results/{preset}/runs/" in out
+    runs = planned()
+    assert len(runs) == 5 + 6 + 2 + 3 + 8 - 2
+    (shared,) = (run for run in runs.values() if {"table1_contrastive", "fig7c"} <= {*run["results"]})
+    assert shared["run"].startswith("cissl-z2048-e1000-") and shared["epochs"] == 1000
 
 
-def test_plan_shows_the_runs_of_some_experiments(call):
-    paper = [line for line in call("plan", "fig7c").out.splitlines() if line.startswith("results/runs/")]
-    assert len(paper) == 8 and all("fig7c" in line for line in paper)
-    both = [line for line in call("plan", "fig7c", "fig7a").out.splitlines() if line.startswith("results/runs/")]
-    assert len(both) == 8 + 3
+def test_plan_shows_the_runs_of_some_experiments(planned):
+    assert len(planned("fig7c")) == 8 and len(planned("fig7c", "fig7a")) == 8 + 3
 
 
-def test_plan_shows_what_is_on_request_if_it_is_named(call):
-    one = [line for line in call("plan", "fig7a_extended").out.splitlines() if line.startswith("results/runs/")]
-    assert len(one) == 4 and sum(line.endswith("  fig7a, fig7a_extended") for line in one) == 3
-    assert "fig7a_extended" not in call("plan").out
+def test_plan_shows_what_is_on_request_if_it_is_named(planned):
+    one = planned("fig7a_extended")
+    assert len(one) == 4 and sum("fig7a" in run["results"] for run in one.values()) == 3
+    assert not any("fig7a_extended" in run["results"] for run in planned().values())
 
 
-def test_plan_shows_the_runs_that_a_figure_takes_from_other_experiments(call):
+def test_plan_shows_the_runs_that_a_figure_takes_from_other_experiments(planned):
     """Figure 7b pretrains nothing of its own, and shows every run of the paper."""
-    every, shown = (
-        [line for line in call("plan", *names).out.splitlines() if line.startswith("results/runs/")]
-        for names in ((), ("fig7b",))
-    )
-    assert shown == every
+    assert planned("fig7b").keys() == planned().keys()
 
 
-def test_plan_refuses_an_unknown_experiment_with_the_nearest(call):
+def test_plan_shows_a_preset_by_its_name(planned):
+    assert planned("tiny").keys() == planned("--preset", "tiny").keys() and "simclr-z64-e9-47103cbb" in planned("tiny")
+
+
+def test_plan_as_a_table_ends_with_the_total_and_the_command(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    copy_config(tmp_path)
+    *_, total, start = call("plan", "fig7c").out.splitlines()
+    assert total.startswith("8 runs, 8 with their seeds: 0 done") and "Left: 8,000 epochs; hours are unknown" in total
+    assert start == "start: snakemake results/fig7c.pdf --profile slurm"
+
+
+def test_plan_refuses_an_unknown_result_with_the_nearest(call):
     answer = call("plan", "fig7")
     check_refusal(answer)
-    assert "unknown experiment 'fig7', did you mean 'fig7" in answer.err
+    assert "unknown result 'fig7', did you mean 'fig7" in answer.err
+
+
+def test_plan_measures_first_if_it_is_told_to(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    copy_config(tmp_path)
+    answer = call("plan", "--preset", "tiny", "table1_contrastive", "--measure", "--steps", "1")
+    assert answer.status == 0 and " job-minutes (" in answer.out
+    assert "1 of 4: simclr-z64-e9-47103cbb: " in answer.err
+
+
+def test_status_says_what_is_left(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    copy_config(tmp_path)
+    assert call("status", "fig7c").out == "trainings: 8 not started; scores: 0 of 8\n"
+    listed = call("status", "fig7c", "--all").out.splitlines()
+    assert sum(line.startswith(" cissl") for line in listed) == 8
 
 
 def test_a_setting_without_a_value_is_one_line(call):
@@ -534,9 +566,9 @@ def test_a_setting_without_a_value_is_one_line(call):
     assert answer.err.startswith("error: --config seeds: must be KEY=VALUE, as in ")
 
 
-def test_a_run_is_shown_by_its_id_and_by_any_path_in_its_folder(call):
-    line = call("plan", "fig7c").out.splitlines()[0]
-    folder = line.split()[0]
+def test_a_run_is_shown_by_its_id_and_by_any_path_in_its_folder(call, planned):
+    (first, *_) = planned("fig7c")
+    folder = f"results/runs/{first}"
     shown = {
         call("show", f"{prefix}{ending}").out
         for prefix, ending in (
@@ -556,8 +588,8 @@ def test_plan_names_a_missing_config(call):
     assert answer.err == "error: nowhere.yaml: cannot be read: No such file or directory\n"
 
 
-def test_show_prints_every_setting_with_its_default(call):
-    name = next(line.split()[0].rpartition("/")[2] for line in call("plan").out.splitlines() if "/dissl-z2048" in line)
+def test_show_prints_every_setting_with_its_default(call, planned):
+    name = next(run for run in planned() if run.startswith("dissl-z2048"))
     status, out, err = call("show", name)
     assert (status, err) == (0, "")
     shown = json.loads(out)
@@ -571,16 +603,16 @@ def test_show_prints_every_setting_with_its_default(call):
             assert shown[section].keys() == model.annotation.model_fields.keys()
 
 
-def test_show_leaves_out_what_an_untrained_encoder_does_not_use(call):
-    name = next(line.split()[0].rpartition("/")[2] for line in call("plan").out.splitlines() if "/untrained-" in line)
+def test_show_leaves_out_what_an_untrained_encoder_does_not_use(call, planned):
+    name = next(run for run in planned("tiny") if run.startswith("untrained"))
     shown = json.loads(call("show", name).out)
     assert shown["objective"]["name"] == "untrained" and "encoder" in shown
     assert "epochs" not in json.dumps(shown)
     assert run_id(RunSpec.model_validate(shown)) == name
 
 
-def test_show_refuses_an_unknown_run_with_the_nearest(call):
-    name = next(line.split()[0].rpartition("/")[2] for line in call("plan").out.splitlines())
+def test_show_refuses_an_unknown_run_with_the_nearest(call, planned):
+    (name, *_) = planned()
     answer = call("show", name[:-1])
     check_refusal(answer)
     assert f"unknown run '{name[:-1]}', did you mean '{name}'?" in answer.err

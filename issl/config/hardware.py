@@ -40,6 +40,14 @@ class Hardware(Value):
     pretrain: PretrainResources = PretrainResources()
     featurize: Resources = Resources()
     probe: Resources = Resources()
+    device: str | None = Field(
+        None,
+        description="device of the jobs, or a part of its name: if jobs were measured on it, they request the time "
+        "that they take there instead of `minutes`",
+    )
+    margin: Annotated[float, Field(ge=1)] = Field(
+        1.5, description="factor on the time that 9 of 10 such jobs would need, if `device` is set"
+    )
 
 
 class More(Value):

@@ -10,7 +10,8 @@ Characterizing Idealized Representations* (NeurIPS 2022); docs/fidelity.md lists
 
 import hashlib
 import json
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +30,14 @@ class Value(BaseModel):
         """JSON with sorted keys and without defaults: the identity of the value."""
         content = self.model_dump(mode="json", exclude_defaults=True)
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def flat(spec: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """The settings of a nested mapping as texts, by dotted names."""
+    found: dict[str, str] = {}
+    for key, value in spec.items():
+        found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {f"{above}{key}": str(value)}
+    return found
 
 
 def short_hash(text: str) -> str:

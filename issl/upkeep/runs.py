@@ -9,6 +9,7 @@ import pandas as pd
 from issl.errors import UserError, nearest
 from issl.jobs.records import finished_runs, read_record
 from issl.report.results import SELECTIONS, read_scores, selected
+from issl.spec.value import flat
 
 KEYS = ("run", "seed", "spec", "seconds")  # of a record
 COLUMNS = (
@@ -127,14 +128,6 @@ def _means(runs: Iterable[Run]) -> pd.DataFrame:
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The settings in which two specs differ, by dotted name, with both values; blank where one has no such setting."""
-    one, other = dict(_flat(first)), dict(_flat(second))
+    one, other = flat(first), flat(second)
     names = dict.fromkeys([*one, *other])
     return [(name, one.get(name, ""), other.get(name, "")) for name in names if one.get(name) != other.get(name)]
-
-
-def _flat(spec: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in spec.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", str(value)

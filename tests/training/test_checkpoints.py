@@ -146,7 +146,12 @@ def test_a_full_disk_does_not_end_a_training(synthetic, make_run, tmp_path, monk
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             if trainer.global_step == 3:
                 names = sorted(path.name for path in folder.iterdir())
-                assert names == ["last.ckpt", "previous.ckpt", "progress.json", "saved.json"]  # and nothing half-written
+                assert names == [
+                    "last.ckpt",
+                    "previous.ckpt",
+                    "progress.json",
+                    "saved.json",
+                ]  # and nothing half-written
                 assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 2
 
     monkeypatch.setattr(checkpoints, "save", full)

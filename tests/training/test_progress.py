@@ -35,9 +35,7 @@ def test_an_interrupted_training_tells_how_far_it_was(synthetic, make_run, tmp_p
     assert not (tmp_path / "run/checkpoints").exists()
 
 
-def test_a_training_whose_progress_cannot_be_written_goes_on(
-    synthetic, make_run, tmp_path, often, monkeypatch, caplog
-):
+def test_a_training_whose_progress_cannot_be_written_goes_on(synthetic, make_run, tmp_path, often, monkeypatch, caplog):
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 

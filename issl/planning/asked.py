@@ -1,0 +1,45 @@
+"""The results that a command line asks for."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from issl.config.layers import PAPER
+from issl.config.plan import Plan
+from issl.errors import UserError, nearest
+
+
+def asked(plans: Mapping[str, Plan], targets: Sequence[str], preset: str = PAPER) -> list[tuple[Plan, list[str]]]:
+    """The plans that targets belong to, each with the experiments asked for.
+
+    A target is an experiment, the path of a result, a preset or `all`; none stands for `all`. Names belong to `preset`.
+    Raises UserError for an unknown one.
+    """
+    by_preset = {plan.preset: plan for plan in plans.values()}
+    if preset not in by_preset:
+        raise UserError(f"unknown preset '{preset}', {nearest(preset, by_preset)}")
+    found: dict[str, list[str]] = {}
+    for target in map(os.path.normpath, targets or ["all"]):
+        plan, names = _of(target, by_preset, by_preset[preset])
+        known = found.setdefault(plan.root, [])
+        known += [name for name in names if name not in known]
+    return [(plans[root], names) for root, names in found.items()]
+
+
+def by_default(plan: Plan) -> list[str]:
+    """The experiments that `all` makes."""
+    return [name for name in plan.rows if not plan.config.experiments[name].on_request]
+
+
+def _of(target: str, by_preset: Mapping[str, Plan], chosen: Plan) -> tuple[Plan, list[str]]:
+    if target in chosen.rows:
+        return chosen, [target]
+    if target == "all" or target in by_preset:
+        plan = by_preset.get(target, chosen)
+        return plan, by_default(plan)
+    for plan in by_preset.values():
+        if names := [name for name in plan.rows if target in plan.files(name)]:
+            return plan, names
+        if target in (*plan.reproduction, f"{plan.root}/curves"):
+            return plan, by_default(plan)
+    files = [file for plan in by_preset.values() for name in plan.rows for file in plan.files(name)]
+    raise UserError(f"unknown result '{target}', {nearest(target, [*chosen.rows, *by_preset, *files])}")

@@ -1,0 +1,62 @@
+"""The last line of `snakemake -n`: what the jobs of its DAG would take."""
+
+import atexit
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from issl.config.plan import Plan
+from issl.errors import exiting
+from issl.planning import cost, page, state
+from issl.planning.calibration import Estimate
+
+STAGES = ("pretrain", "featurize", "probe")  # the jobs that take time
+
+
+def sum_up_at_exit(workflow: Any, plans: Mapping[str, Plan]) -> None:
+    """Prints the total of a dry run after everything else. `workflow` is Snakemake's, which has its DAG by then."""
+
+    def sum_up() -> None:
+        if workflow.dag is not None:
+            jobs = [
+                (job.rule.name, dict(job.wildcards.items()))
+                for job in workflow.dag.needrun_jobs(exclude_finished=False)
+            ]
+            with exiting():
+                print(total(jobs, plans), file=sys.stderr)
+
+    atexit.register(sum_up)
+
+
+def total(jobs: Iterable[tuple[str, Mapping[str, str]]], plans: Mapping[str, Plan]) -> str:
+    """The jobs that take time, by rule, and their time; each job is the name of its rule and its wildcards."""
+    slow = [(rule, wildcards) for rule, wildcards in jobs if rule in STAGES]
+    if not slow:
+        return "nothing to pretrain, featurize or probe"
+    number = Counter(rule for rule, _ in slow)
+    counts = ", ".join(f"{number[rule]} {rule}" for rule in STAGES if number[rule])
+    parts = []
+    for root in dict.fromkeys(wildcards["root"] for _, wildcards in slow):
+        own = [(rule, wildcards) for rule, wildcards in slow if wildcards["root"] == root]
+        parts.append(_time(own, plans[root], cost.of(plans[root], plans)))
+    return f"{counts}: {' and '.join(parts)}"
+
+
+def _time(jobs: Iterable[tuple[str, Mapping[str, str]]], plan: Plan, costs: cost.Costs | None) -> str:
+    if costs is None:
+        epochs = sum(plan.runs[wildcards["run"]].epochs for rule, wildcards in jobs if rule == "pretrain")
+        return f"{epochs:,} epochs; nothing was measured on such a device, so hours are unknown: {page.MEASURE}"
+    every = [_estimate(costs, *job) for job in jobs]
+    known = [estimate for estimate in every if estimate]
+    without = page.without(len(every) - len(known))
+    return f"{page.amount(cost.total(known), page.unit(plan))} on {costs.device}{without}"
+
+
+def _estimate(costs: cost.Costs, rule: str, wildcards: Mapping[str, str]) -> Estimate | None:
+    """The time of a job; of a training, what its newest checkpoint leaves."""
+    done = 0.0
+    if rule == "pretrain":
+        found = state.of_run(costs.plan, wildcards["run"], int(wildcards["seed"]))
+        done = 0.0 if found.done else found.saved
+    return costs.of_job(rule, wildcards, done)

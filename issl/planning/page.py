@@ -1,0 +1,124 @@
+"""A plan as people and programs read it: a table of runs, what is left, and the command that starts it."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from issl.config.layers import PAPER
+from issl.config.plan import Plan
+from issl.planning.asked import by_default
+from issl.planning.calibration import Estimate
+from issl.planning.cost import Costs, total
+from issl.planning.listing import Entry
+
+MEASURE = "issl plan --measure"
+
+
+def columns(costs: Costs | None) -> list[str]:
+    """Names of the table's columns."""
+    return ["run", "differs in", "seeds", "state", "for", "hours left" if costs else "epochs left"]
+
+
+def rows(entries: Sequence[Entry], costs: Costs | None) -> list[tuple[object, ...]]:
+    """Of each entry the values of `columns`."""
+    return [
+        (
+            entry.name,
+            entry.differs,
+            ", ".join(map(str, entry.states)),
+            entry.state,
+            ", ".join(entry.users),
+            hours(entry.left) if costs else round(entry.epochs_left),
+        )
+        for entry in entries
+    ]
+
+
+def hours(estimate: Estimate | None) -> float | None:
+    """The median in hours, for a table."""
+    return None if estimate is None else float(f"{estimate.median / 3600:.3g}")
+
+
+def summary(plan: Plan, entries: Sequence[Entry], costs: Costs | None) -> str:
+    """What is needed, what is shared, and what is left, in one line."""
+    n_jobs = sum(len(entry.states) for entry in entries)
+    done = sum(words == "done" for entry in entries for words in entry.states.values())
+    shared = sum(len(plan.experiments_of(entry.name)) > 1 for entry in entries)
+    what = f"{len(entries)} runs, {n_jobs} with their seeds: {done} done; {shared} runs serve several results"
+    return f"{what}. Left: {left(plan, entries, costs)}"
+
+
+def left(plan: Plan, entries: Sequence[Entry], costs: Costs | None) -> str:
+    """The time that is left, or without a calibration the epochs."""
+    if costs is None:
+        epochs = sum(entry.epochs_left for entry in entries)
+        return f"{epochs:,.0f} epochs; hours are unknown, as nothing was measured on such a device: {MEASURE}"
+    rest, whole = (
+        total(time for time in times if time) for times in zip(*[(entry.left, entry.whole) for entry in entries])
+    )
+    of = f", {1 - rest.median / whole.median:.0%} is done" if 0 < rest.median < whole.median else ""
+    unknown = sum(entry.unknown for entry in entries)
+    return f"{amount(rest, unit(plan))} on {costs.device}{of}{without(unknown)}"
+
+
+def without(jobs: int) -> str:
+    """What a total leaves out."""
+    return f", without {jobs} jobs of which none was measured" if jobs else ""
+
+
+def amount(time: Estimate, unit: str) -> str:
+    """A time for people: "1.2 GPU-hours (1.5 in one of ten cases)", or in minutes if it is short."""
+    if not time.median:
+        return f"0 {unit}s"
+    per, name = (3600, "hours") if time.median >= 3600 else (60, "minutes")
+    median, ninety = (f"{seconds / per:,.3g}" for seconds in time)
+    return f"{median} {unit}-{name} ({ninety} in one of ten cases)"
+
+
+def unit(plan: Plan) -> str:
+    """Whose hours a plan costs: a GPU's, or on a CPU those of jobs, of which several may run at once."""
+    return "job" if plan.config.execution.device == "cpu" else "GPU"
+
+
+def start(plan: Plan, experiments: Sequence[str], configfiles: Sequence[object], settings: Sequence[str]) -> str:
+    """The command that makes these experiments."""
+    if list(experiments) == by_default(plan):
+        targets = ["all" if plan.preset == PAPER else plan.preset]
+    else:
+        targets = [target for name in experiments for target in plan.files(name)[:1] or _records(plan, name)]
+    where = ["--cores", "all"] if plan.config.execution.device == "cpu" else ["--profile", "slurm"]
+    files = ["--configfile", *map(str, configfiles)] if configfiles else []
+    return shlex.join(["snakemake", *targets, *where, *files, *(["--config", *settings] if settings else [])])
+
+
+def _records(plan: Plan, experiment: str) -> list[str]:
+    """Of an experiment without a figure or table, the records of its runs."""
+    return [f"{plan.root}/{row.encoder(seed)}/run.json" for row in plan.rows[experiment] for seed in row.seeds]
+
+
+def as_json(plan: Plan, entries: Sequence[Entry], costs: Costs | None, command: str) -> dict[str, Any]:
+    """The same for programs; times in seconds."""
+
+    def time(estimate: Estimate | None) -> dict[str, float] | None:
+        return None if estimate is None else estimate._asdict()
+
+    return {
+        "preset": plan.preset,
+        "device": costs and costs.device,
+        "runs": [
+            {
+                "root": entry.root,
+                "run": entry.name,
+                "differs": entry.differs,
+                "epochs": entry.epochs,
+                "states": {str(seed): words for seed, words in entry.states.items()},
+                "results": list(entry.users),
+                "epochs_left": entry.epochs_left,
+                "seconds_left": time(entry.left),
+                "seconds": time(entry.whole),
+                "jobs_unknown": entry.unknown,
+            }
+            for entry in entries
+        ],
+        "start": command,
+    }
