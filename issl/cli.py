@@ -206,14 +206,25 @@ def export(run: Path, out: Path) -> None:
 @issl.command()
 @_config
 @click.argument("experiments", nargs=-1)
-def plan(plans: Plans, experiments: tuple[str, ...]) -> None:
+@click.option("--preset", default=PAPER, show_default=True, help="With --budget or --decide: the preset to plan for.")
+@click.option("--budget", metavar="TIME", help="Choose the runs that show most within it: 40h, 2d, or 6000epochs.")
+@click.option("--decide", multiple=True, metavar="CLAIM", help="Choose the cheapest runs that decide this claim.")
+@click.option("--seeds-up-to", type=click.IntRange(min=1), default=5, show_default=True, help="Most seeds of a run.")
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that share the runs.")
+@click.option("--slot", metavar="TIME", help="A job's time limit, at which longer runs stop and continue in another.")
+@click.option("--chart", type=_folder, help="Draw the schedule, and what other budgets would show, into this folder.")
+def plan(plans: Plans, experiments: tuple[str, ...], **choice: Any) -> None:
     """Show the runs of every preset: id, epochs, and the experiments that use it.
 
-    Experiments on request, and the runs that only they use, are shown if you name them.
+    Experiments on request, and the runs that only they use, are shown if you name them. With --budget or --decide, show
+    which runs and seeds to do first, and the command that runs them.
     """
     known = {name for plan in plans.values() for name in plan.rows}
     for name in set(experiments) - known:
         raise UserError(f"unknown experiment '{name}', {nearest(name, known)}")
+    if choice["budget"] or choice["decide"]:
+        _advise(_of_preset(plans, choice.pop("preset")), experiments, **choice)
+        return
     for root, plan in plans.items():
         hidden = {name for name in plan.rows if plan.config.experiments[name].on_request} - set(experiments)
         for run, spec in plan.runs.items():
@@ -221,6 +232,33 @@ def plan(plans: Plans, experiments: tuple[str, ...]) -> None:
             showing = {name for name, rows in plan.rows.items() if any(row.run and row.name == run for row in rows)}
             if showing & set(experiments) or (users and not experiments):
                 click.echo(f"{root}/runs/{run}  {spec.epochs} epochs  {', '.join(users)}")
+
+
+def _advise(plan: catalog.Plan, experiments: tuple[str, ...], chart: Path | None, **limits: Any) -> None:
+    """Shows the best choice within a budget, or the cheapest one that decides claims."""
+    from issl.planning.advice import Limits, advise
+    from issl.planning.start import commands
+    from issl.upkeep import terminal
+
+    advice = advise(plan, experiments, Limits(**limits))
+    if advice.unit == "epochs":
+        click.echo(
+            "Costs are epochs of pretraining, without probes: nothing was measured here, or a limit is in epochs."
+        )
+    terminal.show(advice.runs())
+    terminal.show(advice.claims())
+    click.echo(advice.summary())
+    if chart:
+        from issl.planning import pictures
+        from issl.planning.budget import curve
+
+        schedule = pictures.gantt(advice.parts, advice.gpus, advice.names(), advice.unit)
+        budgets = pictures.budget_curve(curve(*advice.offer), advice.choice.hours, advice.unit)
+        for path in pictures.draw(chart, schedule, budgets):
+            click.echo(path)
+    given = click.get_current_context().params
+    for line in commands(advice.plan, advice.experiments, advice.choice, given["configfiles"], given["settings"]):
+        click.echo(f"\n{line}")
 
 
 @issl.command()

@@ -3,7 +3,7 @@
 Values are plain, so that hours may be any cost, and jobs anything that is run once and used by several results.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import pulp
@@ -68,7 +68,7 @@ def choose(jobs: Sequence[Job], numbers: Sequence[Number], trials: Sequence[Tria
         worth += [trial.worth * is_made for trial, is_made in zip(of_claim, made)]
     problem.require(problem.hours <= hours)
     problem.minimise(-pulp.lpSum(worth))
-    return _shown(jobs, problem.solution(), numbers, trials)
+    return shown(jobs, problem.solution(), numbers, trials)
 
 
 def cheapest(jobs: Sequence[Job], trials: Sequence[Trial], power: float) -> Choice | None:
@@ -82,7 +82,7 @@ def cheapest(jobs: Sequence[Job], trials: Sequence[Trial], power: float) -> Choi
         if not strong:
             return None
         problem.require(pulp.lpSum(problem.made(trial.needs) for trial in strong) >= 1)
-    return _shown(jobs, problem.solution(), (), trials)
+    return shown(jobs, problem.solution(), (), trials)
 
 
 def least(jobs: Sequence[Job], numbers: Sequence[Number], trials: Sequence[Trial]) -> float | None:
@@ -94,12 +94,12 @@ def least(jobs: Sequence[Job], numbers: Sequence[Number], trials: Sequence[Trial
 
 
 def curve(
-    jobs: Sequence[Job], numbers: Sequence[Number], trials: Sequence[Trial], steps: int = 20
+    jobs: Sequence[Job], numbers: Sequence[Number], trials: Sequence[Trial], steps: int = 16
 ) -> list[tuple[float, Choice]]:
-    """The best choices for budgets in equal steps, from nothing to what all jobs take."""
-    total = sum(job.hours for job in jobs)
-    budgets = [total * step / steps for step in range(steps + 1)] if total else [0.0]
-    return [(budget, choose(jobs, numbers, trials, budget)) for budget in budgets]
+    """The best choices for budgets from nothing to what everything takes; small ones, which matter most, are dense."""
+    everything = choose(jobs, numbers, trials, sum(job.hours for job in jobs))
+    budgets = [everything.hours * (step / steps) ** 2 for step in range(steps)]
+    return [*((each, choose(jobs, numbers, trials, each)) for each in budgets), (everything.hours, everything)]
 
 
 def _by_claim(trials: Iterable[Trial]) -> list[list[Trial]]:
@@ -109,9 +109,9 @@ def _by_claim(trials: Iterable[Trial]) -> list[list[Trial]]:
     return list(found.values())
 
 
-def _shown(jobs: Sequence[Job], run: set[str], numbers: Sequence[Number], trials: Sequence[Trial]) -> Choice:
+def shown(jobs: Sequence[Job], run: Collection[str], numbers: Sequence[Number], trials: Sequence[Trial]) -> Choice:
     """The choice of these jobs, with everything that they and the finished ones make."""
-    there = run | {job.name for job in jobs if not job.hours}
+    there = {*run} | {job.name for job in jobs if not job.hours}
     made = tuple(each for each in numbers if each.needs <= there)
     tested = [[trial for trial in of_claim if trial.needs <= there] for of_claim in _by_claim(trials)]
     best = tuple(max(possible, key=lambda trial: trial.worth) for possible in tested if possible)

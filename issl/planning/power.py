@@ -14,7 +14,7 @@ from scipy import stats
 from issl.report.claims import Contrast, Point
 from issl.report.noise import UNKNOWN, Variance, moderated
 
-DRAWS = 20_000  # the error of a power is then at most 0.4 %
+DRAWS = 10_000  # the standard error of a power is then at most 0.005
 
 
 class Expected(NamedTuple):
