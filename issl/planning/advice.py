@@ -11,7 +11,7 @@ from issl.config.plan import Plan
 from issl.config.resolve import known
 from issl.errors import UserError, nearest
 from issl.planning.budget import Choice, Trial, cheapest, choose, least, shown
-from issl.planning.choices import Offer, epochs_left, offer, with_seeds
+from issl.planning.choices import Offer, epochs_left, offer, runs, with_seeds
 from issl.planning.schedule import Part, makespan, schedule
 
 HOURS = {"h": 1.0, "m": 1 / 60, "d": 24.0}
@@ -90,41 +90,37 @@ def advise(plan: Plan, experiments: Sequence[str], limits: Limits, predict: Pred
     """The best choice within a budget, or the cheapest one that decides claims.
 
     `experiments` are the results that count, by default all that are not on request. Costs are the hours of `predict`,
-    or epochs if it knows none or a limit is in epochs. Raises UserError for what cannot be chosen.
+    or epochs if it knows none or the limits are in epochs. Raises UserError for what cannot be chosen.
     """
     plan = with_seeds(plan, limits.seeds_up_to)
     for name in experiments:
         known(name, plan.rows, f"preset {plan.preset}", "unknown experiment")
     wanted = tuple(experiments or [name for name in plan.rows if not plan.config.experiments[name].on_request])
-    given = {
-        option: amount(text, option) for option, text in (("--budget", limits.budget), ("--slot", limits.slot)) if text
-    }
-    hours = {(run, seed): predict(plan, run, seed) for run in plan.runs for seed in _seeds(plan)}
-    why = "nothing was measured here" if None in hours.values() else "another limit is"
-    in_epochs = None in hours.values() or any(unit == "epochs" for _, unit in given.values())
-    unit = "epochs" if in_epochs else "hours"
-    if other := [option for option, (_, its) in given.items() if its != unit]:
-        raise UserError(f"{other[0]}: must be in epochs, as in 6000epochs, because {why}")
-    offered = offer(plan, wanted, epochs_left(plan) if in_epochs else lambda run, seed: hours[run, seed])
-    most, slot = (given[option][0] if option in given else None for option in ("--budget", "--slot"))
-    choice = _decided(plan, wanted, offered, limits.decide) if limits.decide else _spent(offered, most, unit)
-    if most is not None and choice.hours > most:
-        raise UserError(f"--budget: {most:.4g} {unit} is too little: to decide this takes {choice.hours:.4g}")
+    (budget, budget_unit), (slot, slot_unit) = amount(limits.budget, "--budget"), amount(limits.slot, "--slot")
+    hours = {(run, seed): predict(plan, run, seed) for run, seed in runs(plan, wanted)}
+    measured = None not in hours.values()
+    unit = "epochs" if not measured or "epochs" in (budget_unit, slot_unit) else "hours"
+    for option, its in (("--budget", budget_unit), ("--slot", slot_unit)):
+        if its not in (unit, None):
+            why = "the other limit is" if measured else "nothing was measured here"
+            raise UserError(f"{option}: must be in epochs, as in 6000epochs, because {why}")
+    offered = offer(plan, wanted, (lambda *run: hours[run]) if unit == "hours" else epochs_left(plan))
+    choice = _decided(plan, wanted, offered, limits.decide) if limits.decide else _spent(offered, budget, unit)
+    if budget is not None and choice.hours > budget:
+        raise UserError(f"--budget: {budget:.4g} {unit} is too little: to decide this takes {choice.hours:.4g}")
     chosen = [job for job in offered.jobs if job.name in choice.jobs]
     return Advice(plan, wanted, offered, choice, schedule(chosen, limits.gpus, slot), limits.gpus, unit)
 
 
-def amount(text: str, option: str) -> tuple[float, str]:
+def amount(text: str | None, option: str) -> tuple[float, str] | tuple[None, None]:
     """A limit and its unit, hours or epochs: ``40h``, ``90m``, ``2d``, ``6000epochs``. Raises UserError."""
+    if text is None:
+        return None, None
     found = re.fullmatch(r"(\d+(?:\.\d*)?) ?(h|m|d|epochs)", text)
     if not found or not float(found[1]):
         raise UserError(f"{option} {text}: must be a time such as 40h, 90m or 2d, or else epochs, as in 6000epochs")
     number, unit = float(found[1]), found[2]
     return (number, "epochs") if unit == "epochs" else (number * HOURS[unit], "hours")
-
-
-def _seeds(plan: Plan) -> tuple[int, ...]:
-    return next((row.seeds for rows in plan.rows.values() for row in rows), ())
 
 
 def _spent(offered: Offer, most: float, unit: str) -> Choice:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pulp
 
-ENOUGH = 1e-6  # what solvers take for equal
+ENOUGH = 1e-5  # is equal: solvers have tolerances of their own, of 1e-6
 
 
 class Job(NamedTuple):
@@ -60,15 +60,9 @@ def choose(jobs: Sequence[Job], numbers: Sequence[Number], trials: Sequence[Tria
 
     Of equal choices, the one with fewest hours, then the one whose jobs come first (least sum of places in `jobs`).
     """
-    problem = _Problem(jobs)
-    worth = [each.weight * problem.made(each.needs) for each in numbers]
-    for of_claim in _by_claim(trials):
-        made = [problem.made(trial.needs) for trial in of_claim]
-        problem.require(pulp.lpSum(made) <= 1)
-        worth += [trial.worth * is_made for trial, is_made in zip(of_claim, made)]
-    problem.require(problem.hours <= hours)
-    problem.minimise(-pulp.lpSum(worth))
-    return shown(jobs, problem.solution(), numbers, trials)
+    goals = [[(each.needs, each.weight)] for each in numbers]
+    goals += [[(trial.needs, trial.worth) for trial in of_claim] for of_claim in _by_claim(trials)]
+    return shown(jobs, _solution(jobs, goals, hours), numbers, trials)
 
 
 def cheapest(jobs: Sequence[Job], trials: Sequence[Trial], power: float) -> Choice | None:
@@ -76,13 +70,9 @@ def cheapest(jobs: Sequence[Job], trials: Sequence[Trial], power: float) -> Choi
 
     Equal choices are decided as by `choose`.
     """
-    problem = _Problem(jobs)
-    for of_claim in _by_claim(trials):
-        strong = [trial for trial in of_claim if trial.power >= power]
-        if not strong:
-            return None
-        problem.require(pulp.lpSum(problem.made(trial.needs) for trial in strong) >= 1)
-    return shown(jobs, problem.solution(), (), trials)
+    strong = [[trial for trial in of_claim if trial.power >= power] for of_claim in _by_claim(trials)]
+    goals = [[(trial.needs, 0.0) for trial in of_claim] for of_claim in strong]
+    return shown(jobs, _solution(jobs, goals), (), trials) if all(strong) else None
 
 
 def least(jobs: Sequence[Job], numbers: Sequence[Number], trials: Sequence[Trial]) -> float | None:
@@ -120,45 +110,35 @@ def shown(jobs: Sequence[Job], run: Collection[str], numbers: Sequence[Number], 
     return Choice(tuple(job.name for job in jobs if job.name in run), hours, value, made, best)
 
 
-class _Problem:
-    """A programme over the jobs that are left, with objectives in order of importance."""
+def _solution(
+    jobs: Sequence[Job], goals: Sequence[Sequence[tuple[frozenset[str], float]]], hours: float | None = None
+) -> set[str]:
+    """Names of the jobs to run, by the least of several objectives in order of importance.
 
-    def __init__(self, jobs: Sequence[Job]):
-        self.jobs = [job for job in jobs if job.hours]
-        self.done = {job.name for job in jobs if not job.hours}
-        self.is_run = {job.name: pulp.LpVariable(f"job{place}", cat="Binary") for place, job in enumerate(self.jobs)}
-        self.hours = pulp.lpSum(job.hours * self.is_run[job.name] for job in self.jobs)
-        places = pulp.lpSum(place * self.is_run[job.name] for place, job in enumerate(self.jobs, 1))
-        self.objectives = [self.hours, places]
-        self.problem = pulp.LpProblem("budget", pulp.LpMinimize)
-        self.goals = 0
-
-    def require(self, constraint: pulp.LpConstraint) -> None:
-        self.problem += constraint
-
-    def minimise(self, objective: pulp.LpAffineExpression) -> None:
-        self.objectives.insert(0, objective)
-
-    def made(self, needs: frozenset[str]) -> pulp.LpVariable:
-        """At most 1, and 0 unless all these jobs are run or done. Whole because jobs are, so it is declared as real."""
-        goal = pulp.LpVariable(f"goal{self.goals}", 0, 1)
-        self.goals += 1
-        for name in sorted(needs - self.done):
-            self.problem += goal <= self.is_run[name]
-        return goal
-
-    def solution(self) -> set[str]:
-        """Names of the jobs to run. The problem's own objective comes first, then hours, then places."""
-        for objective in filter(None, self.objectives):  # solvers refuse an empty one
-            self.problem.setObjective(objective)
-            self.problem.solve(_solver())
-            if self.problem.status != pulp.LpStatusOptimal:
-                raise RuntimeError(f"the solver found no optimum: {pulp.LpStatus[self.problem.status]}")
-            self.problem += objective <= pulp.value(objective) + ENOUGH
-        return {name for name, variable in self.is_run.items() if (variable.value() or 0) > 0.5}
-
-
-def _solver() -> pulp.LpSolver:
-    """HiGHS where its package is installed, else CBC, which pulp brings."""
-    highs = pulp.HiGHS(msg=False)
-    return highs if highs.available() else pulp.PULP_CBC_CMD(msg=False)
+    A goal is the jobs that it needs, and its worth. Of each list of goals, at most one counts, within so many hours; or
+    if there is no such limit, one must be reached.
+    """
+    problem = pulp.LpProblem("budget", pulp.LpMinimize)
+    is_run = {job.name: pulp.LpVariable(f"job{place}", cat="Binary") for place, job in enumerate(jobs) if job.hours}
+    worth = []
+    for nth, alternatives in enumerate(goals):
+        # Real numbers, which are whole because jobs are.
+        reached = [pulp.LpVariable(f"goal{nth}_{place}", 0, 1) for place in range(len(alternatives))]
+        for (needs, value), is_reached in zip(alternatives, reached):
+            worth.append(value * is_reached)
+            for name in sorted(needs & is_run.keys()):
+                problem += is_reached <= is_run[name]
+        problem += pulp.lpSum(reached) <= 1 if hours is not None else pulp.lpSum(reached) >= 1
+    cost = pulp.lpSum(job.hours * is_run[job.name] for job in jobs if job.hours)
+    places = pulp.lpSum(place * variable for place, variable in enumerate(is_run.values(), 1))
+    if hours is not None:
+        problem += cost <= hours
+    for objective in (-pulp.lpSum(worth), cost, places):
+        if not objective:  # without a term, solvers refuse it
+            continue
+        problem.setObjective(objective)
+        problem.solve(pulp.PULP_CBC_CMD(msg=False))
+        if problem.status != pulp.LpStatusOptimal:
+            raise RuntimeError(f"the solver found no optimum: {pulp.LpStatus[problem.status]}")
+        problem += objective <= pulp.value(objective) + ENOUGH
+    return {name for name, variable in is_run.items() if (variable.value() or 0) > 0.5}

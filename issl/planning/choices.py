@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from issl.config.evidence import Claim, Points
+from issl.config.evidence import Claim, Comparison, Points
 from issl.config.plan import Plan
 from issl.config.points import Point, shown
 from issl.config.schema import Experiment
@@ -18,6 +18,7 @@ from issl.planning.power import Expected, power
 from issl.report.claims import Contrast, contrasts, in_order, published_value
 from issl.report.noise import Noise, published_pair
 from issl.report.results import SELECTIONS, aggregate, points
+from issl.spec.data import DataSpec, Synthetic, TinyImageNet
 
 GAP = 1.0  # points: what a claim is thought to be about if nothing is published; published gaps are 0.6 to 2.9
 
@@ -40,7 +41,7 @@ def with_seeds(plan: Plan, number: int) -> Plan:
     return replace(plan, rows={name: [replace(row, seeds=seeds) for row in rows] for name, rows in plan.rows.items()})
 
 
-def offer(plan: Plan, experiments: Iterable[str], hours_left: HoursLeft) -> Offer:
+def offer(plan: Plan, experiments: Sequence[str], hours_left: HoursLeft) -> Offer:
     """The published numbers and claims of experiments, and the jobs that they need.
 
     A number needs each of its runs with the first seed; a trial needs them with its first seeds. Without numbers are
@@ -61,10 +62,16 @@ def offer(plan: Plan, experiments: Iterable[str], hours_left: HoursLeft) -> Offe
         for text, claim in experiment.claims.items():
             trials += _trials(plan, f"{name}: {text}", experiment, claim, trained, noise)
     needed = frozenset().union(*(each.needs for each in (*numbers, *trials)))
-    runs = [(row, seed) for name in experiments for row in plan.rows[name] if row.run for seed in row.seeds]
-    runs.sort(key=lambda each: each[0].seeds.index(each[1]))
-    hours = {row.encoder(seed): (row.name, seed) for row, seed in runs if row.encoder(seed) in needed}
-    return Offer(tuple(Job(job, hours_left(*run)) for job, run in hours.items()), tuple(numbers), tuple(trials))
+    jobs = {f"runs/{run}/s{seed}": (run, seed) for run, seed in runs(plan, experiments)}
+    left = tuple(Job(job, hours_left(*which)) for job, which in jobs.items() if job in needed)
+    return Offer(left, tuple(numbers), tuple(trials))
+
+
+def runs(plan: Plan, experiments: Iterable[str]) -> list[tuple[str, int]]:
+    """The runs of experiments with their seeds: the first seed of all runs, then the second of all, ..."""
+    found = [(row, seed) for name in experiments for row in plan.rows[name] if row.run for seed in row.seeds]
+    found.sort(key=lambda each: each[0].seeds.index(each[1]))
+    return list(dict.fromkeys((row.name, seed) for row, seed in found))
 
 
 def _numbers(plan: Plan, name: str, experiment: Experiment, filling: Filling) -> list[Number]:
@@ -99,22 +106,23 @@ def _trials(plan: Plan, name: str, experiment: Experiment, claim: Claim, filling
 def _expected(contrast: Contrast, published: Points, filling: Filling, noise: Noise) -> Expected:
     """A contrast at its published gap, with the noise that was measured or else that of the published pair."""
     gap = published_value(contrast, published)
-    facts = [point.facts for place in contrast.weights for point in filling[place]]
-    n_test = _test_images(noise, facts[0]["data"])
-    known = noise.prior(pd.DataFrame(facts).assign(n_test=n_test), SELECTIONS[0])
+    found = [point for place in contrast.weights for point in filling[place]]
+    n_test = _test_images(found[0].row.encoding.data, noise.rules)
+    known = noise.prior(pd.DataFrame(point.facts for point in found).assign(n_test=n_test), SELECTIONS[0])
     of_one_run = known.value if known.freedom else published_pair(n_test, noise.rules).value
     return Expected(contrast, GAP if gap is None else gap, float(of_one_run), known, n_test)
+
+
+def _test_images(data: DataSpec, rules: Comparison) -> int:
+    """The number of test images; where the data set has to be looked at to know it, that of the published pair."""
+    if isinstance(data, Synthetic | TinyImageNet):
+        return data.classes * data.test_per_class
+    return rules.repeat_images
 
 
 def _jobs(places: Iterable[tuple[str, str]], filling: Filling, seeds: int) -> frozenset[str]:
     rows = [point.row for place in places for point in filling[place]]
     return frozenset(row.encoder(seed) for row in rows for seed in row.seeds[:seeds])
-
-
-def _test_images(noise: Noise, data: str) -> int:
-    """As in the results on disk; without any, as many as those of the published pair."""
-    found = noise.points.loc[noise.points["data"] == data, "n_test"] if "n_test" in noise.points else ()
-    return int(found.min()) if len(found) else noise.rules.repeat_images
 
 
 def measured(plan: Plan) -> Noise:

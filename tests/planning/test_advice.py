@@ -146,7 +146,7 @@ def test_no_gpus_are_refused():
 
 
 def test_the_charts_are_drawn(folder):
-    output = call("table1_contrastive", "--budget", "1500epochs", "--gpus", 2, "--chart", "drawn")
+    output = call("fig7a", "--budget", "600epochs", "--gpus", 2, "--chart", "drawn")
     assert "drawn/schedule.png" in output
     for name in ("schedule", "budget"):
         assert (folder / f"drawn/{name}.png").read_bytes().startswith(b"\x89PNG")
