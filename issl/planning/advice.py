@@ -53,7 +53,7 @@ class Advice:
             {
                 "run": run,
                 "seeds": ", ".join(Path(job).name[1:] for job in jobs),
-                self.unit: sum(left[job] for job in jobs),
+                self.unit: round(sum(left[job] for job in jobs), None if self.unit == "epochs" else 1),
                 "for": ", ".join(name for name in self.plan.experiments_of(run) if name in self.experiments),
             }
             for run, jobs in found.items()
@@ -67,8 +67,8 @@ class Advice:
 
     def summary(self) -> str:
         """What it costs and what it shows, in a sentence each."""
-        several = f", on {self.gpus} GPUs {makespan(self.parts):.4g} from start to end" if self.gpus > 1 else ""
-        cost = f"{len(self.choice.jobs)} trainings, {self.choice.hours:.4g} {self.unit}{several}."
+        several = f", on {self.gpus} GPUs {plain(makespan(self.parts))} from start to end" if self.gpus > 1 else ""
+        cost = f"{len(self.choice.jobs)} trainings, {plain(self.choice.hours)} {self.unit}{several}."
         claims = len({trial.claim for trial in self.offer.trials})
         shows = [f"{len(self.choice.numbers)} of {len(self.offer.numbers)} published numbers can be compared"]
         shows = [*shows * bool(self.offer.numbers), f"{len(self.choice.trials)} of {claims} claims can be tested"]
@@ -107,7 +107,7 @@ def advise(plan: Plan, experiments: Sequence[str], limits: Limits, predict: Pred
     offered = offer(plan, wanted, (lambda *run: hours[run]) if unit == "hours" else epochs_left(plan))
     choice = _decided(plan, wanted, offered, limits.decide) if limits.decide else _spent(offered, budget, unit)
     if budget is not None and choice.hours > budget:
-        raise UserError(f"--budget: {budget:.4g} {unit} is too little: to decide this takes {choice.hours:.4g}")
+        raise UserError(f"--budget: {plain(budget)} {unit} is too little: to decide this takes {plain(choice.hours)}")
     chosen = [job for job in offered.jobs if job.name in choice.jobs]
     return Advice(plan, wanted, offered, choice, schedule(chosen, limits.gpus, slot), limits.gpus, unit)
 
@@ -123,12 +123,19 @@ def amount(text: str | None, option: str) -> tuple[float, str] | tuple[None, Non
     return (number, "epochs") if unit == "epochs" else (number * HOURS[unit], "hours")
 
 
+def plain(hours: float) -> str:
+    """A cost with three digits at least, and no exponent."""
+    return f"{hours:.0f}" if hours >= 100 else f"{hours:.3g}"
+
+
 def _spent(offered: Offer, most: float, unit: str) -> Choice:
     cheapest_use = least(*offered)
     if cheapest_use is None:
         raise UserError("nothing is left to run: no published number or claim of these results needs a training")
     if cheapest_use > most:
-        raise UserError(f"--budget: {most:.4g} {unit} is too little: the cheapest useful runs take {cheapest_use:.4g}")
+        raise UserError(
+            f"--budget: {plain(most)} {unit} is too little: the cheapest useful runs take {plain(cheapest_use)}"
+        )
     return choose(*offered, most)
 
 
