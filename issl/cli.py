@@ -31,6 +31,7 @@ from issl.spec.value import Value
 
 M = TypeVar("M", bound=BaseModel)
 Plans = dict[str, catalog.Plan]  # by results folder
+Wanted = Sequence[tuple[catalog.Plan, Sequence[str]]]  # plans, each with the experiments asked for
 
 _folder = click.Path(file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
@@ -210,10 +211,14 @@ def export(run: Path, out: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs, with times in seconds.")
 @click.option("--measure", is_flag=True, help="First train each kind of run for --steps steps here, to calibrate.")
 @click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option("--budget", metavar="TIME", help="Choose the runs that show most within it: 40h, 2d, or 6000epochs.")
+@click.option("--decide", multiple=True, metavar="CLAIM", help="Choose the cheapest runs that decide this claim.")
+@click.option("--seeds-up-to", type=click.IntRange(min=1), default=5, show_default=True, help="Most seeds of a run.")
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that share the runs.")
+@click.option("--slot", metavar="TIME", help="A job's time limit, at which longer runs stop and continue in another.")
+@click.option("--chart", type=_folder, help="Draw the schedule, and what other budgets would show, into this folder.")
 @_config
-@click.pass_context
 def plan(
-    context: click.Context,
     plans: Plans,
     targets: tuple[str, ...],
     preset: str,
@@ -221,27 +226,46 @@ def plan(
     as_json: bool,
     measure: bool,
     steps: int,
+    **choice: Any,
 ) -> None:
     """Show the runs that results need: how they differ, how far they are, and how long the rest takes.
 
-    A TARGET is an experiment, the path of a result, or a preset; without any, everything that `all` makes.
+    A TARGET is an experiment, the path of a result, or a preset; without any, everything that `all` makes. With
+    --budget or --decide, show which runs and seeds to do first, and the command that runs them.
     """
-    from issl.planning import cost, page
     from issl.planning.asked import asked
-    from issl.planning.listing import entries, needed
+
+    wanted = asked(plans, targets, preset)
+    if measure:
+        _measure(wanted, steps)
+    if choice["budget"] or choice["decide"]:
+        _advise(plans, wanted, device, **choice)
+    else:
+        _list(plans, wanted, device, as_json)
+
+
+def _measure(wanted: Wanted, steps: int) -> None:
+    """Calibrates the costs of the runs of these experiments."""
+    from issl.planning import trial
+    from issl.planning.listing import needed
+
+    for one, experiments in wanted:
+        with _own_gpus(one.config.execution):
+            for line in trial.measure(one, list(needed(one, experiments)), steps):
+                click.echo(line, err=True)
+
+
+def _list(plans: Plans, wanted: Wanted, device: str | None, as_json: bool) -> None:
+    """Shows a table of runs, their total and the command that starts them, or the same as JSON."""
+    from issl.planning import cost, page
+    from issl.planning.listing import entries
     from issl.upkeep import terminal
 
-    found = []
-    for one, experiments in asked(plans, targets, preset):
-        if measure:
-            from issl.planning import trial
-
-            with _own_gpus(one.config.execution):
-                for line in trial.measure(one, list(needed(one, experiments)), steps):
-                    click.echo(line, err=True)
+    given, found = click.get_current_context().params, []
+    for one, experiments in wanted:
         costs = cost.of(one, plans, device)
         runs = entries(one, experiments, costs)
-        command = page.start(one, experiments, context.params["configfiles"], context.params["settings"])
+        command = page.start(one, experiments, given["configfiles"], given["settings"])
         if as_json:
             found.append(page.as_json(one, runs, costs, command))
             continue
@@ -249,6 +273,39 @@ def plan(
         click.echo(f"{page.summary(one, runs, costs)}\nstart: {command}")
     if as_json:
         click.echo(json.dumps(found, indent=2))
+
+
+def _advise(plans: Plans, wanted: Wanted, device: str | None, chart: Path | None, **limits: Any) -> None:
+    """Shows the best choice within a budget, or the cheapest one that decides claims."""
+    from issl.planning import cost
+    from issl.planning.advice import Limits, advise
+    from issl.planning.start import commands
+    from issl.upkeep import terminal
+
+    if len(wanted) > 1:
+        raise UserError(
+            f"--budget and --decide plan for one preset, not for {' and '.join(p.preset for p, _ in wanted)}"
+        )
+    ((one, experiments),) = wanted
+    advice = advise(one, experiments, Limits(**limits), cost.of(one, plans, device))
+    if advice.unit == "epochs":
+        click.echo(
+            "Costs are epochs of pretraining, without probes: nothing was measured here, or a limit is in epochs."
+        )
+    terminal.show(advice.runs())
+    terminal.show(advice.claims())
+    click.echo(advice.summary())
+    if chart:
+        from issl.planning import pictures
+        from issl.planning.budget import curve
+
+        schedule = pictures.gantt(advice.parts, advice.gpus, advice.names(), advice.unit)
+        budgets = pictures.budget_curve(curve(*advice.offer), advice.choice.hours, advice.unit)
+        for path in pictures.draw(chart, schedule, budgets):
+            click.echo(path)
+    given = click.get_current_context().params
+    for line in commands(advice.plan, advice.experiments, advice.choice, given["configfiles"], given["settings"]):
+        click.echo(f"\n{line}")
 
 
 @issl.command()

@@ -1,7 +1,7 @@
 """The points of figures and tables that are known from the config, to check published numbers and claims."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from issl.config.display import Lines, Scatter, Table, point_name, printed
 from issl.config.layers import Place
@@ -17,12 +17,28 @@ ANY = "any number"  # of labels, if only the data tell it
 Rows = Mapping[str, Sequence[PlannedRow]]
 
 
+class Point(NamedTuple):
+    """A place in a figure or table: its line and column, the row that fills it, and the facts that name it."""
+
+    line: str
+    column: str
+    row: PlannedRow
+    facts: dict[str, Any]
+
+
+def shown(config: Config, rows: Iterable[PlannedRow], display: Lines | Scatter | Table) -> Iterator[Point]:
+    """Every point of a figure or table, in the order of the rows."""
+    line, columns = display.axes
+    for row in rows:
+        for named in _points(config, row, display):
+            yield Point(point_name(named, (line,)), point_name(named, columns), row, named)
+
+
 def outline(config: Config, experiment: str, rows: Sequence[PlannedRow], place: Place) -> dict[str, set[str]]:
     """The lines of a figure or table, and the columns of each. Raises UserError if two results share one place."""
     display, place = config.experiments[experiment].display, place.at("experiments", experiment)
     lines: dict[str, set[str]] = {}
-    for point in (point for row in rows for point in _points(config, row, display)):
-        line, column = point_name(point, (display.axes[0],)), point_name(point, display.axes[1])
+    for line, column, _, _ in shown(config, rows, display):
         columns = lines.setdefault(line, set())
         if column in columns and ANY not in column and not isinstance(display, Scatter):
             raise UserError(
@@ -138,5 +154,4 @@ def _refuse_impossible_claims(
 
 def _lines(config: Config, rows: Sequence[PlannedRow], experiment: Experiment) -> set[str]:
     """The names of the lines that show one of these rows."""
-    display = experiment.display
-    return {point_name(point, display.axes[:1]) for row in rows for point in _points(config, row, display)}
+    return {point.line for point in shown(config, rows, experiment.display)}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, TypeAdapter, WithJsonSchema, field_validator
 
 from issl.config.display import Figure, Lines, Scatter, Table, Text, Word, printed, word
 from issl.config.evidence import Claim, Comparison, Published
@@ -86,6 +86,9 @@ class Experiment(Value):
     published: Published | None = None
     claims: dict[Text, Claim] = Field({}, description="claims of the paper, each keyed by its text")
     hardware: MoreHardware = MoreHardware()
+    weight: NonNegativeFloat = Field(
+        1.0, description="for `issl plan --budget`: worth of each of its published numbers and claims"
+    )
 
     @field_validator("rows", mode="before")
     @classmethod

@@ -1,7 +1,7 @@
 """The runs that results need: how they differ, how far they are, and what they cost."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from issl.config.plan import Plan
@@ -121,6 +121,20 @@ def _jobs(
         *(costs.featurizing(*each) for each in encoded),
         *(costs.probing(encoder, encoding, grid.rpartition("-s")[0]) for encoder, encoding, grid in scores),
     ]
+
+
+def hours_left(plan: Plan, experiments: Sequence[str], costs: Costs) -> Callable[[str, int], float | None]:
+    """The hours that a run with a seed still takes with its probes, as a function; None if not all are known."""
+    every = needed(plan, experiments)
+
+    def left(run: str, seed: int) -> float | None:
+        found = state.of_run(plan, run, seed)
+        own = [score for score in every[run].scores if score[0] == f"runs/{run}/s{seed}"]
+        missing = [score for score in own if not state.scored(plan, *score)]
+        times = _jobs(costs, run, [] if found.done else [found.saved], missing)
+        return None if None in times else total(times).median / 3600
+
+    return left
 
 
 def _sum(times: Sequence[Estimate | None]) -> Estimate | None:

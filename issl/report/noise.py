@@ -20,6 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from issl.config.evidence import Comparison
+from issl.report.results import SELECTIONS
 
 ALIKE = ["data", "fraction", "metric"]  # points that share these have similar noise
 POINT = ["encoder", "encoding", "kind", *ALIKE]
@@ -102,7 +103,7 @@ class Noise:
         Untrained encoders do not count, because they lack the noise of training.
         """
         found = [table[table["epochs"] > 0] for table in tables]
-        points = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*POINT, "seed"])
+        points = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*POINT, "seed", *SELECTIONS])
         return cls(points.drop_duplicates([*POINT, "seed"]), comparable, rules)
 
     def of_one_run(self, own: Variance, here: pd.DataFrame, accuracy: str) -> Variance:
