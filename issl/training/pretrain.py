@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,14 @@ def train(
     }
     _write(module, out, record | made_by)
     checkpoints.remove(out / CHECKPOINTS)
+    if rows:
+        print(_in_words(record, run.epochs), flush=True)  # beside the lines of Snakemake, a line for each training
+
+
+def _in_words(record: Mapping[str, Any], epochs: int) -> str:
+    time = timedelta(seconds=round(record["seconds"]))
+    accuracy = f"online accuracy {100 * record['test_online_acc']:.1f} %"
+    return f"{record['run']} seed {record['seed']}: {epochs} epochs in {time}, loss {record['loss']:.4f}, {accuracy}"
 
 
 def _trainer(

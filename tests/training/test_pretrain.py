@@ -57,7 +57,7 @@ def history(out):
         ("dino", {"ema_schedule": "half_period", "teacher_projector": "copy", "normalize": "after_bottleneck"}),
     ],
 )
-def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, objective, changes):
+def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, capsys, objective, changes):
     run = make_run(objective, objective=changes, optim={"epochs": 20, "lr": 0.01})
     pretrain.pretrain(run, 1, synthetic, tmp_path, CPU)
     losses = [float(row["loss"]) for row in history(tmp_path)]
@@ -77,6 +77,8 @@ def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, o
     last = history(tmp_path)[-1]
     assert all(math.isfinite(float(last[name])) for name in ("log_loss", "test_loss", "test_log_loss"))
     assert not (tmp_path / "checkpoints").exists()
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith(run_id(run))]
+    assert " seed 1: 20 epochs in 0:0" in line and f", loss {losses[-1]:.4f}, online accuracy " in line
 
 
 @pytest.fixture(scope="module")
