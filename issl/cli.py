@@ -340,6 +340,23 @@ def status(plans: Plans, targets: tuple[str, ...], preset: str, every: bool, wat
 
 
 @issl.command()
+@click.argument("roots", nargs=-1, type=_folder)
+@click.option("--all", "every", is_flag=True, help="Also list every job.")
+@_config
+def times(roots: tuple[Path, ...], every: bool, plans: Plans) -> None:
+    """Compare the time of each finished job with what all others predict, of every preset or of the folders ROOTS."""
+    from issl.planning import actual, observed
+    from issl.upkeep import terminal
+
+    found = list(actual.outcomes(observed.measured(roots or map(Path, plans))))
+    if not found:
+        raise UserError("fewer than two finished jobs of one kind: nothing to compare")
+    if every:
+        terminal.show_rows(actual.COLUMNS, found)
+    click.echo("\n".join(actual.summary(found)))
+
+
+@issl.command()
 @click.argument("run")
 @_config
 def show(run: str, plans: Plans) -> None:

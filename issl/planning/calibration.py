@@ -28,6 +28,7 @@ class Measured(NamedTuple):
 
     work: Work
     seconds: float
+    name: str = ""  # the path of its record
 
 
 class Estimate(NamedTuple):

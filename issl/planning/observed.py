@@ -91,7 +91,8 @@ def _pretraining(root: Path, folder: Path, record: dict[str, Any]) -> Job | None
     job = work.pretraining(run, known)
     once = len(record.get("attempts", [1])) == 1
     path = root / "benchmarks/pretrain" / f"{record['run']}-s{record['seed']}.tsv"
-    return device(record), _timed(job, record["seconds_this_attempt" if once else "seconds"], path if once else None)
+    seconds = record["seconds_this_attempt" if once else "seconds"]
+    return device(record), _timed(job, seconds, folder / "run.json", path if once else None)
 
 
 def _stopped(root: Path, progress: dict[str, Any]) -> Job | None:
@@ -110,7 +111,7 @@ def _featurizing(root: Path, path: Path, about: dict[str, Any], shape: Shape) ->
     if known is None:
         return None
     job = work.featurizing(shape, encoding, known)
-    return device(about), _timed(job, about["seconds"], _benchmark(root, "featurize", path, path.parents[1]))
+    return device(about), _timed(job, about["seconds"], path, _benchmark(root, "featurize", path, path.parents[1]))
 
 
 def _probing(root: Path, path: Path, features: dict[str, Any], shape: Shape) -> Job | None:
@@ -119,7 +120,7 @@ def _probing(root: Path, path: Path, features: dict[str, Any], shape: Shape) -> 
     if known is None:
         return None
     job = work.probing(ProbeGrid.model_validate(record["spec"]), shape, encoding, known)
-    return device(record), _timed(job, record["seconds"], _benchmark(root, "probe", path, path.parents[2]))
+    return device(record), _timed(job, record["seconds"], path, _benchmark(root, "probe", path, path.parents[2]))
 
 
 def _benchmark(root: Path, stage: str, path: Path, folder: Path) -> Path:
@@ -128,7 +129,7 @@ def _benchmark(root: Path, stage: str, path: Path, folder: Path) -> Path:
     return root.joinpath("benchmarks", stage, folder.relative_to(root), *parts)
 
 
-def _timed(job: Work, seconds: float, benchmark: Path | None) -> Measured:
+def _timed(job: Work, seconds: float, record: Path, benchmark: Path | None) -> Measured:
     """A job with the time of its process if Snakemake recorded it, else without its start."""
     try:
         with (benchmark or Path("/dev/null")).open(encoding="utf-8", newline="") as file:
@@ -136,8 +137,8 @@ def _timed(job: Work, seconds: float, benchmark: Path | None) -> Measured:
     except (OSError, StopIteration, KeyError, ValueError):  # none, as of a job run by hand
         whole = 0.0
     if seconds <= whole < seconds + START:
-        return Measured(job, whole)
-    return Measured(job._replace(jobs=0), seconds)
+        return Measured(job, whole, str(record))
+    return Measured(job._replace(jobs=0), seconds, str(record))
 
 
 def _shape(folder: Path, run: dict[str, Any] | None) -> Shape:
