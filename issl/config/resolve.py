@@ -362,6 +362,9 @@ def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: Place)
             raise UserError(
                 f"{where}: probes: fraction {fraction} of {images} training images is less than one per class"
             )
+        bank = labels - label_count(probe.holdout, labels)
+        if getattr(probe, "k", 0) > bank:
+            raise UserError(f"{where}: probes: k {probe.k} exceeds the {bank} training images that are not held out")
         if fractions.count(fraction) > 1 and label_count(probe.holdout, labels) < classes:
             raise UserError(
                 f"{where}: probes: holdout {probe.holdout} of fraction {fraction} of {images} training images, on "

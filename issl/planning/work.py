@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from issl.planning import flops
 from issl.spec.encoding import Encoding
-from issl.spec.probe import READS_IMAGES, ProbeGrid, label_count, label_fraction
+from issl.spec.probe import KNN, READS_IMAGES, ProbeGrid, label_count, label_fraction
 from issl.spec.run import RunSpec
 from issl.spec.shape import Shape
 from issl.spec.value import Value, short_hash
@@ -71,6 +71,11 @@ def probing(grid: ProbeGrid, encoder: Shape, encoding: Encoding, sizes: Sizes) -
     steps = operations = 0.0
     for probe in grid.probes:
         images = label_count(label_fraction(probe), sizes.train)
+        if isinstance(probe, KNN):  # each test and each held-out image beside each training image
+            queries = sizes.test + probe.holdout * images
+            steps += queries / encoding.batch_size
+            operations += 2 * queries * images * encoder.dim
+            continue
         passes = getattr(probe, "epochs", 0) or probe.draws * probe.max_iter
         hidden = getattr(probe, "hidden", 0)
         widths = (encoder.dim, *([hidden, hidden] if hidden else []), sizes.classes)

@@ -15,6 +15,7 @@ KINDS = {
     "augmented": "issl.probing.augmented",
     "logistic": "issl.probing.classifiers",
     "svm": "issl.probing.classifiers",
+    "knn": "issl.probing.neighbours",
 }
 
 

@@ -94,7 +94,28 @@ class SVM(_Searched):
     kind: Literal["svm"]
 
 
-Probe = Annotated[Linear | MLP | Cached | Augmented | Logistic | SVM, Field(discriminator="kind")]
+class KNN(Value):
+    """The nearest training images vote, as in Wu et al. (2018): 200 of them, by the cosine, with weights."""
+
+    kind: Literal["knn"]
+    k: PositiveInt = 200
+    temperature: PositiveFloat | None = Field(
+        0.07, description="a neighbour weighs exp(cosine / temperature); null: 1, as for 5-NN on TinyImageNet"
+    )
+    distance: Literal["cosine", "euclidean"] = Field(
+        "cosine",
+        description="euclidean: of unscaled features, as for 5-NN on TinyImageNet (Ermolov et al. 2021)",
+    )
+    holdout: Holdout = Field(0.1, description="fraction of the training images on which the setting is selected")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.distance == "euclidean" and self.temperature is not None:
+            raise ValueError("a temperature is of the cosine: with 'distance: euclidean' set 'temperature: null'")
+        return self
+
+
+Probe = Annotated[Linear | MLP | Cached | Augmented | Logistic | SVM | KNN, Field(discriminator="kind")]
 
 KINDS: dict[str, type[Value]] = {
     get_args(member.model_fields["kind"].annotation)[0]: member for member in get_args(get_args(Probe)[0])

@@ -218,6 +218,11 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
             "holdout 0.1 of fraction 0.01 of 100000 training images, on which a setting is selected, is less than",
         ),
         (
+            ("experiments", "fig7c", "probes"),
+            [{"kind": "knn", "k": 90_001}],
+            "probes: k 90001 exceeds the 90000 training images that are not held out",
+        ),
+        (
             ("experiments", "fig7c", "figure", "kind"),
             "linse",
             "unknown kind 'linse', did you mean 'lines'?",

@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from issl.spec import probe
-from issl.spec.probe import MLP, SVM, Augmented, Cached, Linear, Logistic, ProbeGrid, grid_id, setting
+from issl.spec.probe import KNN, MLP, SVM, Augmented, Cached, Linear, Logistic, ProbeGrid, grid_id, setting
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_grid_travels_as_json():
 
 
 def test_every_kind_is_in_the_table_of_kinds():
-    assert list(probe.KINDS.values()) == [Linear, MLP, Cached, Augmented, Logistic, SVM]
+    assert list(probe.KINDS.values()) == [Linear, MLP, Cached, Augmented, Logistic, SVM, KNN]
     assert all(get_args(model.model_fields["kind"].annotation) == (kind,) for kind, model in probe.KINDS.items())
     assert probe.KINDS.keys() > probe.READS_IMAGES | probe.ON_CPU
 

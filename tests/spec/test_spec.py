@@ -273,6 +273,10 @@ FROZEN = [
         )
         for model, kind in ((probe.Logistic, "logistic"), (probe.SVM, "svm"))
     ),
+    (
+        probe.KNN(kind="knn"),
+        {"kind": "knn", "k": 200, "temperature": 0.07, "distance": "cosine", "holdout": 0.1},
+    ),
     (Supervised(name="supervised", classes=2), {"name": "supervised", "classes": 2}),
     (Untrained(name="untrained"), {"name": "untrained"}),
     (

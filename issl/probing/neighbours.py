@@ -1,0 +1,85 @@
+"""Classification by the nearest neighbours among the training images; nothing is trained."""
+
+import logging
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from issl.errors import UserError
+from issl.probing.scores import Accuracies, Score, Tally, named
+from issl.probing.subsets import hold_out
+from issl.probing.task import Task
+from issl.spec.probe import KNN, ProbeGrid
+
+log = logging.getLogger(__name__)
+
+QUERIES, BANK = 512, 65_536  # rows that are compared at once: a matrix of 134 MB
+
+
+def evaluate(grid: ProbeGrid, task: Task) -> list[Score]:
+    """Scores with all training images as neighbours, and with those that are not held out.
+
+    Raises UserError for more neighbours than training images.
+    """
+    return [score for probe in grid.probes for score in named(_evaluate(probe, task), probe, grid)]
+
+
+def _evaluate(probe: KNN, task: Task) -> Iterator[Score]:
+    kept, left = hold_out(task.labels[task.train], task.train, probe.holdout, task.seed)
+    if probe.k > len(kept):
+        raise UserError(f"probes: k {probe.k} exceeds the {len(kept)} training images that are not held out")
+    test, held_out = (accuracies(probe, task, bank, rows) for bank, rows in ((task.train, task.test), (kept, left)))
+    score = Score("", len(task.train), len(task.test), test, held_out)
+    log.info("knn, k %d, %s", probe.k, score)
+    yield score
+
+
+def accuracies(probe: KNN, task: Task, bank: np.ndarray, rows: np.ndarray) -> Accuracies:
+    """Accuracies on some rows with the neighbours among others."""
+    tally = Tally(1, task.classes, task.device)
+    labels = torch.from_numpy(task.labels).to(task.device)
+    neighbours = task.features.place(torch.from_numpy(bank))
+    for chunk in torch.from_numpy(rows).split(QUERIES):
+        queries = task.features(task.features.place(chunk))
+        nearness, places = nearest(probe, queries, task, neighbours)
+        found = labels[torch.from_numpy(bank).to(task.device)[places]]
+        tally.add(votes(probe, nearness, found, task.classes)[:, None], labels[chunk.to(task.device)])
+    return tally.scores()[0]
+
+
+def nearest(probe: KNN, queries: Tensor, task: Task, bank: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearness of the k nearest rows of the bank, and their places in it, (n, dim) -> (n, k) and (n, k).
+
+    Nearness is the cosine, or the negative Euclidean distance.
+    """
+    best = torch.empty(len(queries), 0, device=task.device)
+    places = torch.empty(len(queries), 0, dtype=torch.int64, device=task.device)
+    for start, stop in pairwise([*range(0, len(bank), BANK), len(bank)]):
+        z = task.features(bank[start:stop])
+        if probe.distance == "cosine":
+            near = F.normalize(queries, dim=1) @ F.normalize(z, dim=1).T
+        else:
+            near = -torch.cdist(queries, z, compute_mode="donot_use_mm_for_euclid_dist")
+        here = torch.arange(start, stop, device=task.device).expand(len(queries), -1)
+        best, chosen = torch.cat([best, near], 1).topk(min(probe.k, stop), dim=1)
+        places = torch.cat([places, here], 1).gather(1, chosen)
+    return best, places
+
+
+def votes(probe: KNN, nearness: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """The weight of each class among the neighbours, (n, k) and (n, k) -> (n, classes).
+
+    A neighbour weighs exp(cosine / temperature) (Wu et al. 2018, equation 4), or 1 without a temperature. Of equal
+    classes, the first one is predicted.
+    """
+    # Less the largest, which changes no order and cannot overflow.
+    weights = (
+        torch.ones_like(nearness)
+        if probe.temperature is None
+        else ((nearness - nearness[:, :1]) / probe.temperature).exp()
+    )
+    return torch.zeros(len(labels), classes, device=labels.device).scatter_add_(1, labels, weights)
