@@ -235,10 +235,15 @@ def plan(
     """
     from issl.planning.asked import asked
 
+    chooses = bool(choice["budget"] or choice["decide"])
+    if chooses and as_json:
+        raise UserError("--json: is for the whole plan, without --budget and --decide")
+    if not chooses and (choice["chart"] or choice["slot"]):
+        raise UserError("--chart and --slot: need --budget or --decide")
     wanted = asked(plans, targets, preset)
     if measure:
         _measure(wanted, steps)
-    if choice["budget"] or choice["decide"]:
+    if chooses:
         _advise(plans, wanted, device, **choice)
     else:
         _list(plans, wanted, device, as_json)

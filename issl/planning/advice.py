@@ -12,7 +12,7 @@ from issl.errors import UserError, nearest
 from issl.planning.budget import Choice, Trial, cheapest, choose, least, shown
 from issl.planning.choices import Offer, epochs_left, offer, runs, with_seeds
 from issl.planning.cost import Costs
-from issl.planning.listing import hours_left
+from issl.planning.listing import hours_left, words
 from issl.planning.page import MEASURE
 from issl.planning.schedule import Part, makespan, schedule
 
@@ -49,11 +49,13 @@ class Advice:
         found: dict[str, list[str]] = {}
         for job in self.choice.jobs:
             found.setdefault(Path(job).parts[1], []).append(job)
+        differs = words({run: self.plan.runs[run] for run, _ in runs(self.plan, self.experiments)})
         return pd.DataFrame(
             {
                 "run": run,
+                "differs in": differs[run],
                 "seeds": ", ".join(Path(job).name[1:] for job in jobs),
-                self.unit: round(sum(left[job] for job in jobs), None if self.unit == "epochs" else 1),
+                f"{self.unit} left": round(sum(left[job] for job in jobs), None if self.unit == "epochs" else 2),
                 "for": ", ".join(name for name in self.plan.experiments_of(run) if name in self.experiments),
             }
             for run, jobs in found.items()

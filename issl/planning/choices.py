@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from issl.config.evidence import Claim, Comparison, Points
+from issl.config.evidence import Claim, Points
 from issl.config.plan import Plan
 from issl.config.points import Point, shown
 from issl.config.schema import Experiment
 from issl.planning import state
 from issl.planning.budget import Job, Number, Trial
+from issl.planning.observed import sizes
 from issl.planning.power import Expected, power
 from issl.report.claims import Contrast, contrasts, in_order, published_value
 from issl.report.noise import Noise, published_pair
 from issl.report.results import SELECTIONS, aggregate, points
-from issl.spec.data import DataSpec, Synthetic, TinyImageNet
 
 GAP = 1.0  # points: what a claim is thought to be about if nothing is published; published gaps are 0.6 to 2.9
 
@@ -91,7 +91,7 @@ def _trials(plan: Plan, name: str, experiment: Experiment, claim: Claim, filling
     if not asked:
         return []
     published = experiment.published.points if experiment.published else {}
-    expected = [_expected(contrast, published, filling, noise) for contrast in asked]
+    expected = [_expected(plan, contrast, published, filling, noise) for contrast in asked]
     places = {place for contrast in asked for place in contrast.weights}
     beside = {(claim.instead_of, column) for column in columns[-1]} if claim.instead_of else set()  # shown, not tested
     seeds = len(next(iter(filling.values()))[0].row.seeds)
@@ -103,21 +103,15 @@ def _trials(plan: Plan, name: str, experiment: Experiment, claim: Claim, filling
     return found
 
 
-def _expected(contrast: Contrast, published: Points, filling: Filling, noise: Noise) -> Expected:
+def _expected(plan: Plan, contrast: Contrast, published: Points, filling: Filling, noise: Noise) -> Expected:
     """A contrast at its published gap, with the noise that was measured or else that of the published pair."""
     gap = published_value(contrast, published)
     found = [point for place in contrast.weights for point in filling[place]]
-    n_test = _test_images(found[0].row.encoding.data, noise.rules)
+    there = sizes(Path(plan.root), found[0].row.encoding.data)
+    n_test = there.test if there else noise.rules.repeat_images
     known = noise.prior(pd.DataFrame(point.facts for point in found).assign(n_test=n_test), SELECTIONS[0])
     of_one_run = known.value if known.freedom else published_pair(n_test, noise.rules).value
     return Expected(contrast, GAP if gap is None else gap, float(of_one_run), known, n_test)
-
-
-def _test_images(data: DataSpec, rules: Comparison) -> int:
-    """The number of test images; where the data set has to be looked at to know it, that of the published pair."""
-    if isinstance(data, Synthetic | TinyImageNet):
-        return data.classes * data.test_per_class
-    return rules.repeat_images
 
 
 def _jobs(places: Iterable[tuple[str, str]], filling: Filling, seeds: int) -> frozenset[str]:

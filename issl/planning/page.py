@@ -86,9 +86,14 @@ def start(plan: Plan, experiments: Sequence[str], configfiles: Sequence[object],
         targets = ["all" if plan.preset == PAPER else plan.preset]
     else:
         targets = [target for name in experiments for target in plan.files(name)[:1] or _records(plan, name)]
+    return shlex.join(["snakemake", *targets, *options(plan, configfiles, settings)])
+
+
+def options(plan: Plan, configfiles: Sequence[object], settings: Sequence[str]) -> list[str]:
+    """Of a command that starts jobs of a plan: where they run, and the config."""
     where = ["--cores", "all"] if plan.config.execution.device == "cpu" else ["--profile", "slurm"]
     files = ["--configfile", *map(str, configfiles)] if configfiles else []
-    return shlex.join(["snakemake", *targets, *where, *files, *(["--config", *settings] if settings else [])])
+    return [*where, *files, *(["--config", *settings] if settings else [])]
 
 
 def _records(plan: Plan, experiment: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The command lines that run a choice, and then show what it tells."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -9,21 +9,21 @@ import yaml
 from issl.config.layers import PRESETS, combined, setting
 from issl.config.plan import Plan
 from issl.planning.budget import Choice
+from issl.planning.page import options
 
 
 def commands(
-    plan: Plan, experiments: Sequence[str], choice: Choice, configfiles: Iterable[Path], settings: Sequence[str]
+    plan: Plan, experiments: Sequence[str], choice: Choice, configfiles: Sequence[object], settings: Sequence[str]
 ) -> list[str]:
     """The line that runs a choice and nothing else, and the one that then compares what is there.
 
     Both repeat the config of this command line. The first one is left out if every score is there.
     """
-    files = [word for path in configfiles for word in ("--configfile", str(path))]
-    options = [*files, "--config", *_settings(plan, experiments, choice, settings)]
-    comparison = ["snakemake", "-c", "1", f"{plan.root}/reproduction.md", *options, "existing_only=true"]
+    words = options(plan, configfiles, _settings(plan, experiments, choice, settings))
+    comparison = shlex.join(["snakemake", f"{plan.root}/reproduction.md", *words, "existing_only=true"])
     wanted = _targets(plan, experiments, choice)
-    run = " \\\n    ".join(["snakemake", *map(shlex.quote, wanted), shlex.join(options)])
-    return [run, shlex.join(comparison)] if wanted else [shlex.join(comparison)]
+    run = " \\\n    ".join(["snakemake", *map(shlex.quote, wanted), shlex.join(words)])
+    return [run, comparison] if wanted else [comparison]
 
 
 def _targets(plan: Plan, experiments: Sequence[str], choice: Choice) -> list[str]:

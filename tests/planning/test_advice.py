@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
-from project import copy_config, planned, snakemake
+from project import PROJECT, copy_config, planned, snakemake
 
 from issl.cli import issl
 from issl.config import plan as catalog
@@ -38,7 +38,12 @@ def call(*arguments):
 def line(output):
     """The words of the first printed command after its name."""
     command = re.search(r"^snakemake \\\n(?:.*\\\n)+.*$", output, re.MULTILINE)[0]
-    return shlex.split(command.replace("\\\n", " "))[1:]  # as a shell continues a line
+    return runnable(shlex.split(command.replace("\\\n", " ")))  # as a shell continues a line
+
+
+def runnable(words):
+    """What follows the name of the program, without the project as the present folder."""
+    return [PROJECT / "profiles/slurm" if word == "slurm" else word for word in words[1:]]
 
 
 def trained(folder, arguments):
@@ -106,8 +111,8 @@ def test_the_line_repeats_the_config_and_gives_every_result_its_seeds(folder):
 def test_the_last_line_compares_what_is_there(folder):
     output = call("table1_contrastive", "--budget", "600epochs")
     last = shlex.split(output.splitlines()[-1])
-    assert last[:4] == ["snakemake", "-c", "1", "results/reproduction.md"]
-    assert planned(folder, *last[3:]).keys() == {"compare"}  # of what is there, and nothing is trained
+    assert last[:4] == ["snakemake", "results/reproduction.md", "--profile", "slurm"]
+    assert planned(folder, *runnable(last)).keys() == {"compare"}  # of what is there, and nothing is trained
 
 
 def test_the_cheapest_runs_that_decide_a_claim():
@@ -151,6 +156,8 @@ def test_hours_are_taken_from_a_calibration():
         (("fig7b", "--budget", "900epochs"), r"nothing is left to run: .*"),
         (("fig7d", "--budget", "900epochs"), r"unknown result 'fig7d', did you mean.*"),
         (("tiny", "fig7c", "--budget", "9h"), r"--budget and --decide plan for one preset, not for tiny and paper"),
+        (("--budget", "900epochs", "--json"), r"--json: is for the whole plan.*"),
+        (("--chart", "drawn"), r"--chart and --slot: need --budget or --decide"),
         (("--budget", "900epochs", "--preset", "tinny"), r"unknown preset 'tinny', did you mean 'tiny'\?"),
     ],
 )
