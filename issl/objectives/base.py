@@ -68,3 +68,14 @@ def full_precision(x: Tensor) -> Tensor:
 def cross_entropy(p: Tensor, log_q: Tensor) -> Tensor:
     """Mean over the n rows of -sum_c p_c log q_c in nats, (n, C), (n, C) -> ()."""
     return -(p * log_q).sum(1).mean()
+
+
+def image_count(z: Tensor, views: Tensor) -> int:
+    """B, the number of images of which `z` (VB, dim) has V >= 2 views and `views` (2B, 3, H, W) the first two.
+
+    Raises ValueError if the rows of `z` do not fit.
+    """
+    images = len(two_views(views)[0])
+    if len(z) < len(views) or len(z) % images:
+        raise ValueError(f"{len(z)} rows cannot be two or more views of {images} images")
+    return images

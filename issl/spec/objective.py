@@ -1,8 +1,8 @@
 """Objectives: one class of settings for each method."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from issl.spec.value import Probability, Value
 
@@ -13,6 +13,8 @@ class Method(Value):
     # Whether it logs `log_loss`, the cross-entropy of predicting an equivalence class. One that does not is named in
     # figure 7b without a point, and a claim about its log loss is refused.
     has_log_loss: ClassVar[bool] = True
+    # Whether it takes more than two views of an image.
+    many_views: ClassVar[bool] = False
 
 
 class SimCLR(Method):
@@ -62,6 +64,8 @@ class DISSL(Method):
 class DISSLMultiCrop(Method):
     """DISSL as released for ImageNet: the teacher sees two large views, the student also any number of small ones."""
 
+    many_views: ClassVar[bool] = True
+
     name: Literal["dissl_multicrop"]
     classes: Annotated[int, Field(ge=2)] = Field(16384, description="number of equivalence classes C")
     student_temperature: PositiveFloat = 1.0
@@ -108,6 +112,83 @@ class DINO(Method):
     bottleneck: PositiveInt = 256
 
 
+class DCL(Method):
+    """DCL (Yeh et al., 2022), with the projector of SimCLR here; `weighted` makes it DCLW."""
+
+    name: Literal["dcl"]
+    temperature: PositiveFloat = Field(0.1, description="as SimCLR's for ImageNet; 0.07 is that of SimCLR here")
+    weighted: bool = Field(False, description="whether similar views attract less, and dissimilar ones more")
+    sigma: PositiveFloat = Field(0.5, description="for weighted: concentration of the weights (section 3.2)")
+    hidden: PositiveInt = 1024
+    out: PositiveInt = 128
+
+
+class BarlowTwins(Method):
+    """Barlow Twins (Zbontar et al., 2021); defaults as for a ResNet-50 on ImageNet in the authors' code."""
+
+    has_log_loss: ClassVar[bool] = False
+
+    name: Literal["barlow_twins"]
+    redundancy: NonNegativeFloat = Field(
+        0.0051, description="lambda: weight of the entries off the diagonal (section 2.2: 0.005)"
+    )
+    scale: PositiveFloat = Field(1.0, description="of the loss; 0.024 in VISSL, 0.1 in solo-learn on CIFAR")
+    hidden: PositiveInt = Field(8192, description="width of the projector's two hidden layers (section 2.2)")
+    out: PositiveInt = 8192
+
+
+class VICReg(Method):
+    """VICReg (Bardes et al., 2022); defaults as for a ResNet-50 on ImageNet (section 4.2)."""
+
+    has_log_loss: ClassVar[bool] = False
+
+    name: Literal["vicreg"]
+    invariance: NonNegativeFloat = Field(25.0, description="lambda")
+    variance: NonNegativeFloat = Field(25.0, description="mu")
+    covariance: NonNegativeFloat = Field(1.0, description="nu")
+    hidden: PositiveInt = Field(8192, description="width of the expander's two hidden layers")
+    out: PositiveInt = 8192
+
+
+class WMSE(Method):
+    """W-MSE (Ermolov et al., 2021) for two views or more; defaults as in the authors' code, which are for CIFAR-10."""
+
+    has_log_loss: ClassVar[bool] = False
+    many_views: ClassVar[bool] = True
+
+    name: Literal["wmse"]
+    size: PositiveInt = Field(128, description="images that are whitened together; 256 on TinyImageNet")
+    iterations: PositiveInt = Field(
+        1, description="random divisions of a batch into parts of this size; 4 on TinyImageNet with two views"
+    )
+    epsilon: Annotated[float, Field(ge=0, lt=1)] = Field(
+        1e-6, description="part of the identity in the covariance; the authors' 0 needs more images than dimensions"
+    )
+    hidden: PositiveInt = Field(1024, description="width of the projector's hidden layer")
+    out: PositiveInt = Field(64, description="dimensions to whiten; 128 on TinyImageNet")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.size <= self.out:
+            raise ValueError(f"size {self.size} must exceed out {self.out}: fewer images have no full covariance")
+        return self
+
+
+class LeJEPA(Method):
+    """LeJEPA (Balestriero & LeCun, 2025) for two views or more; defaults as in the authors' code."""
+
+    has_log_loss: ClassVar[bool] = False
+    many_views: ClassVar[bool] = True
+
+    name: Literal["lejepa"]
+    sigreg_weight: Probability = Field(0.05, description="lambda; 0.02 in the authors' minimal example")
+    slices: PositiveInt = Field(1024, description="random directions of a step; 256 in the minimal example")
+    t_max: PositiveFloat = Field(3.0, description="end of the integral; in the paper's algorithm 1: 5, with 9 points")
+    points: Annotated[int, Field(ge=2)] = Field(17, description="of the trapezoidal rule from 0 to t_max")
+    hidden: PositiveInt = Field(2048, description="width of the projector's two hidden layers")
+    out: PositiveInt = Field(128, description="16 in the minimal example")
+
+
 class Supervised(Method):
     """Training with labels: a reference for methods that do without."""
 
@@ -121,10 +202,23 @@ class Untrained(Method):
     """No training: the encoder at its random initial weights, a reference. Its runs have 0 epochs."""
 
     has_log_loss: ClassVar[bool] = False
+    many_views: ClassVar[bool] = True
 
     name: Literal["untrained"]
 
 
 ObjectiveSpec = Annotated[
-    SimCLR | CISSL | DISSL | DISSLMultiCrop | DINO | Supervised | Untrained, Field(discriminator="name")
+    SimCLR
+    | CISSL
+    | DISSL
+    | DISSLMultiCrop
+    | DINO
+    | DCL
+    | BarlowTwins
+    | VICReg
+    | WMSE
+    | LeJEPA
+    | Supervised
+    | Untrained,
+    Field(discriminator="name"),
 ]

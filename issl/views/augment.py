@@ -24,6 +24,7 @@ from torch import Tensor
 from issl.spec.augment import Augment
 from issl.spec.shape import MEAN, STD
 from issl.views.blur import BLURS, SIGMAS, separable
+from issl.views.random import send
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 CROP_TRIES = 10
@@ -208,19 +209,14 @@ def _numbers(draws: Draws, device: torch.device) -> tuple[Tensor, ...]:
     """The numeric draws on the device, in one transfer: ten (n,) float32."""
     hue = (draws.hue * 255).trunc() / 255  # torchvision shifts the 8-bit hue of PIL by whole steps
     columns = (*draws.crop.unbind(1), draws.flip, draws.brightness, draws.contrast, draws.saturation, hue, draws.sigma)
-    return _send(torch.stack([column.float() for column in columns]), device).unbind()
+    return send(torch.stack([column.float() for column in columns]), device).unbind()
 
 
 def _selections(draws: Draws, device: torch.device) -> tuple[Tensor, ...]:
     """Indices of the images in each of the 4 x 4 colour steps, the grayscale and the blur, in one transfer: int64."""
     steps = [draws.jitter & (draws.order[:, step] == operation) for step in range(4) for operation in range(4)]
     members = [chosen.nonzero()[:, 0] for chosen in (*steps, draws.gray, draws.blur)]
-    return _send(torch.cat(members), device).split([len(some) for some in members])
-
-
-def _send(numbers: Tensor, device: torch.device) -> Tensor:
-    """Copies to the device, for a GPU from page-locked memory, so that the CPU need not wait."""
-    return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
+    return send(torch.cat(members), device).split([len(some) for some in members])
 
 
 # --- geometry --------------------------------------------------------------------------------------------------------

@@ -36,6 +36,12 @@ VARIANTS: dict[str, spec.ObjectiveSpec] = {
         normalize="after_bottleneck",
         **SMALL,
     ),
+    "dcl": spec.DCL(name="dcl", out=8, **SMALL),
+    "dcl_weighted": spec.DCL(name="dcl", weighted=True, out=8, **SMALL),
+    "barlow_twins": spec.BarlowTwins(name="barlow_twins", out=8, **SMALL),
+    "vicreg": spec.VICReg(name="vicreg", out=8, **SMALL),
+    "wmse": spec.WMSE(name="wmse", size=8, iterations=2, out=4, **SMALL),
+    "lejepa": spec.LeJEPA(name="lejepa", slices=32, out=8, **SMALL),
 }
 REFERENCES = {"supervised", "untrained"}  # of another kind: tests/objectives/test_references.py
 every_variant = pytest.mark.parametrize("variant", VARIANTS)

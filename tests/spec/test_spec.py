@@ -17,7 +17,21 @@ from issl.spec.augment import Augment, Crops
 from issl.spec.data import ImageNet, Synthetic
 from issl.spec.encoder import Encoder
 from issl.spec.encoding import Encoding
-from issl.spec.objective import CISSL, DINO, DISSL, DISSLMultiCrop, Method, SimCLR, Supervised, Untrained
+from issl.spec.objective import (
+    CISSL,
+    DCL,
+    DINO,
+    DISSL,
+    WMSE,
+    BarlowTwins,
+    DISSLMultiCrop,
+    LeJEPA,
+    Method,
+    SimCLR,
+    Supervised,
+    Untrained,
+    VICReg,
+)
 from issl.spec.optim import Optim
 from issl.spec.run import RunSpec
 from issl.spec.shape import Shape
@@ -147,6 +161,61 @@ FROZEN = [
             "freeze_last_layer_epochs": 1,
             "hidden": 1024,
             "bottleneck": 256,
+        },
+    ),
+    (
+        DCL(name="dcl"),
+        {
+            "name": "dcl",
+            "temperature": 0.1,
+            "weighted": False,
+            "sigma": 0.5,
+            "hidden": 1024,
+            "out": 128,
+        },
+    ),
+    (
+        BarlowTwins(name="barlow_twins"),
+        {
+            "name": "barlow_twins",
+            "redundancy": 0.0051,
+            "scale": 1.0,
+            "hidden": 8192,
+            "out": 8192,
+        },
+    ),
+    (
+        VICReg(name="vicreg"),
+        {
+            "name": "vicreg",
+            "invariance": 25.0,
+            "variance": 25.0,
+            "covariance": 1.0,
+            "hidden": 8192,
+            "out": 8192,
+        },
+    ),
+    (
+        WMSE(name="wmse"),
+        {
+            "name": "wmse",
+            "size": 128,
+            "iterations": 1,
+            "epsilon": 1e-6,
+            "hidden": 1024,
+            "out": 64,
+        },
+    ),
+    (
+        LeJEPA(name="lejepa"),
+        {
+            "name": "lejepa",
+            "sigreg_weight": 0.05,
+            "slices": 1024,
+            "t_max": 3.0,
+            "points": 17,
+            "hidden": 2048,
+            "out": 128,
         },
     ),
     (
@@ -433,7 +502,7 @@ LARGE, SMALL = Crops(number=2, size=224, min_area=0.14), Crops(number=4, size=96
         ({"data": ImageNet(kind="imagenet")}, "is required for data of kind imagenet"),
         (
             {"data": ImageNet(kind="imagenet"), "augment": Augment(views=(LARGE, SMALL))},
-            "simclr takes two views; only dissl_multicrop takes more",
+            "simclr takes two views of an image, so only one entry of augment.views",
         ),
     ],
 )
