@@ -19,7 +19,7 @@ from issl.jobs.execution import Execution
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec
 from issl.spec.encoder import Encoder
-from issl.spec.objective import CISSL, DINO, DISSL, DISSLMultiCrop, SimCLR
+from issl.spec.objective import ObjectiveSpec
 from issl.spec.optim import Optim
 from issl.spec.probe import KINDS
 
@@ -33,10 +33,10 @@ TOP = {path.name for path in PROJECT.iterdir()}
 MADE = ("results/", "data/")  # by users and jobs: not in the repository
 EXAMPLES = {
     "presets/digits.yaml",
-    "issl/objectives/vicreg.py",
+    "issl/objectives/spectral.py",
     "issl/data/datasets/npz.py",
     "issl/probing/means.py",
-    "tests/objectives/test_vicreg.py",
+    "tests/objectives/test_spectral.py",
 }  # of extending.md
 EXAMPLE_TARGETS = re.compile(r"results/(my_\w+|digits/\w+)\.\w+")
 
@@ -44,7 +44,7 @@ SECTIONS = {
     "augment": [Augment],
     "encoder": [Encoder],
     "optim": [Optim],
-    "objective": [SimCLR, CISSL, DISSL, DISSLMultiCrop, DINO],
+    "objective": list(get_args(get_args(ObjectiveSpec)[0])),
     "probes": list(KINDS.values()),
     "figure": [Lines],
     "table": [Table],

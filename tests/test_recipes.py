@@ -57,10 +57,10 @@ def test_the_recipe_for_a_method_plans_and_passes_its_own_test(copy):
     spec = folder / "issl/spec/objective.py"
     insert(spec, "ObjectiveSpec = Annotated", settings.strip() + "\n")
     replace(spec, " | Untrained", " | Untrained | Spectral")
-    statement, entry = table.rstrip().split("\n\n")
+    statement, entry = table.strip().split("\n\n")
     registry = folder / "issl/objectives/__init__.py"
     replace(registry, "from issl.spec import objective", f"{statement}\nfrom issl.spec import objective")
-    replace(registry, '    "untrained": Untrained,', f'    "untrained": Untrained,\n{entry}')
+    registry.write_text(f"{registry.read_text()}\n{entry}\n")
     [entry] = blocks("Add a method", "yaml")
     replace(folder / "config.yaml", "patches:  ", entry + "\npatches:  ")
     replace(folder / "config.yaml", "SimCLR:   {method: simclr}", "SimCLR:   {method: spectral}")

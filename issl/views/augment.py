@@ -312,28 +312,36 @@ def normalize(images: Tensor) -> Tensor:
     return normalized
 
 
-def two_views(images: Tensor, augment: Augment, generator: torch.Generator, shares: int = 1, share: int = 0) -> Tensor:
-    """Two independently drawn, normalised views of each image.
+def random_views(
+    images: Tensor, number: int, augment: Augment, generator: torch.Generator, shares: int = 1, share: int = 0
+) -> Tensor:
+    """Independently drawn, normalised views of each image.
 
     Args:
         images: (n, 3, H, W) uint8, on any device.
+        number: V, of views of each image.
         generator: on the CPU.
         shares: number of equal parts of the batch; these images are one part, and get the views of the whole batch.
         share: index of the part, from 0.
 
     Returns:
-        (2n, 3, H, W) float32, channels_last, on the device of the images: rows 0 to n-1 are x, the others x_tilde.
+        (V n, 3, H, W) float32, channels_last, on the device of the images, view by view.
 
     Raises:
         ValueError: the images are not (n, 3, H, W) uint8.
     """
-    twice = torch.cat([images, images])
+    copies = torch.cat([images] * number)
     height, width = images.shape[-2:]
-    draws = draw(augment, shares * len(twice), height, width, generator)
+    draws = draw(augment, shares * len(copies), height, width, generator)
     if shares > 1:
         first = share * len(images) + torch.arange(len(images))
-        draws = draws[torch.cat([first, first + shares * len(images)])]
-    return normalize(apply(twice, draws, augment.blur_kernel))
+        draws = draws[torch.cat([first + view * shares * len(images) for view in range(number)])]
+    return normalize(apply(copies, draws, augment.blur_kernel))
+
+
+def two_views(images: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+    """`random_views` with two views of each image: rows 0 to n-1 are x, the others x_tilde."""
+    return random_views(images, 2, augment, generator)
 
 
 def clean(images: Tensor) -> Tensor:

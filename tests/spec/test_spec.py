@@ -57,6 +57,7 @@ FROZEN = [
             "jitter_p": 0.8,
             "blur_p": 0.5,
             "blur_kernel": "tenth",
+            "number": 2,
             "views": (),
         },
     ),
@@ -502,13 +503,26 @@ LARGE, SMALL = Crops(number=2, size=224, min_area=0.14), Crops(number=4, size=96
         ({"data": ImageNet(kind="imagenet")}, "is required for data of kind imagenet"),
         (
             {"data": ImageNet(kind="imagenet"), "augment": Augment(views=(LARGE, SMALL))},
-            "simclr takes two views of an image, so only one entry of augment.views",
+            "simclr takes two views of an image, so augment.views may have one entry",
+        ),
+        ({"augment": Augment(number=4)}, "simclr takes two views of an image, so augment.number must be 2"),
+        (
+            {"objective": WMSE(name="wmse", size=512, out=128), "optim": Optim(batch_size=256)},
+            "objective.size 512 exceeds optim.batch_size 256",
         ),
     ],
 )
 def test_views_that_do_not_fit_the_image_are_refused(changes, says):
     with pytest.raises(ValidationError, match=says):
         run(**changes)
+
+
+def test_methods_of_many_views_take_them_of_arrays_and_of_photographs():
+    assert run(objective=WMSE(name="wmse"), augment=Augment(number=4)).augment.number == 4
+    photographs = {"data": ImageNet(kind="imagenet"), "augment": Augment(views=(LARGE, SMALL))}
+    assert run(objective=LeJEPA(name="lejepa"), **photographs)
+    with pytest.raises(ValidationError, match="number 4: the numbers of views of photographs are those in `views`"):
+        Augment(number=4, views=(LARGE,))
 
 
 def test_dimensions_below_the_trunks_are_allowed():
