@@ -77,6 +77,10 @@ def make_run():
             "vicreg": {"hidden": 32, "out": 16},
             "wmse": {"hidden": 32, "out": 8, "size": 32},
             "lejepa": {"hidden": 32, "out": 16, "slices": 64},
+            "byol": {"hidden": 32, "out": 16},
+            "simsiam": {"hidden": 32, "out": 32, "bottleneck": 16},
+            "moco_v3": {"hidden": 32, "out": 16},
+            "swav": {"hidden": 32, "out": 16, "prototypes": 64},
         }
         content = {
             "data": small_data(Synthetic),

@@ -4,6 +4,7 @@ from torch import nn
 
 from issl.objectives.barlow_twins import BarlowTwins
 from issl.objectives.base import Objective
+from issl.objectives.byol import BYOL
 from issl.objectives.contrastive import CISSL, SimCLR
 from issl.objectives.dcl import DCL
 from issl.objectives.dino import DINO
@@ -11,7 +12,10 @@ from issl.objectives.dissl import DISSL
 from issl.objectives.dissl_multicrop import DISSLMultiCrop
 from issl.objectives.geometry import Geometry
 from issl.objectives.lejepa import LeJEPA
+from issl.objectives.moco_v3 import MoCoV3
+from issl.objectives.simsiam import SimSiam
 from issl.objectives.supervised import Supervised
+from issl.objectives.swav import SwAV
 from issl.objectives.untrained import Untrained
 from issl.objectives.vicreg import VICReg
 from issl.objectives.wmse import WMSE
@@ -30,6 +34,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "vicreg": VICReg,
     "wmse": WMSE,
     "lejepa": LeJEPA,
+    "byol": BYOL,
+    "simsiam": SimSiam,
+    "moco_v3": MoCoV3,
+    "swav": SwAV,
     "supervised": Supervised,
     "untrained": Untrained,
 }

@@ -189,6 +189,66 @@ class LeJEPA(Method):
     out: PositiveInt = Field(128, description="16 in the minimal example")
 
 
+class BYOL(Method):
+    """BYOL (Grill et al., 2020); defaults as for 1000 epochs of ImageNet (section 3, implementation details)."""
+
+    has_log_loss: ClassVar[bool] = False
+
+    name: Literal["byol"]
+    ema: Probability = Field(
+        0.996, description="momentum of the target network at the start, from where it rises to 1 as a cosine"
+    )
+    hidden: PositiveInt = Field(4096, description="width of the hidden layers of projector and predictor")
+    out: PositiveInt = 256
+
+
+class SimSiam(Method):
+    """SimSiam (Chen & He, 2021); defaults as on ImageNet (section 3)."""
+
+    has_log_loss: ClassVar[bool] = False
+
+    name: Literal["simsiam"]
+    layers: Annotated[int, Field(ge=2)] = Field(3, description="of the projector; 2 on CIFAR-10 (appendix D)")
+    hidden: PositiveInt = Field(2048, description="width of the projector's hidden layers")
+    out: PositiveInt = 2048
+    bottleneck: PositiveInt = Field(512, description="width of the predictor's hidden layer")
+
+
+class MoCoV3(Method):
+    """MoCo v3 (Chen, Xie & He, 2021); defaults as for a ResNet-50 in up to 300 epochs (the authors' CONFIG.md)."""
+
+    name: Literal["moco_v3"]
+    temperature: PositiveFloat = Field(1.0, description="0.2 for ViTs (section 5)")
+    ema: Probability = Field(
+        0.99, description="momentum of the momentum encoder at the start, from where it rises to 1 as a cosine"
+    )
+    heads: Literal["resnet", "vit"] = Field(
+        "resnet",
+        description="resnet: a projector of two layers; vit: of three, and batch norm after the predictor (section 5)",
+    )
+    hidden: PositiveInt = Field(4096, description="width of the hidden layers of projector and predictor")
+    out: PositiveInt = 256
+
+
+class SwAV(Method):
+    """SwAV (Caron et al., 2020) for two views or many; defaults as on ImageNet (appendix A)."""
+
+    many_views: ClassVar[bool] = True
+
+    name: Literal["swav"]
+    prototypes: Annotated[int, Field(ge=2)] = Field(3000, description="number of prototypes K")
+    temperature: PositiveFloat = 0.1
+    epsilon: PositiveFloat = Field(0.05, description="smoothness of the assignment (equation 3)")
+    sinkhorn_iterations: PositiveInt = 3
+    freeze_prototypes_epochs: Annotated[int, Field(ge=0)] = 1
+    queue: Annotated[int, Field(ge=0)] = Field(
+        0, description="earlier images that are assigned with a batch; 3840 for batches of 256, and at most an epoch"
+    )
+    queue_start_epoch: PositiveInt = Field(15, description="first epoch that uses the queue, counted from 0")
+    hidden: PositiveInt = Field(2048, description="width of the projector's hidden layer")
+    out: PositiveInt = 128
+
+
 class Supervised(Method):
     """Training with labels: a reference for methods that do without."""
 
@@ -218,6 +278,10 @@ ObjectiveSpec = Annotated[
     | VICReg
     | WMSE
     | LeJEPA
+    | BYOL
+    | SimSiam
+    | MoCoV3
+    | SwAV
     | Supervised
     | Untrained,
     Field(discriminator="name"),

@@ -31,6 +31,11 @@ METHODS = {
     "vicreg": {"name": "vicreg", "hidden": 32, "out": 16},
     "wmse": {"name": "wmse", "size": 8, "iterations": 2, "hidden": 32, "out": 4},
     "lejepa": {"name": "lejepa", "hidden": 32, "out": 16, "slices": 32},
+    "byol": {"name": "byol", "hidden": 32, "out": 16},
+    "simsiam": {"name": "simsiam", "hidden": 32, "out": 16, "bottleneck": 8},
+    "moco_v3": {"name": "moco_v3", "hidden": 32, "out": 16, "temperature": 0.2},
+    "swav": {"name": "swav", "hidden": 32, "out": 16, "prototypes": 64},
+    "swav_queue": {"name": "swav", "hidden": 32, "out": 16, "prototypes": 64, "queue": 24, "queue_start_epoch": 1},
 }
 IMAGES = 16
 CLOCK = Clock(epoch=1, epochs=4, step=4, steps_per_epoch=4)

@@ -18,6 +18,7 @@ from issl.spec.data import ImageNet, Synthetic
 from issl.spec.encoder import Encoder
 from issl.spec.encoding import Encoding
 from issl.spec.objective import (
+    BYOL,
     CISSL,
     DCL,
     DINO,
@@ -27,8 +28,11 @@ from issl.spec.objective import (
     DISSLMultiCrop,
     LeJEPA,
     Method,
+    MoCoV3,
     SimCLR,
+    SimSiam,
     Supervised,
+    SwAV,
     Untrained,
     VICReg,
 )
@@ -162,6 +166,30 @@ FROZEN = [
             "freeze_last_layer_epochs": 1,
             "hidden": 1024,
             "bottleneck": 256,
+        },
+    ),
+    (BYOL(name="byol"), {"name": "byol", "ema": 0.996, "hidden": 4096, "out": 256}),
+    (
+        SimSiam(name="simsiam"),
+        {"name": "simsiam", "layers": 3, "hidden": 2048, "out": 2048, "bottleneck": 512},
+    ),
+    (
+        MoCoV3(name="moco_v3"),
+        {"name": "moco_v3", "temperature": 1.0, "ema": 0.99, "heads": "resnet", "hidden": 4096, "out": 256},
+    ),
+    (
+        SwAV(name="swav"),
+        {
+            "name": "swav",
+            "prototypes": 3000,
+            "temperature": 0.1,
+            "epsilon": 0.05,
+            "sinkhorn_iterations": 3,
+            "freeze_prototypes_epochs": 1,
+            "queue": 0,
+            "queue_start_epoch": 15,
+            "hidden": 2048,
+            "out": 128,
         },
     ),
     (

@@ -43,6 +43,10 @@ CODE = {  # of each method: its module, and the class of its settings
     "vicreg": ("vicreg", "VICReg"),
     "wmse": ("wmse", "WMSE"),
     "lejepa": ("lejepa", "LeJEPA"),
+    "byol": ("byol", "BYOL"),
+    "simsiam": ("simsiam", "SimSiam"),
+    "moco_v3": ("moco_v3", "MoCoV3"),
+    "swav": ("swav", "SwAV"),
 }
 
 
@@ -66,6 +70,10 @@ def history(out):
         ("vicreg", {}),
         ("wmse", {}),
         ("lejepa", {}),
+        ("byol", {}),
+        ("simsiam", {}),
+        ("moco_v3", {}),
+        ("swav", {"queue": 32, "queue_start_epoch": 2}),
     ],
 )
 def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, capsys, objective, changes):
