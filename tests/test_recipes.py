@@ -74,7 +74,7 @@ def test_the_recipe_for_a_method_plans_and_passes_its_own_test(copy):
         insert(Path(shutil.copy(PROJECT / "tests" / name, folder)), before, lines)
     files = ("test_spectral.py", "test_contract.py", "test_distributed.py")
     done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "spectral", "-m", "not slow")
-    assert "9 passed" in done, done
+    assert "11 passed" in done, done
 
 
 MEANS = """

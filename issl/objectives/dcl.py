@@ -16,12 +16,13 @@ from issl.spec import objective as spec
 class DCL(Objective):
     """Each row attracts its other view and repels the 2B - 2 rows of other images; an easy positive weakens neither.
 
-    With l = cosines / temperature, and i+ the other view of row i (Yeh et al. 2022, section 3.2):
+    With l = cosines / temperature, and i+ the other view of row i (Yeh et al. 2022):
 
         loss = mean_i [ log( sum_{j not in {i, i+}} exp l_ij ) - w_i l_ii+ ]
 
     w_i = 1; if `weighted` (DCLW), w_i = 2 - exp(c_i / sigma) / mean_k exp(c_k / sigma), with c_i the cosine of row i
-    and its other view. The log loss is SimCLR's loss of the same logits: log(1 + exp loss_i) for w_i = 1.
+    and its other view. Nothing is repelled in a batch of one image. The log loss is SimCLR's loss of the same logits:
+    log(1 + exp loss_i) for w_i = 1.
     """
 
     def __init__(self, objective: spec.DCL, dim: int, encoder: nn.Module):
@@ -37,7 +38,9 @@ class DCL(Objective):
         attraction = positive / self.objective.temperature
         same_image = torch.stack([itself, other], 1)
         repulsion = (cosine / self.objective.temperature).scatter(1, same_image, -math.inf).logsumexp(1)
-        loss = (repulsion - self.weight(positive) * attraction).mean()
+        loss = -(self.weight(positive) * attraction).mean()
+        if cosine.shape[1] > 2:  # else there is no other image, and the repulsion is log 0
+            loss = loss + repulsion.mean()
         log_loss = F.softplus(repulsion - attraction).mean()
         return Terms(loss, information(log_loss, candidates=cosine.shape[1] - 1).logs)
 

@@ -118,7 +118,7 @@ class DCL(Method):
     name: Literal["dcl"]
     temperature: PositiveFloat = Field(0.1, description="as SimCLR's for ImageNet; 0.07 is that of SimCLR here")
     weighted: bool = Field(False, description="whether similar views attract less, and dissimilar ones more")
-    sigma: PositiveFloat = Field(0.5, description="for weighted: concentration of the weights (section 3.2)")
+    sigma: PositiveFloat = Field(0.5, description="for weighted: concentration of the weights")
     hidden: PositiveInt = 1024
     out: PositiveInt = 128
 

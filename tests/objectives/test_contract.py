@@ -129,6 +129,20 @@ def test_the_loss_under_autocast_is_close_to_float32(variant):
 
 
 @every_variant
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_single_image_has_a_finite_loss_and_gradient(variant, training):
+    """As the last batch of an epoch, or of the test images, may have."""
+    objective, encoder, views = build(variant)
+    objective.train(training)
+    z, pair = encoder(views)[::16], views[::16]
+    loss, logs = objective(z, pair, START)
+    loss.backward()
+    assert loss.isfinite() and all(value.isfinite() for value in logs.values())
+    trained = [p.grad for p in [*encoder.parameters(), *objective.parameters()] if p.grad is not None]
+    assert trained and all(gradient.isfinite().all() for gradient in trained)
+
+
+@every_variant
 def test_eval_mode_changes_no_state(variant):
     objective, encoder, views = build(variant)
     objective.eval()

@@ -67,6 +67,15 @@ def test_aligned_orthogonal_views_have_the_closed_form_loss():
     assert objective(z, VIEWS, CLOCK).loss.item() == pytest.approx(math.log(2 * B - 2) - 1 / 0.1, rel=1e-12)
 
 
+def test_a_single_image_is_only_attracted():
+    z = torch.tensor([[1.0, 0.0], [0.6, 0.8]], dtype=torch.float64)
+    objective = dcl(temperature=0.5)
+    objective.projector = nn.Identity()
+    loss, logs = objective(z, VIEWS[:2], CLOCK)
+    assert loss.item() == pytest.approx(-0.6 / 0.5, rel=1e-12)
+    assert logs["log_loss"].item() == 0  # of one candidate
+
+
 def test_an_easy_positive_keeps_its_gradient():
     """The coupling that DCL removes: as two views meet, SimCLR's gradient vanishes with its loss, and DCL's does not.
 
