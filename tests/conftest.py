@@ -72,6 +72,15 @@ def make_run():
             "cissl": {"hidden": 32, "mlp_hidden": 32, "out": 16},
             "dissl": {"hidden": 32, "mlp_hidden": 32, "bottleneck": 16, "classes": 64},
             "dino": {"hidden": 32, "bottleneck": 16, "classes": 64, "temperature_warmup_epochs": 2},
+            "dcl": {"hidden": 32, "out": 16},
+            "barlow_twins": {"hidden": 32, "out": 16},
+            "vicreg": {"hidden": 32, "out": 16},
+            "wmse": {"hidden": 32, "out": 8, "size": 32},
+            "lejepa": {"hidden": 32, "out": 16, "slices": 64},
+            "byol": {"hidden": 32, "out": 16},
+            "simsiam": {"hidden": 32, "out": 32, "bottleneck": 16},
+            "moco_v3": {"hidden": 32, "out": 16},
+            "swav": {"hidden": 32, "out": 16, "prototypes": 64},
         }
         content = {
             "data": small_data(Synthetic),
@@ -80,7 +89,7 @@ def make_run():
             "optim": {"epochs": 3, "batch_size": 32, "warmup_epochs": 1},
         }
         for section, change in changes.items():
-            content[section] = {**content[section], **change}
+            content[section] = {**content.get(section, {}), **change}
         return RunSpec.model_validate(content)
 
     return build

@@ -19,9 +19,10 @@ NO_SLURM = {"SLURM_CONF": os.devnull}
 
 
 def copy_config(folder: Path) -> None:
-    """Gives a folder the project's config.yaml and presets, to plan and to run in."""
+    """Gives a folder the project's config.yaml, presets and experiments, to plan and to run in."""
     shutil.copy(PROJECT / "config.yaml", folder)
-    shutil.copytree(PROJECT / "presets", folder / "presets")
+    for beside in ("presets", "experiments"):
+        shutil.copytree(PROJECT / beside, folder / beside)
 
 
 def snakemake(folder: Path, *arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess:

@@ -68,8 +68,8 @@ def spy_on_first_step(monkeypatch):
     def trained(self):
         return [*self.encoder.parameters(), *self.objective.parameters()]
 
-    def keep_views(self, images, purpose, *position):
-        made = views(self, images, purpose, *position)
+    def keep_views(self, images, number, purpose, *position):
+        made = views(self, images, number, purpose, *position)
         if purpose == "augment":
             seen.setdefault("views", made.clone(memory_format=torch.preserve_format))
         return made

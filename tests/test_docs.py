@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 import yaml
-from project import PROJECT, snakemake
+from project import PROJECT, copy_config, snakemake
 
 from issl.cli import issl
 from issl.config import plan as catalog
@@ -19,7 +19,7 @@ from issl.jobs.execution import Execution
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec
 from issl.spec.encoder import Encoder
-from issl.spec.objective import CISSL, DINO, DISSL, DISSLMultiCrop, SimCLR
+from issl.spec.objective import ObjectiveSpec
 from issl.spec.optim import Optim
 from issl.spec.probe import KINDS
 
@@ -33,10 +33,11 @@ TOP = {path.name for path in PROJECT.iterdir()}
 MADE = ("results/", "data/")  # by users and jobs: not in the repository
 EXAMPLES = {
     "presets/digits.yaml",
-    "issl/objectives/vicreg.py",
+    "experiments/widths.yaml",
+    "issl/objectives/spectral.py",
     "issl/data/datasets/npz.py",
     "issl/probing/means.py",
-    "tests/objectives/test_vicreg.py",
+    "tests/objectives/test_spectral.py",
 }  # of extending.md
 EXAMPLE_TARGETS = re.compile(r"results/(my_\w+|digits/\w+)\.\w+")
 
@@ -44,7 +45,7 @@ SECTIONS = {
     "augment": [Augment],
     "encoder": [Encoder],
     "optim": [Optim],
-    "objective": [SimCLR, CISSL, DISSL, DISSLMultiCrop, DINO],
+    "objective": list(get_args(get_args(ObjectiveSpec)[0])),
     "probes": list(KINDS.values()),
     "figure": [Lines],
     "table": [Table],
@@ -166,6 +167,18 @@ def test_an_experiment_in_the_docs_is_planned(page):
             plan = catalog.plans(merge(read_config(PROJECT / "config.yaml"), overlay))["results"]
             for name in overlay["experiments"]:
                 assert plan.scores(name) and plan.files(name), name
+
+
+def test_the_file_of_experiments_in_the_docs_is_planned(tmp_path):
+    [example] = [code for code in blocks(PROJECT / "docs/extending.md", "yaml") if "my_projectors" in code]
+    copy_config(tmp_path)
+    (tmp_path / "experiments/widths.yaml").write_text(example)
+    plans = catalog.load(tmp_path / "config.yaml")
+    assert [root for root, plan in plans.items() if "my_projectors" in plan.rows] == ["results", "results/tiny"]
+    for root, width in (("results", 256), ("results/tiny", 64)):
+        shared, narrow = plans[root].rows["my_projectors"]
+        assert shared.run in [row.run for row in plans[root].rows["table1_contrastive"]]
+        assert narrow.run.objective.widths == (width,)
 
 
 def test_every_make_target_in_the_docs_exists():

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from project import PROJECT
@@ -51,23 +52,29 @@ def replace(path, old, new):
 
 def test_the_recipe_for_a_method_plans_and_passes_its_own_test(copy):
     folder, run = copy
-    module, settings, table, variant, test = blocks("Add a method")
-    (folder / "issl/objectives/vicreg.py").write_text(module)
+    module, settings, table, variants, test = blocks("Add a method")
+    (folder / "issl/objectives/spectral.py").write_text(module)
     spec = folder / "issl/spec/objective.py"
-    declared, union = re.split(r"(?=^ObjectiveSpec = )", settings, flags=re.MULTILINE)
-    insert(spec, "ObjectiveSpec = Annotated", declared.strip() + "\n")
-    spec.write_text(re.sub(r"^ObjectiveSpec = .*?^\]$", union.strip(), spec.read_text(), flags=re.M | re.S))
-    statement, entries = re.split(r"(?=^OBJECTIVES)", table, flags=re.MULTILINE)
+    insert(spec, "ObjectiveSpec = Annotated", settings.strip() + "\n")
+    replace(spec, " | Untrained", " | Untrained | Spectral")
+    statement, entry = table.strip().split("\n\n")
     registry = folder / "issl/objectives/__init__.py"
-    replace(registry, "from issl.spec import objective", statement.strip() + "\nfrom issl.spec import objective")
-    registry.write_text(re.sub(r"^OBJECTIVES.*?^}$", entries.strip(), registry.read_text(), flags=re.M | re.S))
+    replace(registry, "from issl.spec import objective", f"{statement}\nfrom issl.spec import objective")
+    registry.write_text(f"{registry.read_text()}\n{entry}\n")
     [entry] = blocks("Add a method", "yaml")
     replace(folder / "config.yaml", "patches:  ", entry + "\npatches:  ")
-    replace(folder / "config.yaml", "SimCLR:   {method: simclr}", "SimCLR:   {method: vicreg}")
-    assert "vicreg-z512-e300" in run("-m", "issl", "plan", "table1_contrastive")
-    (folder / "test_vicreg.py").write_text(test)
-    run("-m", "pytest", "-q", "test_vicreg.py")
-    assert "VARIANTS" in variant
+    replace(folder / "config.yaml", "SimCLR:   {method: simclr}", "SimCLR:   {method: spectral}")
+    assert "spectral-z512-e300" in run("-m", "issl", "plan", "table1_contrastive")
+    (folder / "test_spectral.py").write_text(test)
+    variant, method = variants.strip().splitlines()
+    for name, before, lines in (
+        ("objectives/test_contract.py", "REFERENCES = ", variant),
+        ("jobs/test_distributed.py", "IMAGES = ", f"METHODS.clear()\n{method}"),  # the others take their time
+    ):
+        insert(Path(shutil.copy(PROJECT / "tests" / name, folder)), before, lines)
+    files = ("test_spectral.py", "test_contract.py", "test_distributed.py")
+    done = run("-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", "spectral", "-m", "not slow")
+    assert "11 passed" in done, done
 
 
 MEANS = """

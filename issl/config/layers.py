@@ -15,6 +15,7 @@ from issl.errors import UserError
 
 PAPER = "paper"
 PRESETS = "presets"  # the folder beside config.yaml with a file for each preset, and the key that overlays them
+EXPERIMENTS = "experiments"  # the folder beside config.yaml with files that add experiments, and the key of all of them
 OPTION = "--config"
 
 
@@ -24,6 +25,7 @@ class Layer(NamedTuple):
     name: str
     document: Document
     under: tuple[str, ...] = ()  # the keys of the config that a preset's file is the content of
+    adds: bool = False  # whether it is a file of experiments/, which may only add: `additions.py`
 
     @property
     def content(self) -> dict[str, Any]:
@@ -51,15 +53,18 @@ class Found(NamedTuple):
 
 
 def read_layers(files: Iterable[str | Path], settings: Mapping[str, Any]) -> tuple[Layer, ...]:
-    """The files, the first of which is config.yaml, with the presets beside it below and the settings on top.
+    """The files, the first of which is config.yaml, with what is found beside it and the settings on top.
 
-    Raises UserError if a file cannot be read.
+    Presets lie below config.yaml, and experiments between it and the other files. Raises UserError if a file cannot be
+    read.
     """
     base, *overlays = map(_near, files)
-    presets = sorted((base.parent / PRESETS).glob("*.yaml"))
+    presets, experiments = (sorted((base.parent / folder).glob("*.yaml")) for folder in (PRESETS, EXPERIMENTS))
     return (
         *(Layer(str(path), read_document(path), (PRESETS, path.stem)) for path in presets),
-        *(Layer(str(path), read_document(path)) for path in (base, *overlays)),
+        Layer(str(base), read_document(base)),
+        *(Layer(str(path), read_document(path), adds=True) for path in experiments),
+        *(Layer(str(path), read_document(path)) for path in overlays),
         *([Layer(OPTION, parse(yaml.safe_dump(dict(settings)), OPTION))] if settings else ()),
     )
 

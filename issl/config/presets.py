@@ -1,4 +1,4 @@
-"""Presets: overlays on config.yaml, one file each in the folder beside it.
+"""Presets: overlays on config.yaml and the experiments beside it, one file each in the folder beside it.
 
 The file paper.yaml overlays the paper's own settings; the other presets do not see it.
 """
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from issl.config.additions import refuse_changes
 from issl.config.layers import PAPER, PRESETS, Layer, Place, combined, read_layers
 from issl.config.schema import Config
 from issl.config.validation import validate
@@ -20,18 +21,24 @@ RESERVED = (  # rules, and folders in results/
 
 
 def read_config(path: str | Path = "config.yaml") -> dict[str, Any]:
-    """A config file and the presets beside it, which are its `presets`. Raises UserError if one cannot be read."""
+    """A config file and what is beside it: presets, which are its `presets`, and experiments.
+
+    Raises UserError if one cannot be read.
+    """
     return combined(layer.content for layer in read_layers([path], {}))
 
 
 def presets(raw: Mapping[str, Any], layers: Sequence[Layer] = ()) -> dict[str, Config]:
     """Validates config.yaml and returns each preset: an overlay on that file, which for *paper* may be empty.
 
-    `layers` are what `raw` is stacked from; files of presets may be among them alone. Raises UserError: one line with
-    the place, the key, the value and what is allowed.
+    `layers` are what `raw` is stacked from; files of presets and experiments may be among them alone. Raises UserError:
+    one line with the place, the key, the value and what is allowed.
     """
-    raw = combined([*(layer.content for layer in layers if layer.under), raw])
+    below = [layer.content for layer in layers if layer.under]
+    added = [layer.content for layer in layers if layer.adds]
     here = Place(tuple(layers))
+    refuse_changes(layers)
+    raw = combined([*below, raw, *added, raw])  # after what they add to, and below what overlays change in them
     overlays = {} if raw.get(PRESETS) is None else raw[PRESETS]
     if not isinstance(overlays, Mapping):
         raise UserError(f"{here.at(PRESETS)}: must be a mapping of names to presets, not {overlays!r}")

@@ -46,12 +46,12 @@ def share(batch: Tensor) -> Tensor:
     return batch.chunk(ranks)[rank()] if ranks > 1 else batch
 
 
-def all_gather_views(x: Tensor) -> Tensor:
-    """Gathers two views from all ranks, (2b, ...) -> (2B, ...): view 1 of every image, then view 2; with gradient."""
+def all_gather_views(x: Tensor, views: int = 2) -> Tensor:
+    """Gathers V views from all ranks, (Vb, ...) -> (VB, ...): view 1 of every image, then view 2 ...; with gradient."""
     if world_size() == 1:
         return x
-    firsts, seconds = zip(*(part.chunk(2) for part in carrying.all_gather(x.contiguous())))
-    return torch.cat([*firsts, *seconds])
+    by_rank = [part.chunk(views) for part in carrying.all_gather(x.contiguous())]
+    return torch.cat([part for view in zip(*by_rank) for part in view])
 
 
 def columns(rows: int, device: torch.device) -> tuple[Tensor, Tensor]:

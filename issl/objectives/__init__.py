@@ -2,14 +2,23 @@
 
 from torch import nn
 
+from issl.objectives.barlow_twins import BarlowTwins
 from issl.objectives.base import Objective
+from issl.objectives.byol import BYOL
 from issl.objectives.contrastive import CISSL, SimCLR
+from issl.objectives.dcl import DCL
 from issl.objectives.dino import DINO
 from issl.objectives.dissl import DISSL
 from issl.objectives.dissl_multicrop import DISSLMultiCrop
 from issl.objectives.geometry import Geometry
+from issl.objectives.lejepa import LeJEPA
+from issl.objectives.moco_v3 import MoCoV3
+from issl.objectives.simsiam import SimSiam
 from issl.objectives.supervised import Supervised
+from issl.objectives.swav import SwAV
 from issl.objectives.untrained import Untrained
+from issl.objectives.vicreg import VICReg
+from issl.objectives.wmse import WMSE
 from issl.spec import objective as spec
 
 __all__ = ["OBJECTIVES", "Geometry", "Objective", "build"]
@@ -20,6 +29,15 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "dissl": DISSL,
     "dissl_multicrop": DISSLMultiCrop,
     "dino": DINO,
+    "dcl": DCL,
+    "barlow_twins": BarlowTwins,
+    "vicreg": VICReg,
+    "wmse": WMSE,
+    "lejepa": LeJEPA,
+    "byol": BYOL,
+    "simsiam": SimSiam,
+    "moco_v3": MoCoV3,
+    "swav": SwAV,
     "supervised": Supervised,
     "untrained": Untrained,
 }

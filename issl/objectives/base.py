@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Clock(NamedTuple):
@@ -68,3 +69,19 @@ def full_precision(x: Tensor) -> Tensor:
 def cross_entropy(p: Tensor, log_q: Tensor) -> Tensor:
     """Mean over the n rows of -sum_c p_c log q_c in nats, (n, C), (n, C) -> ()."""
     return -(p * log_q).sum(1).mean()
+
+
+def mean_cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Mean over the n rows of the cosine of the angle between a row and its counterpart, (n, d), (n, d) -> ()."""
+    return F.cosine_similarity(full_precision(a), full_precision(b), dim=1).mean()
+
+
+def image_count(z: Tensor, views: Tensor) -> int:
+    """B, the number of images of which `z` (VB, dim) has V >= 2 views and `views` (2B, 3, H, W) the first two.
+
+    Raises ValueError if the rows of `z` do not fit.
+    """
+    images = len(two_views(views)[0])
+    if len(z) < len(views) or len(z) % images:
+        raise ValueError(f"{len(z)} rows cannot be two or more views of {images} images")
+    return images

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from issl.jobs import distributed
-from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, two_views
+from issl.objectives.base import Clock, Objective, Terms, cross_entropy, full_precision, image_count
 from issl.objectives.dissl import entropy
 from issl.spec import objective as spec
 
@@ -35,7 +35,7 @@ class DISSLMultiCrop(Objective):
         self.projector = _teacher(objective, dim)
 
     def forward(self, z: Tensor, views: Tensor, clock: Clock) -> Terms:
-        images = _images(z, views)
+        images = image_count(z, views)
         o = self.objective
         teacher = full_precision(self.projector(z[: TEACHERS * images])) / o.teacher_temperature  # (2B, C)
         student = full_precision(self.predictor(z)) / o.student_temperature  # (VB, C)
@@ -68,14 +68,6 @@ class DISSLMultiCrop(Objective):
             return o.invariance_weight
         way = (step + 1) / o.invariance_warmup_steps
         return o.entropy_weight + (o.invariance_weight - o.entropy_weight) * way
-
-
-def _images(z: Tensor, views: Tensor) -> int:
-    """B, the number of images; `views` has two of each. Raises ValueError if the rows of `z` do not fit."""
-    images = len(two_views(views)[0])
-    if len(z) < len(views) or len(z) % images:
-        raise ValueError(f"{len(z)} rows cannot be two or more views of {images} images")
-    return images
 
 
 # --- heads -----------------------------------------------------------------------------------------------------------

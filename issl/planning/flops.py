@@ -65,8 +65,9 @@ def _of_step(run: RunSpec) -> float:
     encoder = encoders.build(run.encoder, run.data.image_size)
     objective = objectives.build(run.objective, run.encoder.dim, encoder)
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
-        sizes = [(view.number, view.size) for view in run.augment.views] or [(2, run.data.image_size)]
-        views = [torch.empty(number * batch, 3, size, size) for number, size in sizes]
+        of_arrays = [(2, run.data.image_size), (run.augment.number - 2, run.data.image_size)]
+        sizes = [(view.number, view.size) for view in run.augment.views] or of_arrays
+        views = [torch.empty(number * batch, 3, size, size) for number, size in sizes if number]
         z = torch.cat([encoder(group) for group in views])
         labels = {"labels": torch.zeros(batch, dtype=torch.long)} if run.objective.name == "supervised" else {}
         objective(z, views[0], Clock(0, 1, 0, 1), **labels).loss.backward()

@@ -37,6 +37,9 @@ class Augment(Value):
     blur_kernel: Literal["tenth", "pillow"] = Field(
         "tenth", description="tenth: torchvision's Gaussian over a tenth of the side; pillow: Pillow's GaussianBlur"
     )
+    number: Annotated[int, Field(ge=2)] = Field(
+        2, description="views of each image; more than 2 for methods that take more, and not for photographs"
+    )
     views: tuple[Crops, ...] = Field(
         (),
         description="of photographs (kind imagenet): two large views, then the small ones; their areas replace "
@@ -47,6 +50,8 @@ class Augment(Value):
     def _possible(self) -> Self:
         if self.views and self.views[0].number != 2:
             raise ValueError(f"the first entry of views must have number 2, not {self.views[0].number}")
+        if self.views and self.number != 2:
+            raise ValueError(f"number {self.number}: the numbers of views of photographs are those in `views`")
         if self.min_area > self.strength:
             raise ValueError(f"strength {self.strength} is too weak: the smallest crop would exceed the image")
         if self.hue * self.strength > 0.5:

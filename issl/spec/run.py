@@ -7,7 +7,7 @@ from pydantic import model_validator
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec, ImageNet
 from issl.spec.encoder import Encoder
-from issl.spec.objective import DISSLMultiCrop, ObjectiveSpec, Supervised, Untrained
+from issl.spec.objective import WMSE, ObjectiveSpec, Supervised, Untrained
 from issl.spec.optim import Optim
 from issl.spec.value import Value, short_hash
 
@@ -40,8 +40,13 @@ class RunSpec(Value):
         classes = getattr(self.data, "classes", None)  # None: known only when the data are prepared
         if isinstance(self.objective, Supervised) and classes not in (None, self.objective.classes):
             raise ValueError(f"objective.classes {self.objective.classes}: the data set has {classes} classes")
-        if len(views) > 1 and not isinstance(self.objective, DISSLMultiCrop | Untrained):
-            raise ValueError(f"{self.objective.name} takes two views; only dissl_multicrop takes more")
+        if (len(views) > 1 or self.augment.number > 2) and not self.objective.many_views:
+            given = "augment.views may have one entry" if views else "augment.number must be 2"
+            raise ValueError(f"{self.objective.name} takes two views of an image, so {given}")
+        if isinstance(self.objective, WMSE) and self.objective.size > self.optim.batch_size:
+            raise ValueError(
+                f"objective.size {self.objective.size} exceeds optim.batch_size {self.optim.batch_size}: it is a part"
+            )
         return self
 
 

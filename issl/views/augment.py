@@ -24,6 +24,7 @@ from torch import Tensor
 from issl.spec.augment import Augment
 from issl.spec.shape import MEAN, STD
 from issl.views.blur import BLURS, SIGMAS, separable
+from issl.views.random import send
 
 ASPECT_RATIOS = (3 / 4, 4 / 3)
 CROP_TRIES = 10
@@ -208,19 +209,14 @@ def _numbers(draws: Draws, device: torch.device) -> tuple[Tensor, ...]:
     """The numeric draws on the device, in one transfer: ten (n,) float32."""
     hue = (draws.hue * 255).trunc() / 255  # torchvision shifts the 8-bit hue of PIL by whole steps
     columns = (*draws.crop.unbind(1), draws.flip, draws.brightness, draws.contrast, draws.saturation, hue, draws.sigma)
-    return _send(torch.stack([column.float() for column in columns]), device).unbind()
+    return send(torch.stack([column.float() for column in columns]), device).unbind()
 
 
 def _selections(draws: Draws, device: torch.device) -> tuple[Tensor, ...]:
     """Indices of the images in each of the 4 x 4 colour steps, the grayscale and the blur, in one transfer: int64."""
     steps = [draws.jitter & (draws.order[:, step] == operation) for step in range(4) for operation in range(4)]
     members = [chosen.nonzero()[:, 0] for chosen in (*steps, draws.gray, draws.blur)]
-    return _send(torch.cat(members), device).split([len(some) for some in members])
-
-
-def _send(numbers: Tensor, device: torch.device) -> Tensor:
-    """Copies to the device, for a GPU from page-locked memory, so that the CPU need not wait."""
-    return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)
+    return send(torch.cat(members), device).split([len(some) for some in members])
 
 
 # --- geometry --------------------------------------------------------------------------------------------------------
@@ -316,28 +312,36 @@ def normalize(images: Tensor) -> Tensor:
     return normalized
 
 
-def two_views(images: Tensor, augment: Augment, generator: torch.Generator, shares: int = 1, share: int = 0) -> Tensor:
-    """Two independently drawn, normalised views of each image.
+def random_views(
+    images: Tensor, number: int, augment: Augment, generator: torch.Generator, shares: int = 1, share: int = 0
+) -> Tensor:
+    """Independently drawn, normalised views of each image.
 
     Args:
         images: (n, 3, H, W) uint8, on any device.
+        number: V, of views of each image.
         generator: on the CPU.
         shares: number of equal parts of the batch; these images are one part, and get the views of the whole batch.
         share: index of the part, from 0.
 
     Returns:
-        (2n, 3, H, W) float32, channels_last, on the device of the images: rows 0 to n-1 are x, the others x_tilde.
+        (V n, 3, H, W) float32, channels_last, on the device of the images, view by view.
 
     Raises:
         ValueError: the images are not (n, 3, H, W) uint8.
     """
-    twice = torch.cat([images, images])
+    copies = torch.cat([images] * number)
     height, width = images.shape[-2:]
-    draws = draw(augment, shares * len(twice), height, width, generator)
+    draws = draw(augment, shares * len(copies), height, width, generator)
     if shares > 1:
         first = share * len(images) + torch.arange(len(images))
-        draws = draws[torch.cat([first, first + shares * len(images)])]
-    return normalize(apply(twice, draws, augment.blur_kernel))
+        draws = draws[torch.cat([first + view * shares * len(images) for view in range(number)])]
+    return normalize(apply(copies, draws, augment.blur_kernel))
+
+
+def two_views(images: Tensor, augment: Augment, generator: torch.Generator) -> Tensor:
+    """`random_views` with two views of each image: rows 0 to n-1 are x, the others x_tilde."""
+    return random_views(images, 2, augment, generator)
 
 
 def clean(images: Tensor) -> Tensor:

@@ -18,7 +18,10 @@ from issl.views.random import epoch_order, generator
 
 
 class Batch(NamedTuple):
-    """Views of B images: (V B, 3, S, S) float32 for each resolution, view by view; the first has two views."""
+    """Views of B images: (V B, 3, S, S) float32 for each group, view by view.
+
+    A group has one resolution; the first has two views.
+    """
 
     views: tuple[Tensor, ...]
     labels: Tensor  # (B,) int64
@@ -63,20 +66,22 @@ class ResidentViews:
             first = step if later == epoch else 0
             rest = order(self.run, self.seed, later, self.n_images["train"])[first:]
             images = self.train([distributed.share(rows) for rows in rest])  # (B, H, W, 3), (B,)
-            for number, (batch, labels) in enumerate(images, first):
-                yield Batch((self.views(batch.permute(0, 3, 1, 2), "augment", later, number),), labels)
+            for nth, (batch, labels) in enumerate(images, first):
+                views = self.views(batch.permute(0, 3, 1, 2), self.run.augment.number, "augment", later, nth)
+                two, more = views[: 2 * len(labels)], views[2 * len(labels) :]
+                yield Batch((two, more) if len(more) else (two,), labels)
 
     def pairs(self, epoch: int) -> Iterator[Batch]:
         rows = torch.arange(self.n_images["test"]).split(self.run.optim.batch_size)
         for number, (images, labels) in enumerate(self.test([distributed.share(batch) for batch in rows])):
             batch, size = images.permute(0, 3, 1, 2), len(labels)
-            augmented = self.views(batch, "validate", epoch, number)[size:]
+            augmented = self.views(batch, 2, "validate", epoch, number)[size:]
             yield Batch((torch.cat([augment.clean(batch), augmented]),), labels)
 
-    def views(self, images: Tensor, purpose: str, *position: int) -> Tensor:
-        """Two views of each image: uint8 (B, 3, H, W) -> (2B, 3, H, W), drawn for this position and rank."""
-        draws = generator(purpose, self.seed, *position)
-        return augment.two_views(images, self.run.augment, draws, distributed.world_size(), distributed.rank())
+    def views(self, images: Tensor, number: int, purpose: str, *position: int) -> Tensor:
+        """V = `number` views of each image: uint8 (B, 3, H, W) -> (V B, 3, H, W), for this position and rank."""
+        draws, share = generator(purpose, self.seed, *position), (distributed.world_size(), distributed.rank())
+        return augment.random_views(images, number, self.run.augment, draws, *share)
 
 
 class StreamedViews:

@@ -24,3 +24,8 @@ def epoch_order(
     """
     order = torch.randperm(n, generator=generator(purpose, seed, epoch))
     return order[: n - n % batch_size if drop_last else n].split(batch_size)
+
+
+def send(numbers: Tensor, device: torch.device) -> Tensor:
+    """Copies what was drawn to the device, for a GPU from page-locked memory, so that the CPU need not wait."""
+    return (numbers.pin_memory() if device.type == "cuda" else numbers).to(device, non_blocking=True)

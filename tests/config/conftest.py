@@ -5,6 +5,7 @@ from project import PROJECT
 
 from issl.config import plan as catalog
 from issl.config.presets import read_config
+from issl.config.yaml import read_yaml
 
 
 @pytest.fixture(scope="module")
@@ -13,11 +14,16 @@ def raw():
 
 
 @pytest.fixture(scope="module")
-def paper(raw):
-    return catalog.plans(raw)["results"]
+def plans(raw):
+    return catalog.plans(raw)
 
 
 @pytest.fixture(scope="module")
-def released(raw):
-    """The plan without presets/paper.yaml."""
-    return catalog.plans(raw | {"presets": {}})["results"]
+def paper(plans):
+    return plans["results"]
+
+
+@pytest.fixture(scope="module")
+def released():
+    """The plan of config.yaml alone."""
+    return catalog.plans(read_yaml(PROJECT / "config.yaml"))["results"]

@@ -163,9 +163,8 @@ def check_edits(folder, edits):
     (folder / "config.yaml").write_bytes(text.encode(errors="surrogatepass"))
     message = planned(lambda: load(folder / "config.yaml"))
     check(message.replace(str(folder), "here"))
-    assert not message or re.match(rf"{re.escape(str(folder))}/(config|presets/\w+)\.yaml(:\d+)?( \(|: )", message), (
-        message
-    )
+    file = rf"{re.escape(str(folder))}/(config|(presets|experiments)/\w+)\.yaml"
+    assert not message or re.match(rf"{file}(:\d+)?( \(|: )", message), message
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,21 @@ import json
 from typing import NamedTuple
 
 import pytest
+from project import PROJECT
 from rows import row_of
 
 from issl.config import plan as catalog
 from issl.config import resources
+from issl.config.layers import combined, read_layers
 from issl.errors import UserError
 from issl.spec.released import MODELS
 from issl.spec.run import run_id
+
+
+@pytest.fixture(scope="module")
+def raw():
+    """config.yaml and its presets, without experiments/."""
+    return combined(layer.content for layer in read_layers([PROJECT / "config.yaml"], {}) if not layer.adds)
 
 
 class Cost(NamedTuple):

@@ -25,6 +25,17 @@ METHODS = {
     "dissl_mlp": {"name": "dissl", "predictor": "mlp", "mlp_hidden": 32, "bottleneck": 16, "classes": 64},
     "dissl_multicrop": {"name": "dissl_multicrop", "hidden": 32, "bottleneck": 16, "classes": 64},
     "dino": {"name": "dino", "hidden": 32, "bottleneck": 16, "classes": 64},
+    "dcl": {"name": "dcl", "hidden": 32, "out": 16},
+    "dcl_weighted": {"name": "dcl", "weighted": True, "hidden": 32, "out": 16},
+    "barlow_twins": {"name": "barlow_twins", "hidden": 32, "out": 16},
+    "vicreg": {"name": "vicreg", "hidden": 32, "out": 16},
+    "wmse": {"name": "wmse", "size": 8, "iterations": 2, "hidden": 32, "out": 4},
+    "lejepa": {"name": "lejepa", "hidden": 32, "out": 16, "slices": 32},
+    "byol": {"name": "byol", "hidden": 32, "out": 16},
+    "simsiam": {"name": "simsiam", "hidden": 32, "out": 16, "bottleneck": 8},
+    "moco_v3": {"name": "moco_v3", "hidden": 32, "out": 16, "temperature": 0.2},
+    "swav": {"name": "swav", "hidden": 32, "out": 16, "prototypes": 64},
+    "swav_queue": {"name": "swav", "hidden": 32, "out": 16, "prototypes": 64, "queue": 24, "queue_start_epoch": 1},
 }
 IMAGES = 16
 CLOCK = Clock(epoch=1, epochs=4, step=4, steps_per_epoch=4)
@@ -48,7 +59,7 @@ def step(method):
     batch = augment.clean(torch.randint(256, (2 * IMAGES, 3, 16, 16), dtype=torch.uint8)).double()
     views = torch.cat([distributed.share(view) for view in batch.chunk(2)])
     z = both["encoder"](views)
-    if method == "dissl_multicrop":  # three small views of the same images
+    if run.objective.many_views:  # three small views of the same images
         small = augment.clean(torch.randint(256, (3 * IMAGES, 3, 8, 8), dtype=torch.uint8)).double()
         z = torch.cat([z, both["encoder"](torch.cat([distributed.share(view) for view in small.chunk(3)]))])
     terms = both["objective"](z, views, CLOCK)
@@ -119,7 +130,7 @@ def test_the_comparison_detects_gradients_lost_between_processes(alone, monkeypa
     all_gather_views, mean = distributed.all_gather_views, distributed.mean
     monkeypatch.setattr(distributed, "all_gather_views", lambda x: all_gather_views(x).detach())
     monkeypatch.setattr(distributed, "mean", lambda x: mean(x).detach())
-    for method in ("simclr", "cissl", "dissl", "dissl_multicrop"):
+    for method in ("simclr", "cissl", "dissl", "dissl_multicrop", "dcl", "vicreg", "lejepa"):
         left = step(method)
         names = [name for name in left if name.startswith("gradient")]
         apart = max((left[name] - alone[method][name]).abs().max() for name in names)

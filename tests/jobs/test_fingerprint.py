@@ -316,16 +316,16 @@ def changes(before, after):
 
 def test_a_new_objective_changes_no_result_of_another(copied):
     before = copied.digests()
-    union = "ObjectiveSpec = Annotated[\n    SimCLR | "
-    settings = 'class BYOL(Value):\n    name: Literal["byol"]\n    tau: float = 0.99\n\n\n'
-    copied("spec/objective.py", union, f"{settings}{union}BYOL | ")
-    (copied.folder / "objectives/byol.py").write_text("from issl.objectives.base import Objective\n")
+    union = "ObjectiveSpec = Annotated[\n    SimCLR\n"
+    settings = 'class NNCLR(Method):\n    name: Literal["nnclr"]\n    support: int = 65536\n\n\n'
+    copied("spec/objective.py", union, f"{settings}{union}    | NNCLR\n")
+    (copied.folder / "objectives/nnclr.py").write_text("from issl.objectives.base import Objective\n")
     copied(
         "objectives/__init__.py",
         "from issl.objectives.dino import DINO\n",
-        "from issl.objectives.dino import DINO\nfrom issl.objectives.byol import BYOL\n",
+        "from issl.objectives.dino import DINO\nfrom issl.objectives.nnclr import NNCLR\n",
     )
-    copied("objectives/__init__.py", '    "dino": DINO,\n', '    "dino": DINO,\n    "byol": BYOL,\n')
+    copied("objectives/__init__.py", '    "dino": DINO,\n', '    "dino": DINO,\n    "nnclr": NNCLR,\n')
     assert changes(before, copied.digests()) == {}
 
 

@@ -36,6 +36,18 @@ VARIANTS: dict[str, spec.ObjectiveSpec] = {
         normalize="after_bottleneck",
         **SMALL,
     ),
+    "dcl": spec.DCL(name="dcl", out=8, **SMALL),
+    "dcl_weighted": spec.DCL(name="dcl", weighted=True, out=8, **SMALL),
+    "barlow_twins": spec.BarlowTwins(name="barlow_twins", out=8, **SMALL),
+    "vicreg": spec.VICReg(name="vicreg", out=8, **SMALL),
+    "wmse": spec.WMSE(name="wmse", size=8, iterations=2, out=4, **SMALL),
+    "lejepa": spec.LeJEPA(name="lejepa", slices=32, out=8, **SMALL),
+    "byol": spec.BYOL(name="byol", out=8, **SMALL),
+    "simsiam": spec.SimSiam(name="simsiam", out=16, bottleneck=8, **SMALL),
+    "moco_v3": spec.MoCoV3(name="moco_v3", out=8, **SMALL),
+    "moco_v3_vit": spec.MoCoV3(name="moco_v3", heads="vit", temperature=0.2, out=8, **SMALL),
+    "swav": spec.SwAV(name="swav", prototypes=20, out=8, **SMALL),
+    "swav_queue": spec.SwAV(name="swav", prototypes=20, out=8, queue=24, queue_start_epoch=1, **SMALL),
 }
 REFERENCES = {"supervised", "untrained"}  # of another kind: tests/objectives/test_references.py
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -117,14 +129,30 @@ def test_the_loss_under_autocast_is_close_to_float32(variant):
 
 
 @every_variant
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_single_image_has_a_finite_loss_and_gradient(variant, training):
+    """As the last batch of an epoch, or of the test images, may have."""
+    objective, encoder, views = build(variant)
+    objective.train(training)
+    z, pair = encoder(views)[::16], views[::16]
+    loss, logs = objective(z, pair, START)
+    loss.backward()
+    assert loss.isfinite() and all(value.isfinite() for value in logs.values())
+    trained = [p.grad for p in [*encoder.parameters(), *objective.parameters()] if p.grad is not None]
+    assert trained and all(gradient.isfinite().all() for gradient in trained)
+
+
+@every_variant
 def test_eval_mode_changes_no_state(variant):
     objective, encoder, views = build(variant)
     objective.eval()
     before = snapshot(objective)
     first = objective(encoder(views), views, START).loss
+    torch.testing.assert_close(objective(encoder(views), views, START).loss, first)
+    for parameter in encoder.parameters():  # or a teacher that starts as its student would not move in any mode
+        parameter.data.add_(1.0)
     objective.after_step(encoder, START)
     assert same(before, snapshot(objective))
-    torch.testing.assert_close(objective(encoder(views), views, START).loss, first)
 
 
 @every_variant

@@ -35,10 +35,19 @@ def test_a_step_costs_three_times_its_forward_pass_less_the_gradient_of_the_imag
     assert flops.of_step(run) == pytest.approx(2 * batch * (3 * image - stem) + 3 * head * 2 * batch, rel=0.01)
 
 
-@pytest.mark.parametrize("method", ["simclr", "cissl", "dissl", "dino"])
+METHODS = ["simclr", "cissl", "dissl", "dino", "dcl", "barlow_twins", "vicreg", "wmse", "lejepa", "byol", "simsiam"]
+
+
+@pytest.mark.parametrize("method", [*METHODS, "moco_v3", "swav"])
 def test_a_larger_head_costs_more(make_run, method):
     small, large = (make_run(method, objective={"hidden": hidden}) for hidden in (32, 256))
     assert flops.of_step(large) > flops.of_step(small) > 0
+
+
+def test_four_views_cost_twice_as_much_as_two(make_run):
+    """But for the whitening's own products, which are few."""
+    two, four = (make_run("wmse", augment={"number": number}) for number in (2, 4))
+    assert flops.of_step(four) == pytest.approx(2 * flops.of_step(two), rel=0.01)
 
 
 def test_a_count_is_kept_for_the_next_call(make_run, cache, monkeypatch):

@@ -5,11 +5,13 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from tidy import TWO_ROWS, released, tidy
+from tidy import ENCODER, PROBE, TWO_ROWS, released, tidy, write_scores
 
 from issl.config.display import Lines, Scatter
 from issl.errors import UserError
-from issl.report import figures
+from issl.jobs.execution import Execution
+from issl.report import figures, results
+from issl.training import pretrain
 
 LINES = Lines(kind="lines", x="dim", hue="method", xscale="log2", xlabel="dim.")
 
@@ -247,6 +249,24 @@ def test_runs_without_log_loss_are_named_in_the_legend_and_not_drawn():
     axes = figures.draw(lacking, SCATTER).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["A", "B: no log loss"]
     assert [len(line.get_xdata()) for line in axes.lines] == [2, 0]
+
+
+def test_a_method_without_log_loss_is_trained_and_only_named(synthetic, make_run, tmp_path):
+    """From its history to figure 7b, beside a method with a log loss."""
+    rows, methods = [], ("vicreg", "simclr")
+    for method in methods:
+        run = make_run(method, optim={"epochs": 1, "warmup_epochs": 0})
+        pretrain.pretrain(run, 1, synthetic, tmp_path / method, Execution(device="cpu", precision="32"))
+        about = {"row": method, "method": method, "encoder": method, "seed": 1}
+        about |= {"metrics": ["top-1"], "n_settings": 1, "trained_here": True}
+        rows.append(ENCODER | {name: PROBE[name] for name in ("probe", "grid")} | about)
+    scores = write_scores(tmp_path / "scores.csv", ("weight decay 1e-6", 0.5, 0.4))
+    histories = [tmp_path / method / "history.csv" for method in methods]
+    results.aggregate(rows, [scores] * 2, histories).to_csv(tmp_path / "fig7b.csv", index=False)
+    axes = figures.draw(results.read_results(tmp_path / "fig7b.csv"), SCATTER).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["simclr", "vicreg: no log loss"]
+    [drawn] = [line for line in axes.lines if len(line.get_xdata())]
+    assert 0 < drawn.get_xdata()[0] < 20 and drawn.get_ydata() == pytest.approx([50])
 
 
 def test_a_scatter_of_runs_of_which_none_has_a_log_loss_only_names_them(tmp_path):

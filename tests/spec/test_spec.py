@@ -17,7 +17,25 @@ from issl.spec.augment import Augment, Crops
 from issl.spec.data import ImageNet, Synthetic
 from issl.spec.encoder import Encoder
 from issl.spec.encoding import Encoding
-from issl.spec.objective import CISSL, DINO, DISSL, DISSLMultiCrop, Method, SimCLR, Supervised, Untrained
+from issl.spec.objective import (
+    BYOL,
+    CISSL,
+    DCL,
+    DINO,
+    DISSL,
+    WMSE,
+    BarlowTwins,
+    DISSLMultiCrop,
+    LeJEPA,
+    Method,
+    MoCoV3,
+    SimCLR,
+    SimSiam,
+    Supervised,
+    SwAV,
+    Untrained,
+    VICReg,
+)
 from issl.spec.optim import Optim
 from issl.spec.run import RunSpec
 from issl.spec.shape import Shape
@@ -43,6 +61,7 @@ FROZEN = [
             "jitter_p": 0.8,
             "blur_p": 0.5,
             "blur_kernel": "tenth",
+            "number": 2,
             "views": (),
         },
     ),
@@ -147,6 +166,85 @@ FROZEN = [
             "freeze_last_layer_epochs": 1,
             "hidden": 1024,
             "bottleneck": 256,
+        },
+    ),
+    (BYOL(name="byol"), {"name": "byol", "ema": 0.996, "hidden": 4096, "out": 256}),
+    (
+        SimSiam(name="simsiam"),
+        {"name": "simsiam", "layers": 3, "hidden": 2048, "out": 2048, "bottleneck": 512},
+    ),
+    (
+        MoCoV3(name="moco_v3"),
+        {"name": "moco_v3", "temperature": 1.0, "ema": 0.99, "heads": "resnet", "hidden": 4096, "out": 256},
+    ),
+    (
+        SwAV(name="swav"),
+        {
+            "name": "swav",
+            "prototypes": 3000,
+            "temperature": 0.1,
+            "epsilon": 0.05,
+            "sinkhorn_iterations": 3,
+            "freeze_prototypes_epochs": 1,
+            "queue": 0,
+            "queue_start_epoch": 15,
+            "hidden": 2048,
+            "out": 128,
+        },
+    ),
+    (
+        DCL(name="dcl"),
+        {
+            "name": "dcl",
+            "temperature": 0.1,
+            "weighted": False,
+            "sigma": 0.5,
+            "hidden": 1024,
+            "out": 128,
+        },
+    ),
+    (
+        BarlowTwins(name="barlow_twins"),
+        {
+            "name": "barlow_twins",
+            "redundancy": 0.0051,
+            "scale": 1.0,
+            "hidden": 8192,
+            "out": 8192,
+        },
+    ),
+    (
+        VICReg(name="vicreg"),
+        {
+            "name": "vicreg",
+            "invariance": 25.0,
+            "variance": 25.0,
+            "covariance": 1.0,
+            "hidden": 8192,
+            "out": 8192,
+        },
+    ),
+    (
+        WMSE(name="wmse"),
+        {
+            "name": "wmse",
+            "size": 128,
+            "iterations": 1,
+            "epsilon": 1e-6,
+            "hidden": 1024,
+            "out": 64,
+        },
+    ),
+    (
+        LeJEPA(name="lejepa"),
+        {
+            "name": "lejepa",
+            "sigreg_weight": 0.05,
+            "slices": 1024,
+            "t_max": 3.0,
+            "points": 17,
+            "hidden": 2048,
+            "out": 128,
         },
     ),
     (
@@ -437,13 +535,26 @@ LARGE, SMALL = Crops(number=2, size=224, min_area=0.14), Crops(number=4, size=96
         ({"data": ImageNet(kind="imagenet")}, "is required for data of kind imagenet"),
         (
             {"data": ImageNet(kind="imagenet"), "augment": Augment(views=(LARGE, SMALL))},
-            "simclr takes two views; only dissl_multicrop takes more",
+            "simclr takes two views of an image, so augment.views may have one entry",
+        ),
+        ({"augment": Augment(number=4)}, "simclr takes two views of an image, so augment.number must be 2"),
+        (
+            {"objective": WMSE(name="wmse", size=512, out=128), "optim": Optim(batch_size=256)},
+            "objective.size 512 exceeds optim.batch_size 256",
         ),
     ],
 )
 def test_views_that_do_not_fit_the_image_are_refused(changes, says):
     with pytest.raises(ValidationError, match=says):
         run(**changes)
+
+
+def test_methods_of_many_views_take_them_of_arrays_and_of_photographs():
+    assert run(objective=WMSE(name="wmse"), augment=Augment(number=4)).augment.number == 4
+    photographs = {"data": ImageNet(kind="imagenet"), "augment": Augment(views=(LARGE, SMALL))}
+    assert run(objective=LeJEPA(name="lejepa"), **photographs)
+    with pytest.raises(ValidationError, match="number 4: the numbers of views of photographs are those in `views`"):
+        Augment(number=4, views=(LARGE,))
 
 
 def test_dimensions_below_the_trunks_are_allowed():

@@ -47,7 +47,7 @@ def made(out):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["cissl", "dissl", "dino"])
+@pytest.mark.parametrize("method", ["cissl", "dissl", "dino", "byol", "simsiam", "moco_v3", "swav"])
 def test_two_processes_train_as_one(synthetic, make_run, tmp_path, method):
     run = make_run(method, optim={"lr_interval": "step"})
     pretrain(run, 1, synthetic, tmp_path / "one", SETTINGS)

@@ -25,11 +25,12 @@ OBJECTIVES = {
     "dissl_multicrop": {"classes": 32, "hidden": 32, "bottleneck": 16, "invariance_warmup_steps": 3},
     "simclr": {"widths": [32, 32], "out": 16, "temperature": 0.1},
     "cissl": {"widths": [32, 32], "out": 16, "temperature": 0.1},
+    "swav": {"prototypes": 32, "hidden": 32, "out": 16},
 }
 
 
 def run_on(folder, method="dissl_multicrop", **optim) -> RunSpec:
-    views = SIX if method == "dissl_multicrop" else TWO
+    views = SIX if method in ("dissl_multicrop", "swav") else TWO
     return RunSpec.model_validate(
         {
             "data": {"kind": "imagenet", "image_size": 32, "path": str(folder)},

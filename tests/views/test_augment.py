@@ -21,7 +21,7 @@ from torchvision.transforms import functional as F
 
 from issl.spec.augment import Augment
 from issl.views import augment
-from issl.views.augment import Draws, apply, clean, draw, normalize, two_views
+from issl.views.augment import Draws, apply, clean, draw, normalize, random_views, two_views
 
 SIZE = 64
 COARSE = Augment(strength=2, blur=True)
@@ -419,6 +419,18 @@ def test_two_views_of_an_image_differ(photos):
     generator = seeded(0)
     assert torch.equal(two_views(photos, COARSE, generator), views)
     assert not torch.equal(two_views(photos, COARSE, generator), views)
+
+
+def test_more_views_are_drawn_view_by_view_whoever_shares_the_batch(photos):
+    n = len(photos) // 2 * 2
+    views = random_views(photos[:n], 4, COARSE, seeded(0))
+    draws = draw(COARSE, 4 * n, SIZE, SIZE, seeded(0))
+    for nth, view in enumerate(views.split(n)):
+        expected = normalize(apply(photos[:n], draws[nth * n : (nth + 1) * n]))
+        assert torch.allclose(view, expected, atol=1e-4)
+    halves = [random_views(half, 4, COARSE, seeded(0), 2, share) for share, half in enumerate(photos[:n].chunk(2))]
+    joined = torch.cat([view for pair in zip(*(half.chunk(4) for half in halves)) for view in pair])
+    assert torch.allclose(joined, views, atol=1e-4)
 
 
 def test_an_empty_batch_gives_no_views():

@@ -30,6 +30,7 @@ SMALL = {
         },
         "table1_distillation": None,
         "table2_mlp": None,
+        "baselines": None,
         "fig7a": None,
         "fig7b": {"claims": {"a lower log loss goes with a higher accuracy, DISSL": None}},
         "fig7c": {

@@ -86,6 +86,24 @@ OF_THE_PAPER = {
 }
 
 
+# Of experiments/, with two probes: four methods are in the tables of the paper, and share their runs with them.
+ADDED = {
+    "results/baselines.md": jobs(15, tabulate=1, probe=2 * 15),
+    "results/baselines_wmse.md": jobs(8, tabulate=1, probe=2 * 8),
+    "results/tiny/baselines.md": jobs(2 * 15, tabulate=1, probe=2 * 2 * 15),
+}
+
+
+@pytest.mark.parametrize("target", ADDED)
+def test_each_table_of_other_methods_plans_its_own_jobs(fresh, target):
+    assert planned(fresh, target) == ADDED[target]
+
+
+def test_the_tables_of_other_methods_share_runs_with_those_of_the_paper(fresh):
+    tables = ("results/baselines.md", "results/table1_contrastive.md", "results/table1_distillation.md")
+    assert planned(fresh, *tables)["pretrain"] == 15 + 5 + 6 - 4
+
+
 @pytest.mark.parametrize("target", OF_THE_PAPER)
 def test_each_result_of_the_papers_scripts_plans_its_own_jobs(fresh, target):
     assert planned(fresh, f"results/{target}") == OF_THE_PAPER[target]
