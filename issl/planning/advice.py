@@ -13,7 +13,7 @@ from issl.planning.budget import Choice, Trial, cheapest, choose, least, shown
 from issl.planning.choices import Offer, epochs_left, offer, runs, with_seeds
 from issl.planning.cost import Costs
 from issl.planning.listing import hours_left, words
-from issl.planning.page import MEASURE
+from issl.planning.page import MEASURE, shortened
 from issl.planning.schedule import Part, makespan, schedule
 
 HOURS = {"h": 1.0, "m": 1 / 60, "d": 24.0}
@@ -53,7 +53,7 @@ class Advice:
         return pd.DataFrame(
             {
                 "run": run,
-                "differs in": differs[run],
+                "differs in": shortened(differs[run]),
                 "seeds": ", ".join(Path(job).name[1:] for job in jobs),
                 f"{self.unit} left": round(sum(left[job] for job in jobs), None if self.unit == "epochs" else 2),
                 "for": ", ".join(name for name in self.plan.experiments_of(run) if name in self.experiments),

@@ -12,6 +12,7 @@ from issl.planning.cost import Costs, total
 from issl.planning.listing import Entry
 
 MEASURE = "issl plan --measure"
+MOST = 3  # settings of a run that the table shows
 
 
 def columns(costs: Costs | None) -> list[str]:
@@ -24,7 +25,7 @@ def rows(entries: Sequence[Entry], costs: Costs | None) -> list[tuple[object, ..
     return [
         (
             entry.name,
-            entry.differs,
+            shortened(entry.differs),
             ", ".join(map(str, entry.states)),
             entry.state,
             ", ".join(entry.users),
@@ -32,6 +33,13 @@ def rows(entries: Sequence[Entry], costs: Costs | None) -> list[tuple[object, ..
         )
         for entry in entries
     ]
+
+
+def shortened(words: str) -> str:
+    """The first settings of many; `issl show` has the others."""
+    every = words.split(", ")
+    more = f" and {len(every) - MOST} more" if len(every) > MOST else ""
+    return ", ".join(every[:MOST]) + more
 
 
 def hours(estimate: Estimate | None) -> float | None:

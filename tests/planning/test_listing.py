@@ -147,6 +147,12 @@ def test_a_sum_of_jobs_is_late_if_all_are_late():
 # --- as it is read ---
 
 
+def test_a_run_that_differs_in_much_is_described_in_short():
+    assert page.shortened("") == ""
+    assert page.shortened("dim 64, epochs 9, lr 1") == "dim 64, epochs 9, lr 1"
+    assert page.shortened("dim 64, epochs 9, lr 1, out 3, blur True") == "dim 64, epochs 9, lr 1 and 2 more"
+
+
 def test_the_last_line_says_what_is_left(plans, tiny, costs):
     runs = listing.entries(tiny, ["table1_contrastive"], costs)
     line = page.summary(tiny, runs, costs)
