@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from issl.config.plan import Plan
-from issl.errors import exiting
+from issl.errors import UserError
 from issl.planning import cost, page, state
 from issl.planning.calibration import Estimate
 
@@ -23,8 +23,10 @@ def sum_up_at_exit(workflow: Any, plans: Mapping[str, Plan]) -> None:
                 (job.rule.name, dict(job.wildcards.items()))
                 for job in workflow.dag.needrun_jobs(exclude_finished=False)
             ]
-            with exiting():
+            try:
                 print(total(jobs, plans), file=sys.stderr)
+            except UserError as error:  # such as a record that cannot be read; the dry run itself succeeded
+                print(f"error: {error}", file=sys.stderr)
 
     atexit.register(sum_up)
 

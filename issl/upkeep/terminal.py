@@ -49,7 +49,8 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name, values in zip(names, zip(*rows) if rows else [()] * len(names)):
         numeric = all(value is None or isinstance(value, Number) for value in values)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+        whole = numeric or name == "run"  # to copy
+        shown.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         shown.add_row(*map(_text, row))
     return shown

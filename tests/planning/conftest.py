@@ -1,5 +1,7 @@
 """A folder with the project's config, in which jobs can have left files."""
 
+import os
+
 import pytest
 from project import copy_config
 
@@ -17,6 +19,7 @@ def counts(tmp_path_factory):
 def plans(tmp_path, monkeypatch, counts):
     """The plans of the config in this folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_CONF", os.devnull)  # a Slurm that is installed and does not run would be waited for
     monkeypatch.setattr(flops, "CACHE", counts)
     copy_config(tmp_path)
     return load()
