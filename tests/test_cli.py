@@ -638,7 +638,7 @@ def test_help_lists_every_command_and_succeeds(call):
 # --- success is silent ---
 
 
-def test_the_commands_lead_from_nothing_to_scores_silently(call, make_run, tmp_path):
+def test_the_commands_lead_from_nothing_to_scores_with_one_line_at_the_end_of_a_training(call, make_run, tmp_path):
     run, probes = make_run().canonical(), ProbeGrid.model_validate({"probes": [{"kind": "linear", "epochs": 2}]})
     data = ("--data", tmp_path / "data", "--settings", CPU)
     log = {name: tmp_path / f"logs/deep/{name}.log" for name in ("prepare", "pretrain", "featurize", "probe")}
@@ -652,7 +652,10 @@ def test_the_commands_lead_from_nothing_to_scores_silently(call, make_run, tmp_p
     trained = command(
         *("pretrain", "--spec", run, "--seed", 1, *data, "--out", tmp_path / "run", "--log", log["pretrain"])
     )
-    assert trained == Answer(0, "", "")
+    assert trained.status == 0 and not trained.err
+    assert re.fullmatch(
+        r"simclr-z64-e3-\w{8} seed 1: 3 epochs in [\d:]+, loss [\d.]+, online accuracy .+ %\n", trained.out
+    )
     for words in ("seed 1 on CPU", "epoch 1/3", "epoch 3/3", "images/s"):
         assert words in log["pretrain"].read_text()
 

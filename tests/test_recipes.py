@@ -37,6 +37,9 @@ def copy(tmp_path):
     return tmp_path, run
 
 
+RUN = re.compile(r"^ *(\w+-z\d+-e\d+)-[0-9a-f]{8} ", re.MULTILINE)  # a line of `issl plan`
+
+
 def insert(path, before, code):
     """Puts code before a line of a file."""
     text = path.read_text()
@@ -105,7 +108,7 @@ def test_the_recipe_for_a_kind_of_probe_scores_as_scikit_learn_does(copy):
     (folder / "issl/probing/means.py").write_text(module)
     spec = folder / "issl/spec/probe.py"
     insert(spec, "Probe = Annotated[", settings.strip() + "\n")
-    replace(spec, "Logistic | SVM, Field", "Logistic | SVM | Means, Field")
+    replace(spec, "SVM | KNN, Field", "SVM | KNN | Means, Field")
     replace(folder / "issl/probing/kinds.py", "KINDS = {", 'KINDS = {\n    "means": "issl.probing.means",')
     run("-c", MEANS)
     config = folder / "config.yaml"
@@ -187,8 +190,8 @@ def test_the_recipes_for_a_data_set_and_a_preset_plan_and_train_an_epoch(copy):
     (folder / "data").mkdir()
     run("-c", NPZ)
     run("-c", READ)
-    planned = run("-m", "issl", "plan", "table1_contrastive")
-    assert planned.count("results/digits/runs/cissl-z256-e40-") == 2 and planned.count("results/digits/") == 5
+    planned = RUN.findall(run("-m", "issl", "plan", "table1_contrastive", "--preset", "digits"))
+    assert planned.count("cissl-z256-e40") == 2 and len(planned) == 5
     data, place, spec, encoding, probes = json.loads(run("-c", ONE_EPOCH).splitlines()[-1])
     cpu = ("--settings", '{"device": "cpu", "progress": false}')
     where = ("--place", place, *cpu)
@@ -207,7 +210,7 @@ def test_a_data_set_added_by_recipe_can_be_the_default_of_every_experiment(copy)
     folder, run = copy
     add_a_data_set(folder)
     replace(folder / "config.yaml", "  data: tinyimagenet\n", "  data: digits\n")
-    assert run("-m", "issl", "plan").count("results/runs/") == 22
+    assert len(RUN.findall(run("-m", "issl", "plan"))) == 22
 
 
 FIGURE = """
@@ -237,9 +240,8 @@ def test_the_recipe_for_a_figure_is_planned_and_drawn(copy):
     folder, run = copy
     [experiment] = blocks("Add a figure or a table", "yaml")
     (folder / "mine.yaml").write_text(experiment)
-    planned = run("-m", "issl", "plan", "my_widths", "--configfile", "mine.yaml").splitlines()
-    runs = {line.split()[0].rpartition("-")[0] for line in planned if line.startswith("results/runs/")}
-    assert runs == {"results/runs/cissl-z512-e300", "results/runs/cissl-z2048-e300"}
+    planned = run("-m", "issl", "plan", "my_widths", "--configfile", "mine.yaml")
+    assert RUN.findall(planned) == ["cissl-z512-e300", "cissl-z2048-e300"]
     label, *numbers = run("-c", FIGURE).split()
     assert label == "CISSL" and [round(float(number), 9) for number in numbers] == [512, 2048, 40, 42]
     assert (folder / "w.pdf").stat().st_size > 1000

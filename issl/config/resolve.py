@@ -20,7 +20,7 @@ from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id, train_image
 from issl.spec.encoding import Encoding, encoding_id
 from issl.spec.objective import Untrained
 from issl.spec.optim import Optim
-from issl.spec.probe import KINDS, Metric, ProbeGrid, grid_id, label_count, label_fraction
+from issl.spec.probe import KINDS, KNN, Metric, ProbeGrid, grid_id, label_count, label_fraction
 from issl.spec.released import MODELS
 from issl.spec.run import RunSpec, run_id
 from issl.spec.value import Value
@@ -362,8 +362,7 @@ def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: Place)
             raise UserError(
                 f"{where}: probes: fraction {fraction} of {images} training images is less than one per class"
             )
-        bank = labels - label_count(probe.holdout, labels)
-        if getattr(probe, "k", 0) > bank:
+        if isinstance(probe, KNN) and probe.k > (bank := labels - label_count(probe.holdout, labels)):
             raise UserError(f"{where}: probes: k {probe.k} exceeds the {bank} training images that are not held out")
         if fractions.count(fraction) > 1 and label_count(probe.holdout, labels) < classes:
             raise UserError(

@@ -86,7 +86,7 @@ def test_minutes_are_measured_where_a_device_is_named(measured, monkeypatch):
 
 def test_a_device_that_nothing_was_measured_on_changes_nothing(measured):
     plans = load(settings=["hardware={device: H100}"])
-    paper, run = plans["results"], named(plans["results"], "simclr-z512")
+    paper, run = plans["results"], named(plans["results"], "simclr-z512-e300")
     found = runtime.requests(plans)(paper, "pretrain", {"run": run, "seed": "1"})
     assert found == resources.pretraining_minutes(paper, run)
 

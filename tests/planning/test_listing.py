@@ -156,7 +156,7 @@ def test_a_run_that_differs_in_much_is_described_in_short():
 def test_the_last_line_says_what_is_left(plans, tiny, costs):
     runs = listing.entries(tiny, ["table1_contrastive"], costs)
     line = page.summary(tiny, runs, costs)
-    assert line.startswith("6 runs, 12 with their seeds: 1 done; 2 runs serve several results. Left: ")
+    assert line.startswith("6 runs, 12 with their seeds: 1 done; 4 runs serve several results. Left: ")
     assert re.search(r"[\d.]+ job-minutes \([\d.]+ in one of ten cases\) on CPU, 1 threads, \d+% is done$", line)
     paper = listing.entries(plans["results"], ["fig7c"], None)
     assert "Left: 8,000 epochs; hours are unknown" in page.summary(plans["results"], paper, None)
