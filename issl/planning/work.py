@@ -76,7 +76,8 @@ def probing(grid: ProbeGrid, encoder: Shape, encoding: Encoding, sizes: Sizes) -
             steps += queries / encoding.batch_size
             operations += 2 * queries * images * encoder.dim
             continue
-        passes = getattr(probe, "epochs", 0) or probe.draws * probe.max_iter
+        searched = getattr(probe, "draws", 0) * getattr(probe, "max_iter", 0)
+        passes = getattr(probe, "epochs", 0) or searched or 1  # of a kind added later, once over its images
         hidden = getattr(probe, "hidden", 0)
         widths = (encoder.dim, *([hidden, hidden] if hidden else []), sizes.classes)
         steps += passes * math.ceil(images / getattr(probe, "batch_size", images))

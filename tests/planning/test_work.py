@@ -1,5 +1,7 @@
 """The work of jobs, in closed form."""
 
+from typing import Literal, NamedTuple
+
 import pytest
 
 from issl.planning import flops, work
@@ -7,6 +9,7 @@ from issl.planning.work import Sizes
 from issl.spec.encoding import Encoding
 from issl.spec.probe import ProbeGrid
 from issl.spec.shape import Shape
+from issl.spec.value import Value
 
 SIZES = Sizes(train=100, test=20, classes=5)
 
@@ -58,7 +61,20 @@ def test_a_step_of_a_head_is_three_products(make_run, probe, steps, weights):
     assert job.flops == pytest.approx(2 * 10 * 100 * 6 * weights)
 
 
-@pytest.mark.parametrize("kind", ["logistic", "svm", "cached", "augmented"])
+def test_a_kind_that_was_added_later_has_work(make_run):
+    class Added(Value):
+        kind: Literal["added"] = "added"
+
+    class Grid(NamedTuple):
+        probes: tuple[Added, ...] = (Added(),)
+        kind: str = "added"
+
+    encoding = Encoding(data=make_run().data, resize=16, crop=16)
+    job = work.probing(Grid(), Shape(arch="resnet10", width=8, dim=64), encoding, SIZES)
+    assert job.stage == "probe added" and job.flops == 100 * 6 * 64 * 5
+
+
+@pytest.mark.parametrize("kind", ["logistic", "svm", "cached", "augmented", "knn"])
 def test_every_kind_of_probe_has_work(make_run, kind):
     encoding = Encoding(data=make_run().data, resize=16, crop=16)
     grid = ProbeGrid(probes=({"kind": kind},))
