@@ -8,7 +8,7 @@ from snakemake.utils import min_version
 
 from issl.config.layers import PAPER, read_layers
 from issl.config.plan import plans
-from issl.config.targets import refuse_unknown
+from issl.config.targets import refuse_unknown, refuse_unknown_rules
 from issl.errors import exiting
 from issl.jobs.environment import use_this_checkout
 from issl.jobs.interrupted import continue_interrupted
@@ -99,6 +99,7 @@ for each in PLANS.values():
 with exiting():
     if options := command_line():
         refuse_unknown(options.targets, PLANS, workflow.rules)
+        refuse_unknown_rules(options, workflow.rules)
         continue_interrupted(options)
         if options.dryrun:
             sum_up_at_exit(workflow, PLANS)

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 
 
+SHOWN = 20  # names that a message lists
+
+
 class UserError(Exception):
     """A mistake that the user can fix; its message, on one line, is all that is reported."""
 
@@ -28,7 +31,8 @@ def exiting() -> Iterator[None]:
 
 
 def nearest(name: object, allowed: Iterable[str]) -> str:
-    """The likely spelling, ``did you mean 'dim'?``, or else the allowed names."""
+    """The likely spelling, ``did you mean 'dim'?``, or else the allowed names, of which the first `SHOWN`."""
     names = sorted(map(str, allowed))
     close = get_close_matches(str(name), names, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(names)}"
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(names[:SHOWN])}{more}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from issl.errors import UserError, printable
+from issl.errors import UserError, nearest, printable
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,9 @@ from issl.errors import UserError, printable
 def test_a_message_has_only_characters_that_can_be_shown(text, shown):
     assert printable(text) == str(UserError(text)) == shown
     assert shown.isprintable() and shown.encode()
+
+
+def test_of_many_allowed_names_the_first_twenty_are_listed():
+    names = [f"n{number:03}" for number in range(100)]
+    assert nearest("qq", names) == f"allowed: {', '.join(names[:20])}, and 80 more"
+    assert nearest("qq", names[:20]) == f"allowed: {', '.join(names[:20])}"

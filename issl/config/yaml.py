@@ -64,7 +64,7 @@ def refuse_surprises(node: yaml.Node | None, path: str | Path) -> None:
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
             refuse_surprises(item, path)
-    elif isinstance(node, yaml.ScalarNode) and not node.style and (kind := _misread(node)):
+    elif isinstance(node, yaml.ScalarNode) and (kind := _misread(node)):
         raise UserError(
             f"{path}:{node.start_mark.line + 1}: YAML reads {node.value} as {kind}, {_value(node)!s}: "
             "write that, or put it in quotes"
@@ -76,7 +76,7 @@ def _value(node: yaml.Node) -> Any:
 
 
 def _misread(node: yaml.ScalarNode) -> str | None:
-    """What YAML 1.1 takes a plain value for, where a person would not."""
+    """What YAML 1.1, or a tag such as !!int, takes a value for, where a person would not."""
     kind = node.tag.rpartition(":")[2]
     if kind in ("int", "float") and (":" in node.value or "_" in node.value):
         return "a number"

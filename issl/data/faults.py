@@ -2,9 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from issl.errors import UserError, printable
-
-SHOWN = 20
+from issl.errors import SHOWN, UserError, printable
 
 
 def refuse(faults: Iterable[str]) -> None:

@@ -14,6 +14,22 @@ OF_SETTINGS = ("setting", "weight_decay", "test_acc", "holdout_acc")  # columns 
 SCORES = ("kind", "setting", "weight_decay", "fraction", "n_labels", "n_test", "metric", "test_acc", "holdout_acc")
 
 
+TEXT = (
+    *("row", "method", "family", "encoder", "data", "encoding", "probe", "grid"),
+    *("kind", "setting", "metric"),
+)
+NUMBERS = (
+    *("dim", "epochs", "batch_size", "strength", "blur", "seed", "log_loss"),
+    *("weight_decay", "fraction", "n_labels", "n_test", "test_acc", "holdout_acc"),
+)
+# For pandas: words stay words, so a row or a setting may be called None, 007 or 1e3.
+WORDS = {
+    "dtype": dict.fromkeys(TEXT, str),
+    "keep_default_na": False,
+    "na_values": {name: [""] for name in NUMBERS},
+}
+
+
 def aggregate(rows: Sequence[Mapping[str, Any]], scores: Sequence[Path], histories: Sequence[Path]) -> pd.DataFrame:
     """One row per (row of the experiment, seed, probe, setting, metric).
 
@@ -48,7 +64,7 @@ def _scores(path: Path, metrics: Sequence[str], n_settings: int) -> pd.DataFrame
 
 def read_scores(path: Path) -> pd.DataFrame:
     """A score file. Raises UserError if it cannot be read or is incomplete."""
-    table = _read(path, "delete it and run its probe again")
+    table = _read(path, "delete it and run its probe again", **WORDS)
     if missing := [column for column in SCORES if column not in table]:
         raise UserError(f"{path}: lacks the column '{missing[0]}'; delete it and run its probe again")
     if table.empty or table["test_acc"].isna().any():
@@ -56,27 +72,16 @@ def read_scores(path: Path) -> pd.DataFrame:
     return table
 
 
-def _read(path: Path, remedy: str) -> pd.DataFrame:
+def _read(path: Path, remedy: str, **options: Any) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, **options)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); {remedy}") from None
 
 
-TEXT = (
-    *("row", "method", "family", "encoder", "data", "encoding", "probe", "grid"),
-    *("kind", "setting", "metric"),
-)
-NUMBERS = (
-    *("dim", "epochs", "batch_size", "strength", "blur", "seed", "log_loss"),
-    *("weight_decay", "fraction", "n_labels", "n_test", "test_acc", "holdout_acc"),
-)
-
-
 def read_results(path: str | Path) -> pd.DataFrame:
-    """Tidy results of `aggregate`. Words stay words: a row may be called None, 007 or 1e3."""
-    empty = {name: [""] for name in NUMBERS}
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=empty)
+    """Tidy results of `aggregate`."""
+    return pd.read_csv(path, **WORDS)
 
 
 def _log_loss(history: Path) -> float:

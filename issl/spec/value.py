@@ -10,10 +10,11 @@ Characterizing Idealized Representations* (NeurIPS 2022); docs/fidelity.md lists
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -26,10 +27,41 @@ class Value(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, content: Any) -> Any:
+        """Python, and so pydantic, takes true for 1; it does not take a word."""
+        if not isinstance(content, Mapping):
+            return content
+        return {key: _as_word(value) if key in _numeric(cls) else value for key, value in content.items()}
+
     def canonical(self) -> str:
         """JSON with sorted keys and without defaults: the identity of the value."""
         content = self.model_dump(mode="json", exclude_defaults=True)
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+@cache
+def _numeric(model: type[Value]) -> frozenset[str]:
+    """The fields that hold numbers and no truth values."""
+    types = {name: {*_inside(field.annotation)} for name, field in model.model_fields.items()}
+    return frozenset(name for name, inside in types.items() if inside & {int, float} and bool not in inside)
+
+
+def _as_word(value: Any) -> Any:
+    """A truth value, or those in a list or mapping, as words."""
+    if isinstance(value, Mapping):
+        return {key: _as_word(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [*map(_as_word, value)]
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _inside(annotation: Any) -> Iterator[Any]:
+    """A type and those that it is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _inside(part)
 
 
 def flat(spec: Mapping[str, Any], above: str = "") -> dict[str, str]:

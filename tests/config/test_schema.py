@@ -227,6 +227,10 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
             "linse",
             "unknown kind 'linse', did you mean 'lines'?",
         ),
+        (("seeds",), [True], "config: seeds.0: must be a whole number, not 'true'"),
+        (("defaults", "optim", "lr"), True, "config: defaults.optim.lr: must be a number, not 'true'"),
+        (("experiments", "fig7c", "probes"), [{"weight_decay": [True, 1e-4]}], "weight_decay: must be a number, not"),
+        ((*PUBLISHED, "values"), {"SimCLR": True}, "values.SimCLR: must be a number, or a mapping of columns to num"),
         (("presets", "tiny"), 3, "config: presets.tiny: must be a mapping of changes, not 3"),
         (("presets", "tiny", "optimm"), {"epochs": 1}, "config (preset tiny): optimm: unknown key"),
         (("presets",), [], "config: presets: must be a mapping of names to presets, not []"),
@@ -313,6 +317,7 @@ def test_two_rows_that_would_print_alike_are_refused(raw, tmp_path, rows):
         ("rows:\n  no: {}", ".yaml:2: YAML reads no as a truth value, False"),
         ("a: [On]", "YAML reads On as a truth value, True"),
         ("rows: {2024-01-02: {}}", "YAML reads 2024-01-02 as a date"),
+        ("seeds: [!!int '010']", "YAML reads 010 as an octal number, 8"),
     ],
 )
 def test_values_that_yaml_reads_as_something_else_are_refused(tmp_path, text, says):

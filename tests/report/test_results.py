@@ -294,3 +294,12 @@ def test_results_of_released_weights_are_read_with_their_unknown_numbers(tmp_pat
 
 def test_every_column_of_the_results_is_read_as_a_word_a_number_or_a_truth_value():
     assert {*tidy(("A", 1, 1e-4, 0.4, 0.5))} == {*TEXT, *NUMBERS, "released"}
+
+
+@pytest.mark.parametrize("names", [("None", "NA"), ("007", "1e3"), ("True", ""), ("1", "1.0")])
+def test_settings_of_a_probe_keep_their_names_whatever_they_look_like(tmp_path, names):
+    path = write_scores(tmp_path / "scores.csv", (names[0], 0.5, 0.1), (names[1], 0.4, 0.2))
+    found = read_scores(path)
+    assert found["setting"].tolist() == [*names]
+    picked = selected(found.assign(row="A"))
+    assert picked[["test_selected", "val_selected"]].values.tolist() == [[0.5, 0.4]]

@@ -57,6 +57,7 @@ def test_a_probe_says_what_kind_it_is(kind):
     [
         (Linear(kind="linear"), "weight decay 1e-06"),
         (Linear(kind="linear", weight_decay=0, fraction=0.5), "weight decay 0"),
+        (Linear(kind="linear", weight_decay=1.0000001e-4), "weight decay 0.00010000001"),
         (MLP(kind="mlp", hidden=16, epochs=7), "weight decay 1e-06, epochs 7, hidden 16"),
         (Cached(kind="cached", optimizer="lars", lr=12.8), "optimizer lars, lr 12.8, weight decay 1e-06"),
         (Logistic(kind="logistic"), ""),

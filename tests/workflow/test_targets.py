@@ -248,6 +248,7 @@ def test_errors_of_snakemakes_own_options_are_as_the_docs_say(tmp_path, command,
         ("results/fig7c.md", "did you mean 'results/fig7c.pdf'?"),
         ("results/huge/fig7c.pdf", "did you mean 'results/fig7c.pdf'?"),
         ("tinny", "did you mean 'tiny'?"),
+        ("tiny/fig7c.pdf", "did you mean 'results/tiny/fig7c.pdf'?"),
         ("results/tiny/table1.md", "did you mean 'results/"),
         ("qqqq", "README.md lists the results, and `snakemake --list` the rules"),
     ],
@@ -257,6 +258,24 @@ def test_a_misspelt_target_is_one_line_with_the_nearest_result(fresh, target, ad
     assert done.returncode == 1
     [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: unknown result '{target}', {advice}") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--until", "--omit-from", "--forcerun", "--allowed-rules"])
+def test_a_misspelt_rule_of_an_option_is_one_line_with_the_nearest_rule(fresh, option):
+    """Snakemake would ignore some of them, and train what was meant to be left out."""
+    done = snakemake(fresh, "-n", "results/fig7c.pdf", option, "pretrian", check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"error: {option} pretrian: unknown rule, did you mean 'pretrain'?" in done.stderr.splitlines()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--set-threads", "prob=3"), ("--set-resources", "prob:mem_mb=3")])
+def test_resources_of_an_unknown_rule_are_warned_of(fresh, option, value):
+    done = snakemake(fresh, "-n", "results/fig7c.pdf", option, value)
+    assert f"{option} prob: unknown rule, did you mean 'probe'?" in done.stderr.splitlines()
+
+
+def test_a_file_is_no_unknown_rule(fresh):
+    assert planned(fresh, "results/fig7c.pdf", "--until", "results/fig7c.csv") == jobs(8)
 
 
 def test_an_absolute_target_is_refused_with_the_path_from_here(fresh, monkeypatch):
