@@ -70,9 +70,9 @@ def _scored(root: Path, folder: Path, run: dict[str, Any] | None) -> Iterator[Jo
     """The jobs that encoded images with an encoder, and those that scored its representations."""
     for path in sorted(folder.glob("features/*.json")):
         about = read_record(path)
-        yield from _read(_featurizing, root, path, about, _shape(folder, run))
+        yield from _read(_featurizing, root, path, about, run)
         for scores in sorted(folder.glob(f"probes/{path.stem}/*.json")):
-            yield from _read(_probing, root, scores, about, _shape(folder, run))
+            yield from _read(_probing, root, scores, about, run)
 
 
 def _read(job: Callable[..., Job | None], *arguments: Any) -> Iterator[Job]:
@@ -105,22 +105,22 @@ def _stopped(root: Path, progress: dict[str, Any]) -> Job | None:
     return device(progress), Measured(done, progress["seconds"])
 
 
-def _featurizing(root: Path, path: Path, about: dict[str, Any], shape: Shape) -> Job | None:
-    encoding = Encoding.model_validate(about["encoding"])
+def _featurizing(root: Path, path: Path, about: dict[str, Any], run: dict[str, Any] | None) -> Job | None:
+    encoding, folder = Encoding.model_validate(about["encoding"]), path.parents[1]
     known = sizes(root, encoding.data)
     if known is None:
         return None
-    job = work.featurizing(shape, encoding, known)
-    return device(about), _timed(job, about["seconds"], path, _benchmark(root, "featurize", path, path.parents[1]))
+    job = work.featurizing(_shape(folder, run), encoding, known)
+    return device(about), _timed(job, about["seconds"], path, _benchmark(root, "featurize", path, folder))
 
 
-def _probing(root: Path, path: Path, features: dict[str, Any], shape: Shape) -> Job | None:
-    encoding, record = Encoding.model_validate(features["encoding"]), read_record(path)
+def _probing(root: Path, path: Path, features: dict[str, Any], run: dict[str, Any] | None) -> Job | None:
+    encoding, record, folder = Encoding.model_validate(features["encoding"]), read_record(path), path.parents[2]
     known = sizes(root, encoding.data)
     if known is None:
         return None
-    job = work.probing(ProbeGrid.model_validate(record["spec"]), shape, encoding, known)
-    return device(record), _timed(job, record["seconds"], path, _benchmark(root, "probe", path, path.parents[2]))
+    job = work.probing(ProbeGrid.model_validate(record["spec"]), _shape(folder, run), encoding, known)
+    return device(record), _timed(job, record["seconds"], path, _benchmark(root, "probe", path, folder))
 
 
 def _benchmark(root: Path, stage: str, path: Path, folder: Path) -> Path:

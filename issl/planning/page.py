@@ -77,7 +77,7 @@ def without(jobs: int) -> str:
 def amount(time: Estimate, unit: str) -> str:
     """A time for people: "1.2 GPU-hours (1.5 in one of ten cases)", or in minutes if it is short."""
     if not time.median:
-        return f"0 {unit}s"
+        return f"0 {unit}-hours"
     per, name = (3600, "hours") if time.median >= 3600 else (60, "minutes")
     median, ninety = (f"{seconds / per:,.3g}" for seconds in time)
     return f"{median} {unit}-{name} ({ninety} in one of ten cases)"

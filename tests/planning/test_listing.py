@@ -147,6 +147,18 @@ def test_a_sum_of_jobs_is_late_if_all_are_late():
 # --- as it is read ---
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        ((0, 0), "0 GPU-hours"),
+        ((90, 120), "1.5 GPU-minutes (2 in one of ten cases)"),
+        ((5400, 9000), "1.5 GPU-hours (2.5 in one of ten cases)"),
+    ],
+)
+def test_a_time_is_in_minutes_or_hours(seconds, words):
+    assert page.amount(Estimate(*seconds), "GPU") == words
+
+
 def test_a_run_that_differs_in_much_is_described_in_short():
     assert page.shortened("") == ""
     assert page.shortened("dim 64, epochs 9, lr 1") == "dim 64, epochs 9, lr 1"

@@ -79,6 +79,7 @@ def test_several_processes_are_a_device_of_their_own(plans, tiny):
 def test_a_record_of_another_version_tells_nothing(plans, tiny):
     run = named(tiny, "simclr-z64-e9")
     finish(tiny, run)
+    score(tiny, "table1_contrastive", run)
     path = Path(tiny.root, "runs", run, "s1/run.json")
     record = json.loads(path.read_text())
     record["spec"]["encoder"]["depth"] = 7
