@@ -135,7 +135,6 @@ def epochs_left(plan: Plan) -> HoursLeft:
     """The cost in epochs, for want of hours: those that no checkpoint has; probes cost none."""
 
     def left(run: str, seed: int) -> float:
-        found = state.of_run(plan, run, seed)
-        return 0.0 if found.done else plan.runs[run].epochs * (1 - found.saved)
+        return plan.runs[run].epochs * (1 - state.of_run(plan, run, seed).saved)
 
     return left

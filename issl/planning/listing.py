@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from issl.config.plan import Plan
@@ -9,7 +10,7 @@ from issl.planning import state
 from issl.planning.asked import by_default
 from issl.planning.calibration import Estimate
 from issl.planning.cost import Costs, total
-from issl.spec.probe import grid_id
+from issl.spec.probe import READS_IMAGES, grid_id
 from issl.spec.run import RunSpec
 from issl.spec.value import flat
 
@@ -38,12 +39,26 @@ class Entry(NamedTuple):
         return ", ".join(f"{words} ({', '.join(each)})" for words, each in seeds.items())
 
 
+class Score(NamedTuple):
+    """A score file that experiments need, and what it is of, by ids."""
+
+    path: Path
+    encoder: str  # its folder, below the results folder
+    encoding: str
+    grid: str
+    seed: int
+
+
 class Needed(NamedTuple):
     """What experiments need of one encoder."""
 
     users: list[str]
     seeds: list[int]
-    scores: list[tuple[str, str, str]]  # folder of the encoder, encoding, and a grid of probes with its seed
+    scores: list[Score]
+
+    def missing(self) -> list[Score]:
+        """The scores that do not exist."""
+        return [score for score in self.scores if not score.path.exists()]
 
 
 def needed(plan: Plan, experiments: Sequence[str]) -> dict[str, Needed]:
@@ -54,7 +69,8 @@ def needed(plan: Plan, experiments: Sequence[str]) -> dict[str, Needed]:
         _extend(users, [experiment])
         _extend(seeds, row.seeds)
         for probe, seed in ((probe, seed) for probe in row.probes for seed in row.seeds):
-            _extend(scores, [(row.encoder(seed), row.encoding_id, f"{grid_id(row.probes[probe])}-s{seed}")])
+            path = Path(plan.root, row.score(probe, seed))
+            _extend(scores, [Score(path, row.encoder(seed), row.encoding_id, grid_id(row.probes[probe]), seed)])
     others = set(by_default(plan)) - set(experiments)
     for name, each in found.items():
         _extend(each.users, [user for user in plan.experiments_of(name) if user in others])
@@ -78,11 +94,10 @@ def entries(plan: Plan, experiments: Sequence[str], costs: Costs | None) -> list
 def _of_run(plan: Plan, name: str, needed: Needed, differs: str, costs: Costs | None) -> Entry:
     epochs = plan.runs[name].epochs
     found = {seed: state.of_run(plan, name, seed) for seed in needed.seeds}
-    missing = [score for score in needed.scores if not state.scored(plan, *score)]
-    unscored = {encoder.rpartition("/s")[2] for encoder, _, _ in missing}
+    missing = needed.missing()
+    unscored = {score.seed for score in missing}
     shown = {
-        seed: "to be scored" if each.done and str(seed) in unscored else each.words(epochs)
-        for seed, each in found.items()
+        seed: "to be scored" if each.done and seed in unscored else each.words(epochs) for seed, each in found.items()
     }
     left = [each.saved for each in found.values() if not each.done]
     epochs_left = sum(epochs * (1 - saved) for saved in left)
@@ -102,24 +117,23 @@ def _of_run(plan: Plan, name: str, needed: Needed, differs: str, costs: Costs | 
 
 
 def _of_weights(plan: Plan, name: str, needed: Needed, differs: str, costs: Costs | None) -> Entry:
-    missing = [score for score in needed.scores if not state.scored(plan, *score)]
+    missing = needed.missing()
     shown = dict.fromkeys(needed.seeds, "to be scored" if missing else "done")
     rest, whole = (_jobs(costs, name, [], scores) for scores in (missing, needed.scores))
     about = (plan.root, name, "released weights", 0, shown, tuple(needed.users), 0.0)
     return Entry(*about, costs and _sum(rest), costs and _sum(whole), rest.count(None))
 
 
-def _jobs(
-    costs: Costs | None, name: str, trainings: Sequence[float], scores: Sequence[tuple[str, str, str]]
-) -> list[Estimate | None]:
+def _jobs(costs: Costs | None, name: str, trainings: Sequence[float], scores: Sequence[Score]) -> list[Estimate | None]:
     """The times of trainings, by the fraction that is done of each, and of scores with the features they read."""
     if costs is None:
         return []
-    encoded = {(encoder, encoding) for encoder, encoding, grid in scores if state.reads_features(costs.plan, grid)}
+    reading = [score for score in scores if costs.plan.grids[score.grid].kind not in READS_IMAGES]
+    encoded = {(score.encoder, score.encoding) for score in reading}
     return [
         *(costs.pretraining(name, done) for done in trainings),
         *(costs.featurizing(*each) for each in encoded),
-        *(costs.probing(encoder, encoding, grid.rpartition("-s")[0]) for encoder, encoding, grid in scores),
+        *(costs.probing(score.encoder, score.encoding, score.grid) for score in scores),
     ]
 
 
@@ -129,8 +143,7 @@ def hours_left(plan: Plan, experiments: Sequence[str], costs: Costs) -> Callable
 
     def left(run: str, seed: int) -> float | None:
         found = state.of_run(plan, run, seed)
-        own = [score for score in every[run].scores if score[0] == f"runs/{run}/s{seed}"]
-        missing = [score for score in own if not state.scored(plan, *score)]
+        missing = [score for score in every[run].missing() if score.seed == seed]
         times = _jobs(costs, run, [] if found.done else [found.saved], missing)
         return None if None in times else total(times).median / 3600
 

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from issl.config.plan import Plan
+from issl.config.plan import RUN_FILES, Plan
 from issl.jobs.locks import held
 from issl.jobs.records import read_record
-from issl.spec.probe import READS_IMAGES
 
 
 class State(NamedTuple):
@@ -28,18 +27,8 @@ class State(NamedTuple):
 def of_run(plan: Plan, run: str, seed: int) -> State:
     """The state of a pretraining. Raises UserError if its notes cannot be read."""
     folder = Path(plan.root, "runs", run, f"s{seed}")
-    if all((folder / name).exists() for name in ("encoder.safetensors", "history.csv", "run.json")):
+    if all((folder / name).exists() for name in RUN_FILES if not name.endswith("/")):
         return State(done=True, saved=1.0, runs=False)
     note, lock = folder / "checkpoints/saved.json", folder / ".run.lock"
     saved = read_record(note, keys=("step", "steps")) if note.exists() else {"step": 0, "steps": 1}
     return State(done=False, saved=saved["step"] / saved["steps"], runs=bool(lock.exists() and held(lock)))
-
-
-def scored(plan: Plan, encoder: str, encoding: str, score: str) -> bool:
-    """Whether a grid of probes with one seed, such as "linear-1a2b3c4d-s1", has been scored."""
-    return Path(plan.root, encoder, "probes", encoding, f"{score}.csv").exists()
-
-
-def reads_features(plan: Plan, score: str) -> bool:
-    """Whether the probes of a score read features; others encode images themselves."""
-    return plan.grids[score.rpartition("-s")[0]].kind not in READS_IMAGES

@@ -1,7 +1,7 @@
 """Classification by the nearest neighbours among the training images; nothing is trained."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -40,34 +40,41 @@ def _evaluate(probe: KNN, task: Task) -> Iterator[Score]:
 
 def accuracies(probe: KNN, task: Task, bank: np.ndarray, rows: np.ndarray) -> Accuracies:
     """Accuracies on some rows with the neighbours among others."""
-    tally = Tally(1, task.classes, task.device)
     labels = torch.from_numpy(task.labels).to(task.device)
-    neighbours = task.features.place(torch.from_numpy(bank))
-    for chunk in torch.from_numpy(rows).split(QUERIES):
-        queries = task.features(task.features.place(chunk))
-        nearness, places = nearest(probe, queries, task, neighbours)
-        found = labels[torch.from_numpy(bank).to(task.device)[places]]
-        tally.add(votes(probe, nearness, found, task.classes)[:, None], labels[chunk.to(task.device)])
+    of_bank = labels[torch.from_numpy(bank).to(task.device)]
+    tally, chunks = Tally(1, task.classes, task.device), torch.from_numpy(rows).split(QUERIES)
+    for chunk, (near, places) in zip(chunks, nearest(probe, task, bank, chunks)):
+        weights = votes(probe, near, of_bank[places], task.classes)
+        tally.add(weights[:, None], labels[chunk.to(task.device)])
     return tally.scores()[0]
 
 
-def nearest(probe: KNN, queries: Tensor, task: Task, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """The nearness of the k nearest rows of the bank, and their places in it, (n, dim) -> (n, k) and (n, k).
+def nearest(probe: KNN, task: Task, bank: np.ndarray, chunks: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Of each chunk of n rows, the nearness of the k nearest rows of the bank and their places in it: (n, k) each.
 
-    Nearness is the cosine, or the negative Euclidean distance.
+    Nearness is the cosine, or the negative Euclidean distance. The bank is read once, for it may be larger than memory.
     """
-    best = torch.empty(len(queries), 0, device=task.device)
-    places = torch.empty(len(queries), 0, dtype=torch.int64, device=task.device)
+    neighbours = task.features.place(torch.from_numpy(bank))
+    found = [
+        (torch.empty(len(chunk), 0, device=task.device), torch.empty(len(chunk), 0, dtype=torch.int64).to(task.device))
+        for chunk in chunks
+    ]
     for start, stop in pairwise([*range(0, len(bank), BANK), len(bank)]):
-        z = task.features(bank[start:stop])
-        if probe.distance == "cosine":
-            near = F.normalize(queries, dim=1) @ F.normalize(z, dim=1).T
-        else:
-            near = -torch.cdist(queries, z, compute_mode="donot_use_mm_for_euclid_dist")
-        here = torch.arange(start, stop, device=task.device).expand(len(queries), -1)
-        best, chosen = torch.cat([best, near], 1).topk(min(probe.k, stop), dim=1)
-        places = torch.cat([places, here], 1).gather(1, chosen)
-    return best, places
+        z, here = task.features(neighbours[start:stop]), torch.arange(start, stop, device=task.device)
+        for number, chunk in enumerate(chunks):
+            near = nearness(probe, task.features(task.features.place(chunk)), z)
+            best, places = found[number]
+            best, chosen = torch.cat([best, near], 1).topk(min(probe.k, stop), dim=1)
+            places = torch.cat([places, here.expand(len(chunk), -1)], 1).gather(1, chosen)
+            found[number] = best, places
+    return found
+
+
+def nearness(probe: KNN, queries: Tensor, z: Tensor) -> Tensor:
+    """Of every query and every row, (n, dim) and (m, dim) -> (n, m)."""
+    if probe.distance == "cosine":
+        return F.normalize(queries, dim=1) @ F.normalize(z, dim=1).T
+    return -torch.cdist(queries, z, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def votes(probe: KNN, nearness: Tensor, labels: Tensor, classes: int) -> Tensor:
