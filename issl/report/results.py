@@ -69,6 +69,9 @@ def read_scores(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: lacks the column '{missing[0]}'; delete it and run its probe again")
     if table.empty or table["test_acc"].isna().any():
         raise UserError(f"{path}: no test accuracy; delete the file and run its probe again")
+    if (twice := table.duplicated(["setting", "fraction", "metric"])).any():
+        name = table["setting"][twice].iloc[0]
+        raise UserError(f"{path}: two scores of '{name}'; delete the file and run its probe again")
     return table
 
 
