@@ -297,9 +297,13 @@ def _row(
     probes = _probes(experiment, family, label, place)
     for grid in probes.values():
         _refuse_impossible_probes(grid, encoding, place.at("probes", shown=f"row '{label}'"))
+    metrics = row.metrics or experiment.base.metrics or ("top-1",)
+    classes = getattr(data, "classes", None)  # None: known only when the data are prepared
+    if "top-5" in metrics and classes is not None and classes <= 5:
+        raise UserError(f"{where}: metrics: top-5 is 100 % of any classifier, for the data have {classes} classes")
     return PlannedRow(
         *(label, method, run, None if run else weights, encoding, probes),
-        *(row.metrics or experiment.base.metrics or ("top-1",), experiment.seeds or config.seeds),
+        *(metrics, experiment.seeds or config.seeds),
     )
 
 

@@ -450,3 +450,17 @@ def test_an_untrained_encoder_of_photographs_has_the_views_of_its_row(raw):
     plan = with_untrained(raw, "imagenet", "imagenet_dissl", two={}, six={"with": ["m6"]})
     views = [len(row_of(plan, "imagenet_dissl", label).run.augment.views) for label in ("two", "six")]
     assert views == [1, 2]
+
+
+@pytest.mark.parametrize(("classes", "refused"), [(5, True), (6, False)])
+def test_a_metric_that_any_classifier_meets_is_refused(raw, classes, refused):
+    """One of five guesses among five classes is always right."""
+    few = {"few": {"kind": "synthetic", "classes": classes, "train_per_class": 500}}
+    row = {"method": "cissl", "data": "few", "metrics": ["top-5"]}
+    changed = raw | {"presets": {}, "data": raw["data"] | few, "experiments": {"one": {"rows": {"A": row}}}}
+    changed["experiments"]["one"] |= {"probes": [{}], "table": {"caption": "x"}}
+    if not refused:
+        catalog.plans(changed)
+        return
+    with pytest.raises(UserError, match="one: row 'A': metrics: top-5 is 100 % of any classifier, for the data have 5"):
+        catalog.plans(changed)
