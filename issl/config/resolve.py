@@ -239,7 +239,8 @@ def _run(config: Config, name: str, label: str, row: Row, place: Place) -> tuple
         run = _without_training(run)
     images = train_images(data)
     if images is not None and run.epochs and run.optim.batch_size > images:
-        raise UserError(f"{where}: optim.batch_size {run.optim.batch_size} exceeds the {images} training images")
+        path = ("optim", "batch_size")
+        raise UserError(f"{origin(path).at(*path)}: {run.optim.batch_size} exceeds the {images} training images")
     return method, run
 
 
