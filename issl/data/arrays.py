@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from issl.data import faults
+from issl.data import copies, faults
 from issl.errors import UserError, nearest
 from issl.jobs import fingerprint
 from issl.jobs.files import make_room
@@ -117,13 +117,17 @@ def write(
     make_room(folder, int(np.prod(shape)))
     with _all_or_nothing(folder) as part:
         images = np.lib.format.open_memmap(part[IMAGES], "w+", np.uint8, shape)
-        digest, wrong = hashlib.sha256(), []
+        digest, wrong, each = hashlib.sha256(), [], []
         with tqdm(total=len(images), unit="img", desc="prepare", disable=None if progress else True) as bar:
             for (start, stop), found in _fill_all(part[IMAGES], content, threads):
                 wrong += found
                 digest.update(images[start:stop])
+                each += copies.digests(images[start:stop])
                 bar.update(stop - start)
         faults.refuse(wrong)
+        place = getattr(spec, "path", None) or getattr(spec, "archive", spec.name)
+        found = copies.faults(each, content.labels, content.splits["train"], content.classes)
+        faults.refuse(f"{place}: {fault}" for fault in found)
         images.flush()  # to the disk: a machine that sees meta.json must see the images too
         del images
         _finish(part, content, spec, digest.hexdigest(), code)

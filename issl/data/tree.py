@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +50,7 @@ def read(root: Path, folders: Mapping[str, str], classes: int | None = None) -> 
             found[split] = names
     if len(found) == len(folders):
         wrong += _differences(root, folders, found)
+        wrong += _same([root / folders[split] / name for split, names in found.items() for name in names])
     with ThreadPoolExecutor(LISTERS) as pool:
         jobs = {
             split: {name: pool.submit(_files, root, f"{folders[split]}/{name}") for name in names[:classes]}
@@ -107,6 +108,16 @@ def _differences(root: Path, folders: Mapping[str, str], found: Mapping[str, lis
         for split, names in missing.items()
         if names
     ]
+
+
+def _same(classes: list[Path]) -> Iterator[str]:
+    """Folders of classes that are one folder by links, such as a val split that is a link to the train split."""
+    with ThreadPoolExecutor(LISTERS) as pool:
+        places = pool.map(Path.stat, classes)
+        first: dict[tuple[int, int], Path] = {}
+        for place, folder in zip(places, classes):
+            if (other := first.setdefault((place.st_dev, place.st_ino), folder)) != folder:
+                yield f"{folder}: is the same folder as {other}, by a link: each class of a split needs its own images"
 
 
 def _more(names: list[str]) -> str:

@@ -208,7 +208,7 @@ peak = 0
 def rows(start, stop):
     global peak
     peak = max(peak, private())
-    return np.ones((stop - start, 128, 128, 3), np.uint8)
+    return np.full((stop - start, 128, 128, 3), start // 128, np.uint8)
 content = Content(np.zeros(6400, int), {{"train": 6000, "test": 400}}, ["a"], 128, lambda: rows, {{}}, parallel=False)
 before = private()
 arrays.write({str(tmp_path)!r}, content, Synthetic(kind="synthetic"))

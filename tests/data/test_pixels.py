@@ -27,6 +27,8 @@ def in_folder(file):
             place = file.parent / "set" / split / name
             place.mkdir(parents=True)
             (place / file.name).write_bytes(file.read_bytes())
+            # Beside it one of its own, for the splits and classes must not be copies of each other.
+            Image.fromarray(COLOURS + len(list(place.parents[1].rglob("*")))).save(place / "zzz.png")
     spec = ImageFolder(kind="folder", name="mine", path=str(file.parent / "set"), image_size=SIDE)
     return data.prepare(spec, file.parent / "out", progress=False).images[0]
 

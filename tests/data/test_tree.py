@@ -125,8 +125,8 @@ def test_what_is_not_used_is_named_on_one_line_of_the_log(kind, root, caplog):
 
 
 def test_a_val_split_beside_the_test_split_is_named_as_not_used(root, caplog):
-    save(root / "test/ant/0.png")
-    save(root / "test/cat/0.png")
+    save(root / "test/ant/0.png", 90)
+    save(root / "test/cat/0.png", 91)
     assert prepare("folder", root).meta["splits"] == {"train": 4, "test": 2}
     assert f"{root}: not used: val" in caplog.text
 
@@ -198,3 +198,18 @@ def test_after_twenty_bad_images_the_others_are_counted(root):
     message = refusal("folder", root)
     assert message.startswith("33 faults: ") and message.endswith("; and 13 more")
     assert [f"x{k:02d}.png" in message for k in range(33)] == [True] * SHOWN + [False] * 13
+
+
+def test_a_file_that_is_no_image_is_refused_before_a_training_meets_it(root):
+    """Only files without the name of an image are decoded early: there are millions of the others."""
+    for name in ("Thumbs.db", "README"):
+        (root / "val/ant" / name).write_text("not an image")
+    save(root / "train/ant/2.png", 70)
+    (root / "train/ant/2.png").rename(root / "train/ant/no_suffix")
+    assert refusal("imagenet", root) == (
+        f"2 faults: {root}/val/ant/README: is not an image: remove it, or set `corrupt: skip` for this data set; "
+        f"{root}/val/ant/Thumbs.db: is not an image: remove it, or set `corrupt: skip` for this data set"
+    )
+    for name in ("Thumbs.db", "README"):
+        (root / "val/ant" / name).unlink()
+    assert prepare("imagenet", root).meta["splits"] == {"train": 5, "test": 4}

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from issl.data import faults, tree
@@ -48,11 +49,20 @@ def read(spec: ImageNet, progress: bool = False) -> Listing:
 def sound(listing: Listing, spec: ImageNet, threads: int = 1, progress: bool = False) -> Listing:
     """With `corrupt: skip`, the list without undecodable images, whose names go into its `source`.
 
-    Decodes each image once, in `threads` processes. Raises UserError with the classes that have none left.
+    Decodes each image once, in `threads` processes. Raises UserError with the classes that have none left. Otherwise
+    decodes only the files that have not the name of an image, such as a README, and raises UserError for those that
+    are none: a training would meet them after hours.
     """
-    if spec.corrupt == "stop":
-        return listing
     files = [os.fsdecode(file) for file in listing.files.tolist()]
+    if spec.corrupt == "stop":
+        odd = [file for file in files if Path(file).suffix.lower() not in Image.registered_extensions()]
+        good = _decode_all(Path(spec.path), odd, threads, progress) if odd else []
+        faults.refuse(
+            f"{Path(spec.path, file)}: is not an image: remove it, or set `corrupt: skip` for this data set"
+            for file, decoded in zip(odd, good)
+            if not decoded
+        )
+        return listing
     good = np.array(_decode_all(Path(spec.path), files, threads, progress))
     skipped = [file for file, kept in zip(files, good) if not kept]
     if skipped:
