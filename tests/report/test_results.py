@@ -308,5 +308,7 @@ def test_settings_of_a_probe_keep_their_names_whatever_they_look_like(tmp_path, 
 def test_two_scores_of_one_setting_are_refused(tmp_path):
     """Earlier versions named settings by six digits."""
     path = write_scores(tmp_path / "scores.csv", ("weight decay 0.0001", 0.5, 0.1), ("weight decay 0.0001", 0.4, 0.2))
-    with pytest.raises(UserError, match="two scores of 'weight decay 0.0001'; delete the file and run its probe again"):
+    with pytest.raises(
+        UserError, match=r"two scores of 'weight decay 0\.0001'; delete the file and run its probe again"
+    ):
         read_scores(path)
