@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -205,11 +206,14 @@ def _fit(trainer: pl.Trainer, module: "Pretraining", folder: Path) -> None:
 
 
 def _write(module: "Pretraining", out: Path, record: Mapping[str, Any]) -> None:
-    """Writes the outputs of a finished training; run.json last."""
+    """Writes the outputs of a finished training; run.json last. Raises UserError if the disk is full."""
     with whole(out / "encoder.safetensors") as temporary:
         result = module.objective.evaluated(module.encoder)
         weights = {name: tensor.contiguous().cpu() for name, tensor in result.state_dict().items()}
-        save_file(weights, temporary, metadata=file_notes(module.run, module.seed))
+        try:
+            save_file(weights, temporary, metadata=file_notes(module.run, module.seed))
+        except SafetensorError as error:  # not an OSError, even if the disk is full
+            raise UserError(f"{out / 'encoder.safetensors'}: cannot be written: {error}") from error
     module.history.write(out / "history.csv")
     write_json(out / "run.json", {**record, "encoder_sha256": sha256(out / "encoder.safetensors")})
 

@@ -86,7 +86,9 @@ def test_the_topmost_file_with_the_setting_is_blamed(folder):
     assert blamed(folder / "mine.yaml").startswith("mine.yaml:4: ")
     (folder / "mine.yaml").write_text("patches:\n  aug: {optim: {batch_size: 100000}}\n")
     says = blamed("mine.yaml")
-    assert re.match(r"mine\.yaml:2 \(preset \w+\): patches\.aug\.optim\.batch_size: 100000 exceeds the \d+ training", says)
+    assert re.match(
+        r"mine\.yaml:2 \(preset \w+\): patches\.aug\.optim\.batch_size: 100000 exceeds the \d+ training", says
+    )
     (folder / "mine.yaml").write_text("presets:\n  tiny:\n    defaults: {optim: {lr: -1}}\n")
     assert blamed("mine.yaml").startswith("mine.yaml:3: defaults.optim.lr: must be greater than 0, not -1")
 

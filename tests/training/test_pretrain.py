@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from issl import objectives
@@ -435,6 +435,18 @@ def test_features_are_the_clean_images_in_eval_mode(synthetic, make_run, tmp_pat
 
 
 # --- what goes wrong ---
+
+
+def test_an_encoder_that_the_disk_has_no_room_for_is_one_line(synthetic, make_run, tmp_path, monkeypatch):
+    """The error is that of safetensors on a full disk, which is no OSError."""
+
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(pretrain, "save_file", full)
+    with pytest.raises(UserError, match=r"encoder\.safetensors: cannot be written: .*No space left on device"):
+        pretrain.pretrain(make_run(optim={"epochs": 2}), 1, synthetic, tmp_path, CPU)
+    assert not (tmp_path / "encoder.safetensors").exists() and not list(tmp_path.glob(".encoder*"))
 
 
 def test_a_missing_gpu_is_reported_before_anything_is_read(make_run, tmp_path):
