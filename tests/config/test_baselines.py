@@ -2,7 +2,6 @@
 
 import pytest
 
-from issl.spec.objective import WMSE
 from issl.spec.run import RunSpec
 
 # Settings beside the defaults, which tests/spec/test_spec.py freezes.
@@ -60,16 +59,19 @@ def test_the_protocol_of_wmse_is_that_of_its_authors(paper):
     assert found["BYOL"].objective.ema == 0.99  # --byol_tau
 
 
-def test_only_the_preset_tiny_has_them_and_only_on_request(plans):
+def test_the_paper_and_two_small_presets_have_them_and_only_on_request(plans):
     for root, plan in plans.items():
         named = [name for name in plan.rows if name.startswith("baselines")]
-        assert named == {"results": ["baselines", "baselines_wmse"], "results/tiny": ["baselines"]}.get(root, [])
+        small = {root: ["baselines"] for root in ("results/mini", "results/tiny")}
+        assert named == ({"results": ["baselines", "baselines_wmse"]} | small).get(root, [])
         assert all(plan.config.experiments[name].on_request for name in named)
         assert not any("baselines" in target for target in plan.targets())
 
 
-def test_tiny_has_small_parts_for_whitening(plans):
+@pytest.mark.parametrize("preset", ["mini", "tiny"])
+def test_small_presets_have_small_parts_for_whitening(plans, preset):
     """At least twice as many images as dimensions, as the authors have."""
-    for run in rows(plans["results/tiny"], "baselines").values():
-        if isinstance(run.objective, WMSE):
-            assert run.objective.size >= 2 * run.objective.out and run.optim.batch_size == 64
+    found = [run for run in rows(plans[f"results/{preset}"], "baselines").values() if run.objective.name == "wmse"]
+    assert len(found) == 2
+    for run in found:
+        assert run.optim.batch_size >= run.objective.size >= 2 * run.objective.out

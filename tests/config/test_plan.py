@@ -142,7 +142,7 @@ def test_presets_have_their_own_folders_and_the_same_experiments(raw):
     found = catalog.plans(raw)
     assert list(found) == ["results", "results/imagenet", "results/mini", "results/small", "results/tiny"]
     names = [list(plan.rows) for plan in found.values()]
-    assert names[2] == names[3] == list(SHOWN) and names[4] == [*SHOWN, "baselines"]
+    assert names[3] == list(SHOWN) and names[2] == names[4] == [*SHOWN, "baselines"]
     assert names[0][: len(SHOWN) + len(ON_REQUEST)] == [*SHOWN, *ON_REQUEST] and names[1] == [
         "table_imagenet",
         "imagenet_dissl",
