@@ -65,6 +65,7 @@ localrules:
     tabulate,
     compare,
     curves,
+    times,
 
 
 include: "rules/prepare.smk"
@@ -76,6 +77,7 @@ include: "rules/plot.smk"
 include: "rules/tabulate.smk"
 include: "rules/compare.smk"
 include: "rules/curves.smk"
+include: "rules/times.smk"
 
 
 rule all:

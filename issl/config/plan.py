@@ -191,6 +191,11 @@ class Plan:
         """The comparison in every form."""
         return [f"{self.root}/reproduction.{ending}" for ending in ("md", "json", "html")]
 
+    @property
+    def times(self) -> list[str]:
+        """How long each job took; made only if it is named."""
+        return [f"{self.root}/times.{ending}" for ending in ("csv", "html")]
+
     def files(self, experiment: str) -> list[str]:
         """The files of an experiment's figure or table."""
         endings = ("pdf", "png", "csv") if experiment in self.figures else ("md", "tex", "html", "csv")
@@ -205,7 +210,12 @@ class Plan:
 
     def made(self) -> set[str]:
         """Every file that rules make below the results folder, and every folder that only they use."""
-        results = [*self.targets(), *self.reproduction, *(file for name in self.rows for file in self.files(name))]
+        results = [
+            *self.targets(),
+            *self.reproduction,
+            *self.times,
+            *(file for name in self.rows for file in self.files(name)),
+        ]
         results += [path for data in self.data.values() for path in self.arrays(data)]
         found = {path.removeprefix(f"{self.root}/") for path in results} | {"curves/", "logs/", "benchmarks/"}
         for row in self._every_row():

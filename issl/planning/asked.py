@@ -39,7 +39,7 @@ def _of(target: str, by_preset: Mapping[str, Plan], chosen: Plan) -> tuple[Plan,
     for plan in by_preset.values():
         if names := [name for name in plan.rows if target in plan.files(name)]:
             return plan, names
-        if target in (*plan.reproduction, f"{plan.root}/curves"):
+        if target in (*plan.reproduction, *plan.times, f"{plan.root}/curves"):
             return plan, by_default(plan)
     files = [file for plan in by_preset.values() for name in plan.rows for file in plan.files(name)]
     raise UserError(f"unknown result '{target}', {nearest(target, [*chosen.rows, *by_preset, *files])}")

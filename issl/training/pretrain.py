@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from issl import objectives
 from issl.data.arrays import Arrays, read
 from issl.errors import UserError
-from issl.jobs import allocation, devices, distributed, locks, provenance
+from issl.jobs import allocation, devices, distributed, locks, provenance, utilisation
 from issl.jobs.execution import Execution
 from issl.jobs.files import sha256, whole, write_json
 from issl.jobs.records import refuse_other
@@ -117,7 +117,8 @@ def train(
         )
     logger = (distributed.is_rank_zero() and tracking.logger(execution.wandb, run, seed, experiments, out)) or False
     trainer = _trainer(run, device, precision, execution, launcher, out / CHECKPOINTS, logger)
-    _fit(trainer, module, out / CHECKPOINTS)
+    with utilisation.Watch(device) as watch:
+        _fit(trainer, module, out / CHECKPOINTS)
     if not distributed.is_rank_zero():
         return
     rows = module.history.rows
@@ -135,6 +136,7 @@ def train(
         "seconds_this_attempt": time.monotonic() - started,
         "images_per_second": n_train * len(rows) / seconds if rows else None,
         "peak_memory_gb": devices.peak_memory_gb(device),
+        "gpu_percent": watch.percent,
         "attempts": module.attempts,
     }
     _write(module, out, record | made_by)
