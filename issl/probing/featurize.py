@@ -18,7 +18,7 @@ from issl.jobs.execution import Execution
 from issl.jobs.files import write_json
 from issl.jobs.locks import locked
 from issl.jobs.records import refuse_other
-from issl.probing import encoders, images, shards
+from issl.probing import encoders, images, shards, spread
 from issl.spec.encoding import Encoding
 from issl.views import augment
 
@@ -76,8 +76,9 @@ def _featurize(
             shards.write(part, start, z)
             log.info("features of %d of %d images", stop, len(arrays.labels))
     # The folder last: if the job is killed in between, the next attempt finds all shards and only renames it.
+    spread_out = spread.of(shards.Features(part, len(arrays.labels), device, 0), arrays)
     usage = devices.usage(device, precision, started) | {"gpu_percent": watch.percent}
-    write_json(out.with_suffix(".json"), about | usage | made_by)
+    write_json(out.with_suffix(".json"), about | spread_out | usage | made_by)
     if out.exists():
         shutil.rmtree(out)
     part.rename(out)

@@ -14,8 +14,9 @@ from issl.spec.value import flat
 KEYS = ("run", "seed", "spec", "seconds")  # of a record
 COLUMNS = (
     *("root", "run", "seed", "method", "dim", "epochs", "loss", "test_online_acc", "hours", "started"),
-    *("data", "probe", "n_labels", "metric", *SELECTIONS),
+    *("data", "rank_me", "uniformity", "probe", "n_labels", "metric", *SELECTIONS),
 )
+SPREAD = ("rank_me", "uniformity")  # of the features of a data set, in their record
 
 
 class Run(NamedTuple):
@@ -68,9 +69,16 @@ def _rows(run: Run) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 def _scores(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob("probes/*/*.csv")):
         points = selected(read_scores(path).assign(row=path.stem))
+        about = {"data": path.parent.name, "probe": path.stem} | _spread(folder, path.parent.name)
         for point in points.to_dict("records"):
-            kept = {name: point[name] for name in ("n_labels", "metric", *SELECTIONS)}
-            yield {"data": path.parent.name, "probe": path.stem} | kept
+            yield about | {name: point[name] for name in ("n_labels", "metric", *SELECTIONS)}
+
+
+def _spread(folder: Path, data: str) -> dict[str, float]:
+    """How the features of a data set are spread; nothing if another version encoded them, or a probe read images."""
+    record = folder / f"features/{data}.json"
+    found = read_record(record) if record.exists() else {}
+    return {name: found[name] for name in SPREAD if name in found}
 
 
 def chosen(name: str, runs: Sequence[Run]) -> list[Run]:
@@ -96,8 +104,9 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """`results` for people: accuracies in per cent, and no columns that the names of runs and probes say already."""
-    percent = {name: (100 * table[name].astype(float)).round(1) for name in (*SELECTIONS, "test_online_acc")}
-    shown = table.assign(**percent, hours=table["hours"].round(3), n_labels=table["n_labels"].astype("Int64"))
+    rounded = {name: (100 * table[name].astype(float)).round(1) for name in (*SELECTIONS, "test_online_acc")}
+    rounded |= {name: table[name].astype(float).round(digits) for name, digits in zip(SPREAD, (1, 2))}
+    shown = table.assign(**rounded, hours=table["hours"].round(3), n_labels=table["n_labels"].astype("Int64"))
     return shown.drop(columns=["root", "method", "dim", "epochs", "started"])
 
 
