@@ -38,6 +38,7 @@ SILENT = (
     "issl.objectives",
     "issl.probing.kinds",
     "issl.spec.data",
+    "issl.spec.encoder",
     "issl.spec.objective",
     "issl.spec.probe",
 )

@@ -6,7 +6,7 @@ import pytest
 from torchvision.models import ResNet18_Weights, ResNet50_Weights
 
 from issl.planning import flops
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 from issl.spec.shape import Shape
 
 
@@ -31,7 +31,7 @@ def test_a_step_costs_three_times_its_forward_pass_less_the_gradient_of_the_imag
     batch, size = run.optim.batch_size, run.data.image_size
     stem = 2 * 3 * 9 * run.encoder.width * size**2  # 3x3 convolution of 3 channels, stride 1
     head = 2 * run.encoder.dim * 4
-    image = flops.of_image(Encoder(**run.encoder.model_dump()), size)
+    image = flops.of_image(ResNet(**run.encoder.model_dump()), size)
     assert flops.of_step(run) == pytest.approx(2 * batch * (3 * image - stem) + 3 * head * 2 * batch, rel=0.01)
 
 

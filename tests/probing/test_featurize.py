@@ -131,7 +131,7 @@ from issl.probing import shards
 from issl.probing.featurize import featurize
 from issl.spec.encoding import Encoding
 from issl.jobs.execution import Execution
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 from issl.spec.released import MODELS, Model
 from issl import hub
 from small_hub import PLAIN, small
@@ -264,10 +264,10 @@ from issl.probing import shards
 from issl.probing.featurize import featurize
 from issl.spec.encoding import Encoding
 from issl.spec.released import MODELS, Model
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 from issl.spec.data import Synthetic
 from small_hub import small
-wide = Encoder(arch="resnet10", width=4, dim=8192, head="expand", bottleneck=8)
+wide = ResNet(arch="resnet10", width=4, dim=8192, head="expand", bottleneck=8)
 MODELS["wide"] = Model(wide, 1, "m2", "nowhere")
 hub.network = small
 shards.ROWS = 128
