@@ -66,6 +66,9 @@ def settings(model: str | Path) -> encoders.Settings:
 
 def channels(model: str | Path) -> int:
     """Channels of the encoder's maps, without reading weights. Raises UserError as `load` does."""
+    found = settings(model)
+    if isinstance(getattr(found, "channels", None), int):  # of a ResNet, by its width alone
+        return found.channels
     with torch.device("meta"):
         return network(model, pretrained=False).channels
 

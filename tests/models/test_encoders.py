@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18, resnet50
+from torchvision.models import resnet18, resnet34, resnet50
 
 from issl.models.encoders import ExpandingHead, build
 from issl.spec.encoder import ResNet
@@ -45,7 +45,10 @@ def test_imagenet_encoders_have_the_published_sizes(encoder, parameters, tensors
     assert len(model.state_dict()) == tensors
 
 
-@pytest.mark.parametrize(("encoder", "original"), [(ResNet(), resnet18), (ResNet(arch="resnet50", dim=2048), resnet50)])
+@pytest.mark.parametrize(
+    ("encoder", "original"),
+    [(ResNet(), resnet18), (ResNet(arch="resnet34"), resnet34), (ResNet(arch="resnet50", dim=2048), resnet50)],
+)
 @pytest.mark.parametrize("train", [True, False])
 def test_an_encoder_with_torchvisions_weights_equals_torchvision(encoder, original, train):
     torch.manual_seed(0)

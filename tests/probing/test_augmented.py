@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
-from issl import hub
 from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs.execution import Execution
@@ -43,16 +42,16 @@ def textbook(name, encoder, encoding, listed, fit_on, score_on):
     """One head alone: frozen maps, Nesterov SGD, decay of weights and biases but not of the norm, a step schedule."""
     arrays = read(listed[0])
     labels, files = torch.from_numpy(arrays.labels), images.of_files(arrays, encoding)
-    shape, whole = hub.shape(encoder), small(encoder)
+    whole = small(encoder)
     positions = 4 if name == augmented.POOLED else 1
-    channels = shape.channels if name == augmented.POOLED else shape.dim
+    channels = whole.channels if name == augmented.POOLED else whole.dim
     head = nn.ModuleDict(
         {
             "norm": nn.BatchNorm2d(channels) if "batch norm" in name else nn.Identity(),
             "linear": nn.Linear(channels * positions, 3),
         }
     )
-    head.load_state_dict(augmented.build(shape, 3, 0)[name].state_dict())
+    head.load_state_dict(augmented.build(whole, 3, 0)[name].state_dict())
     no_decay = {"params": head["norm"].parameters(), "weight_decay": 0}
     sgd = torch.optim.SGD([{"params": head["linear"].parameters()}, no_decay], 0.1 / 16, 0.9, 0, 5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, [2], 0.1)

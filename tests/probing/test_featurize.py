@@ -114,7 +114,9 @@ def test_features_record_their_provenance(models, listed, encoding, tmp_path):
     assert (about["encoder"], about["precision"]) == ("plain", "32") and about["seconds"] > 0
     assert about["encoding"] == json.loads(encoding().canonical())
     assert about["data"] == read(listed[0]).meta["sha256"]
-    assert about["code"] == fingerprint.current("featurize", "issl.spec.data:ImageNet")
+    assert about["code"] == fingerprint.current(
+        "featurize", "issl.models.encoders", "issl.spec.encoder:ResNet", "issl.spec.data:ImageNet"
+    )
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == [
         "features",
         "features.json",

@@ -15,7 +15,7 @@ from issl.spec import run as run_spec
 from issl.spec import value as value_spec
 from issl.spec.augment import Augment, Crops
 from issl.spec.data import ImageNet, Synthetic
-from issl.spec.encoder import ResNet
+from issl.spec.encoder import ResNet, Timm
 from issl.spec.encoding import Encoding
 from issl.spec.objective import (
     BYOL,
@@ -75,6 +75,10 @@ FROZEN = [
             "bottleneck": 512,
             "init": "released",
         },
+    ),
+    (
+        Timm(arch="timm/resnet34", dim=512),
+        {"arch": "timm/resnet34", "head": "none", "dim": 512, "bottleneck": 512, "patch": None, "pool": None},
     ),
     (
         Optim(),
@@ -494,6 +498,16 @@ def test_canonical_json_round_trips():
     assert RunSpec.model_validate_json(changed.canonical()) == changed
 
 
+def test_an_encoder_is_of_the_class_that_its_arch_begins_with():
+    vit = {"arch": "timm/vit_small_patch16_224", "dim": 384, "patch": 8}
+    made = run(encoder=vit)
+    assert made.encoder == Timm(**vit) and RunSpec.model_validate_json(made.canonical()) == made
+    assert json.loads(made.canonical())["encoder"] == vit and run_spec.run_id(made).startswith("simclr-z384-e300-")
+    assert run(encoder={}).encoder == run().encoder == ResNet()
+    assert "encoder" not in json.loads(run(encoder={"arch": "resnet18"}).canonical())
+    assert run(encoder={"arch": "resnet34"}).encoder == ResNet(arch="resnet34")
+
+
 @pytest.mark.parametrize("content", [{"arch": "resnet50", "dim": 2048}, {"arch": "resnet10", "width": 8, "dim": 64}])
 def test_a_shape_can_take_the_place_of_an_encoder(content):
     shape, encoder = Shape(**content), ResNet(**content)
@@ -507,6 +521,9 @@ def test_a_shape_can_take_the_place_of_an_encoder(content):
         (ResNet, {"dim": 2048}, "needs 'head: expand'"),
         (ResNet, {"dim": 1000, "head": "expand"}, "multiple of 512"),
         (ResNet, {"arch": "resnet50"}, "resnet50 alone gives 2048"),
+        (Timm, {"arch": "timm/vit_tiny_patch16_224.augreg_in21k", "dim": 192}, "must be 'timm/vit_tiny_patch16_224'"),
+        (Timm, {"arch": "timm/", "dim": 192}, "must be timm/<name>"),
+        (Timm, {"arch": "timm/resnet34"}, "Field required"),
         (Optim, {"epochs": 0}, "greater than 0"),
         (Optim, {"epochs": 10}, "exceed warmup_epochs"),
         (Optim, {"weight_decay": -1}, "greater than or equal to 0"),
