@@ -37,6 +37,7 @@ EXAMPLES = {
     "issl/objectives/spectral.py",
     "issl/data/datasets/npz.py",
     "issl/probing/means.py",
+    "issl/models/convmixer.py",
     "tests/objectives/test_spectral.py",
 }  # of extending.md
 EXAMPLE_TARGETS = re.compile(r"results/(my_\w+|digits/\w+)\.\w+")
