@@ -48,7 +48,7 @@ def _config(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def planned(configfiles: tuple[Path, ...], settings: tuple[str, ...], **options: Any) -> None:
-        from issl.planning.encoders import refuse_impossible
+        from issl.planning.possible import refuse_impossible
 
         plans = catalog.load(overlays=configfiles, settings=settings)
         refuse_impossible(plans)

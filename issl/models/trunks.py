@@ -32,7 +32,10 @@ def build(encoder: Timm, image_size: int) -> nn.Module:
     if encoder.dim > own and encoder.dim % own:
         raise UserError(f"dim {encoder.dim} must be a multiple of {own}, the width of {encoder.arch}, or smaller")
     by_token = getattr(trunk, "global_pool", None) == "token"
-    trunk.reset_classifier(0, "")  # keeps the positions
+    try:
+        trunk.reset_classifier(0, "")  # keeps the positions
+    except REFUSALS as error:
+        raise UserError(f"arch {encoder.arch} cannot have a head: {_reason(error)}; set 'dim: {own}'") from error
     return Trunk(trunk, encoder.dim, ExpandingHead(own, encoder.bottleneck, encoder.dim), by_token)
 
 
@@ -83,10 +86,9 @@ def _trunk(encoder: Timm, image_size: int) -> nn.Module:
             raise
         raise UserError(f"arch {encoder.arch} needs timm, which is not installed: python -m pip install timm") from None
     name = encoder.arch.removeprefix("timm/")
-    if not timm.is_model(name):
-        raise UserError(
-            f"arch: unknown '{encoder.arch}', {nearest(encoder.arch, map('timm/{}'.format, timm.list_models()))}"
-        )
+    names = timm.list_models()  # without names that timm keeps for what it has renamed
+    if name not in names:
+        raise UserError(f"arch: unknown '{encoder.arch}', {nearest(encoder.arch, map('timm/{}'.format, names))}")
     settings: dict[str, Any] = {}
     if timm.get_pretrained_cfg(name).fixed_input_size:
         settings["img_size"] = image_size
@@ -99,10 +101,8 @@ def _trunk(encoder: Timm, image_size: int) -> nn.Module:
         trunk = timm.create_model(name, num_classes=0, **settings)
     except REFUSALS as error:
         given = "".join(f", {key} {value}" for key, value in chosen.items() if value)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"arch {encoder.arch} cannot be built for images of {image_size} px{given}: {reason}"
-        ) from error
+        where = f"for images of {image_size} px{given}"
+        raise UserError(f"arch {encoder.arch} cannot be built {where}: {_reason(error)}") from error
     patch = getattr(getattr(trunk, "patch_embed", None), "patch_size", 1)
     patch = patch[0] if isinstance(patch, tuple) else patch
     if "img_size" in settings and image_size % patch:
@@ -111,3 +111,7 @@ def _trunk(encoder: Timm, image_size: int) -> nn.Module:
             f"divisor of {image_size}"
         )
     return trunk
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -55,7 +55,7 @@ class Timm(Value):
     @field_validator("arch")
     @classmethod
     def _named(cls, arch: str) -> str:
-        """Only timm knows the names; `issl.planning.encoders` asks it before anything runs."""
+        """Only timm knows the names; `issl.planning.possible` asks it before anything runs."""
         name, dot, tag = arch.removeprefix("timm/").partition(".")
         if dot:
             raise ValueError(f"encoders start from random weights, so it must be 'timm/{name}' without '.{tag}'")

@@ -151,6 +151,8 @@ def test_a_vit_takes_views_of_several_sizes(timm):
         (settings("test_vit", 96, head="expand"), 64, "dim 96 must be a multiple of 64, the width of timm/test_vit"),
         (settings("test_vit", 64), 40, "40 px is no multiple of its patches of 16 px; set 'patch' to a divisor of 40"),
         (settings("test_vit", 64), 8, "8 px is no multiple of its patches of 16 px"),
+        (settings("inception_next_atto", 80, head="expand"), 64, "inception_next_atto cannot have a head: "),
+        (settings("jx_nest_base", 512), 64, "unknown 'timm/jx_nest_base'"),
         (settings("test_resnet", 96, patch=4), 64, "cannot be built for images of 64 px, patch 4: "),
         (settings("test_resnet", 96, pool="token"), 64, "cannot be built for images of 64 px, pool token: "),
         (settings("test_convnext", 64), 16, "arch timm/test_convnext cannot take images of 16 px: "),

@@ -10,8 +10,8 @@ from project import PROJECT
 from issl.config.plan import load
 from issl.errors import UserError
 from issl.models import encoders as models
-from issl.planning import encoders
-from issl.planning.encoders import refuse_impossible
+from issl.planning import possible
+from issl.planning.possible import refuse_impossible
 from issl.spec.encoder import ResNet, Timm
 
 MINE = """
@@ -85,7 +85,7 @@ def test_what_only_timm_knows_is_refused_before_anything_runs(planned, encoder, 
         refuse_impossible(planned(encoder, more))
     line = str(error.value)
     assert line.startswith("preset paper: experiments.mine: row 'first': encoder: ") and says in line
-    assert not encoders.CACHE.exists()
+    assert not possible.CACHE.exists()
 
 
 def test_the_encoders_that_the_docs_show_can_be_built(plans, tmp_path):
@@ -95,7 +95,7 @@ def test_the_encoders_that_the_docs_show_can_be_built(plans, tmp_path):
     found = load(overlays=["mine.yaml"])["results"]
     refuse_impossible({found.root: found})
     assert [row.run.encoder.dim for row in found.rows["my_encoders"]] == [512, 2048, 768, 384, 384, 1536]
-    assert len(json.loads(encoders.CACHE.read_text())) == 4
+    assert len(json.loads(possible.CACHE.read_text())) == 4
 
 
 def test_an_encoder_is_checked_once(planned, monkeypatch):
@@ -108,9 +108,9 @@ def test_an_encoder_is_checked_once(planned, monkeypatch):
     assert [(size, sizes) for _, size, sizes in checked] == [(64, [64])]
     refuse_impossible(planned(good, ", features: {crop: 32}"))
     assert checked[1][1:] == (64, [64, 32])
-    monkeypatch.setattr(encoders.metadata, "version", lambda package: "9.9")  # another timm may have other names
+    monkeypatch.setattr(possible.metadata, "version", lambda package: "9.9")  # another timm may have other names
     refuse_impossible(planned(good))
-    assert len(checked) == 3 and len(json.loads(encoders.CACHE.read_text())) == 3
+    assert len(checked) == 3 and len(json.loads(possible.CACHE.read_text())) == 3
 
 
 def test_without_timm_the_row_is_refused(planned, monkeypatch):
@@ -120,7 +120,7 @@ def test_without_timm_the_row_is_refused(planned, monkeypatch):
 
 
 def test_a_config_of_resnets_is_planned_without_torch():
-    code = "from issl.config.plan import load; from issl.planning.encoders import refuse_impossible; import sys; "
+    code = "from issl.config.plan import load; from issl.planning.possible import refuse_impossible; import sys; "
     code += "refuse_impossible(load()); print({'torch', 'timm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
