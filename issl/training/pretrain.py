@@ -92,7 +92,7 @@ def train(
     run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, experiments: Sequence[str], launcher: Launcher
 ) -> None:
     """`pretrain`, without its lock."""
-    used = objectives.OBJECTIVES[run.objective.name], type(run.objective), type(run.data)
+    used = objectives.implementation(run.objective), type(run.objective), type(run.data)
     started, made_by = time.monotonic(), provenance.describe("pretrain", *used)
     device = devices.choose(execution)
     precision = devices.precision(execution, device)
