@@ -67,6 +67,7 @@ localrules:
     tabulate,
     compare,
     curves,
+    times,
 
 
 include: "rules/prepare.smk"
@@ -78,6 +79,7 @@ include: "rules/plot.smk"
 include: "rules/tabulate.smk"
 include: "rules/compare.smk"
 include: "rules/curves.smk"
+include: "rules/times.smk"
 
 
 rule all:

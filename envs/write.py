@@ -27,6 +27,10 @@ ENVIRONMENTS = {
             *(f"issl.probing.{name}" for name in ("job", "heads", "cached", "augmented", "classifiers")),
         ),
     ),
+    "times": (
+        "compares times of jobs, with torch for operations that nobody counted yet",
+        ("issl.jobs.logs", "issl.planning.efficiency", "issl.planning.observed", "issl.report.html"),
+    ),
     "results": (
         "draws small tables and figures, so no torch",
         tuple(
@@ -41,7 +45,7 @@ ENVIRONMENTS = {
 
 # Modules with another name on PyPI or conda-forge.
 PYPI = {"PIL": "pillow", "pytorch_lightning": "pytorch-lightning", "sklearn": "scikit-learn", "yaml": "pyyaml"}
-PYPI |= {"markdown_it": "markdown-it-py"}
+PYPI |= {"markdown_it": "markdown-it-py", "pynvml": "nvidia-ml-py"}
 CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 
 

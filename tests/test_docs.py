@@ -83,7 +83,7 @@ def commands(page: Path, program: str) -> list[list[str]]:
 def targets() -> set[str]:
     """Everything that the plans can make and people ask for."""
     plans = catalog.load(PROJECT / "config.yaml").values()
-    made = {target for plan in plans for target in plan.targets()}
+    made = {target for plan in plans for target in (*plan.targets(), *plan.times)}
     made |= {file for plan in plans for name in plan.rows for file in plan.files(name)}
     return made | {"all", "tiny", "small"}
 

@@ -29,7 +29,7 @@ ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
 
 # Where a package's import name, its name on PyPI and its name on conda-forge differ.
 PYPI = {"PIL": "pillow", "pytorch_lightning": "pytorch-lightning", "rattler": "py-rattler", "sklearn": "scikit-learn"}
-PYPI |= {"yaml": "pyyaml", "markdown_it": "markdown-it-py", "cosmic_ray": "cosmic-ray"}
+PYPI |= {"yaml": "pyyaml", "markdown_it": "markdown-it-py", "cosmic_ray": "cosmic-ray", "pynvml": "nvidia-ml-py"}
 CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 
 # What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded. Kinds
@@ -105,8 +105,10 @@ def closure(*entries: str | Path, inside_functions: bool = True) -> set[str]:
 
 def needed(environment: str) -> set[str]:
     """PyPI names of what the jobs in an environment can come to import."""
-    if environment == "results":
-        return closure(*(PROJECT / "workflow/scripts").glob("*.py"))
+    if environment in ("results", "times"):
+        scripts = {*(PROJECT / "workflow/scripts").glob("*.py")}
+        of_times = {PROJECT / "workflow/scripts/times.py"}
+        return closure(*(of_times if environment == "times" else scripts - of_times))
     commands = closure("issl.__main__", inside_functions=False)  # all commands share what `issl.cli` needs to start
     return commands | closure(*STAGES[environment])
 

@@ -191,6 +191,11 @@ class Plan:
         """The comparison in every form."""
         return [f"{self.root}/reproduction.{ending}" for ending in ("md", "json", "html")]
 
+    @property
+    def times(self) -> list[str]:
+        """How long each job took; made only if it is named."""
+        return [f"{self.root}/times.{ending}" for ending in ("csv", "html")]
+
     def files(self, experiment: str) -> list[str]:
         """The files of an experiment's figure or table."""
         endings = ("pdf", "png", "csv") if experiment in self.figures else ("md", "tex", "html", "csv")
@@ -205,7 +210,12 @@ class Plan:
 
     def made(self) -> set[str]:
         """Every file that rules make below the results folder, and every folder that only they use."""
-        results = [*self.targets(), *self.reproduction, *(file for name in self.rows for file in self.files(name))]
+        results = [
+            *self.targets(),
+            *self.reproduction,
+            *self.times,
+            *(file for name in self.rows for file in self.files(name)),
+        ]
         results += [path for data in self.data.values() for path in self.arrays(data)]
         found = {path.removeprefix(f"{self.root}/") for path in results} | {"curves/", "logs/", "benchmarks/"}
         for row in self._every_row():
@@ -232,10 +242,15 @@ class Plan:
         return self.config.experiments[experiment].display.canonical()
 
     def caption(self, experiment: str) -> str:
-        """Caption of a figure or table; it says so if the settings are not the paper's."""
-        caption = self.config.experiments[experiment].display.caption
-        note = "" if self.config.comparable else f" Preset {self.preset}: not comparable with the paper."
-        return (caption + note).strip()
+        """Caption of a figure or table, with the data set if there is one; it says so if the settings are not the
+        paper's."""
+        data = {row.encoding.data.name for row in self.rows[experiment] if row.encoding}
+        parts = (
+            self.config.experiments[experiment].display.caption,
+            f"Data: {data.pop()}." if len(data) == 1 else "",
+            "" if self.config.comparable else f"Preset {self.preset}: not comparable with the paper.",
+        )
+        return " ".join(filter(None, parts))
 
     def published(self, experiment: str) -> str:
         """Published numbers of an experiment, as JSON; null if the settings are not comparable."""

@@ -15,7 +15,19 @@ from issl.config.validation import validate
 from issl.errors import UserError
 
 RESERVED = (  # rules, and folders in results/
-    *("all", "prepare", "pretrain", "featurize", "probe", "aggregate", "plot", "tabulate", "compare", "curves"),
+    *(
+        "all",
+        "prepare",
+        "pretrain",
+        "featurize",
+        "probe",
+        "aggregate",
+        "plot",
+        "tabulate",
+        "compare",
+        "curves",
+        "times",
+    ),
     *("runs", "weights", "data", "logs", "benchmarks", "reproduction"),
 )
 

@@ -18,7 +18,7 @@ FOR_RULES = ("set_threads", "set_resources")  # a person's own profile may have 
 def refuse_unknown(targets: Iterable[str], plans: Mapping[str, Plan], rules: Iterable[Any]) -> None:
     """Raises UserError for a target that is neither one of Snakemake's rules nor anything that a plan makes."""
     results = {file for plan in plans.values() for name in plan.rows for file in plan.files(name)}
-    results |= {target for plan in plans.values() for target in (*plan.targets(), *plan.reproduction)} | {
+    results |= {target for plan in plans.values() for target in (*plan.targets(), *plan.reproduction, *plan.times)} | {
         rule.name for rule in rules
     }
     made: set[str] = set()

@@ -69,6 +69,8 @@ def check(encoder: Settings, image_size: int, sizes: Iterable[int]) -> None:
     """
     with torch.device("meta"), torch.no_grad():
         network = build(encoder, image_size).eval()
+        for conv in filter(lambda module: isinstance(module, nn.Conv2d), network.modules()):
+            conv.register_forward_pre_hook(_refuse_one_position)
         for size in sizes:
             images = torch.empty(1, 3, size, size)
             try:
@@ -80,6 +82,15 @@ def check(encoder: Settings, image_size: int, sizes: Iterable[int]) -> None:
                 raise UserError(f"arch {encoder.arch} cannot take images of {size} px: {reason}") from error
             if found != ((1, encoder.dim), 4, encoder.dim):
                 raise UserError(f"arch {encoder.arch} does not give one vector of dim {encoder.dim} and one map each")
+
+
+def _refuse_one_position(conv: nn.Conv2d, inputs: tuple[Tensor]) -> None:
+    """A stride over a map of one position says that images are too small.
+
+    oneDNN then leaves some gradients of such a depthwise convolution unset in bf16 (seen with torch 2.15).
+    """
+    if max(conv.stride) > 1 and max(conv.kernel_size) > 1 and inputs[0].shape[-2:] == (1, 1):
+        raise ValueError("too small for its strides, of which one meets a map of a single position")
 
 
 def resnet(encoder: Shape, image_size: int) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from issl.config.layers import PAPER
 from issl.config.plan import Plan
@@ -25,6 +26,12 @@ def asked(plans: Mapping[str, Plan], targets: Sequence[str], preset: str = PAPER
     return [(plans[root], names) for root, names in found.items()]
 
 
+def begun(plans: Mapping[str, Plan]) -> list[str]:
+    """The presets of which something is on disk, or else *paper*: what is meant by whoever names none."""
+    found = [plan.preset for root, plan in plans.items() if any(Path(root, name).exists() for name in ("runs", "logs"))]
+    return found or [PAPER]
+
+
 def by_default(plan: Plan) -> list[str]:
     """The experiments that `all` makes."""
     return [name for name in plan.rows if not plan.config.experiments[name].on_request]
@@ -39,7 +46,7 @@ def _of(target: str, by_preset: Mapping[str, Plan], chosen: Plan) -> tuple[Plan,
     for plan in by_preset.values():
         if names := [name for name in plan.rows if target in plan.files(name)]:
             return plan, names
-        if target in (*plan.reproduction, f"{plan.root}/curves"):
+        if target in (*plan.reproduction, *plan.times, f"{plan.root}/curves"):
             return plan, by_default(plan)
     files = [file for plan in by_preset.values() for name in plan.rows for file in plan.files(name)]
     raise UserError(f"unknown result '{target}', {nearest(target, [*chosen.rows, *by_preset, *files])}")

@@ -10,6 +10,7 @@ does more or fewer operations than any measured one is less certain, by a quarte
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -29,6 +30,7 @@ class Measured(NamedTuple):
     work: Work
     seconds: float
     name: str = ""  # the path of its record
+    benchmark: Path | None = None  # Snakemake's record of its process, whose time this is
 
 
 class Estimate(NamedTuple):

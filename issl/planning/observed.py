@@ -138,7 +138,7 @@ def _timed(job: Work, seconds: float, record: Path, benchmark: Path | None) -> M
     except (OSError, StopIteration, KeyError, ValueError):  # none, as of a job run by hand
         whole = 0.0
     if seconds <= whole < seconds + START:
-        return Measured(job, whole, str(record))
+        return Measured(job, whole, str(record), benchmark)
     return Measured(job._replace(jobs=0), seconds, str(record))
 
 

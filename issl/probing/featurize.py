@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from issl.data.arrays import Arrays, read
 from issl.errors import UserError
-from issl.jobs import devices, provenance
+from issl.jobs import devices, provenance, utilisation
 from issl.jobs.execution import Execution
 from issl.jobs.files import write_json
 from issl.jobs.locks import locked
@@ -66,16 +66,18 @@ def _featurize(
     network = encoders.representation(encoder, encoding)  # may raise: before anything is written
     shards.begin(part, about)
     encode = _Encode(encoder, network.to(device, memory_format=torch.channels_last), device, precision)
-    for start, stop in left:
-        z = np.empty((stop - start, dim), np.float16)
-        done = 0
-        for batch in images.batches(arrays, encoding, range(start, stop), workers):
-            z[done : done + len(batch)] = encode(batch, start + done)
-            done += len(batch)
-        shards.write(part, start, z)
-        log.info("features of %d of %d images", stop, len(arrays.labels))
+    with utilisation.Watch(device) as watch:
+        for start, stop in left:
+            z = np.empty((stop - start, dim), np.float16)
+            done = 0
+            for batch in images.batches(arrays, encoding, range(start, stop), workers):
+                z[done : done + len(batch)] = encode(batch, start + done)
+                done += len(batch)
+            shards.write(part, start, z)
+            log.info("features of %d of %d images", stop, len(arrays.labels))
     # The folder last: if the job is killed in between, the next attempt finds all shards and only renames it.
-    write_json(out.with_suffix(".json"), about | devices.usage(device, precision, started) | made_by)
+    usage = devices.usage(device, precision, started) | {"gpu_percent": watch.percent}
+    write_json(out.with_suffix(".json"), about | usage | made_by)
     if out.exists():
         shutil.rmtree(out)
     part.rename(out)

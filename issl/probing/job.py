@@ -12,7 +12,7 @@ import torch
 
 from issl.data.arrays import read
 from issl.errors import UserError
-from issl.jobs import devices, provenance
+from issl.jobs import devices, provenance, utilisation
 from issl.jobs.execution import Execution
 from issl.jobs.files import sha256, write_csv, write_json
 from issl.jobs.locks import build_once
@@ -71,8 +71,10 @@ def _probe(grid: ProbeGrid, seed: int, job: Job) -> None:
         *(device, precision, job.threads),
         **inputs,
     )
-    scores = evaluate(grid, task)
-    write_json(job.out.with_suffix(".json"), about | devices.usage(device, precision, started) | made_by)
+    with utilisation.Watch(device) as watch:
+        scores = evaluate(grid, task)
+    usage = devices.usage(device, precision, started) | {"gpu_percent": watch.percent}
+    write_json(job.out.with_suffix(".json"), about | usage | made_by)
     write_csv(job.out, COLUMNS, [row for score in scores for row in score.rows(grid.kind)])
     shutil.rmtree(part, ignore_errors=True)
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from issl import objectives
 from issl.data.arrays import Arrays, read
 from issl.errors import UserError
-from issl.jobs import allocation, devices, distributed, locks, provenance
+from issl.jobs import allocation, devices, distributed, locks, provenance, utilisation
 from issl.jobs.execution import Execution
 from issl.jobs.files import sha256, whole, write_json
 from issl.jobs.records import refuse_other
@@ -92,7 +92,7 @@ def train(
     run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, experiments: Sequence[str], launcher: Launcher
 ) -> None:
     """`pretrain`, without its lock."""
-    used = objectives.OBJECTIVES[run.objective.name], type(run.objective), type(run.data)
+    used = objectives.implementation(run.objective), type(run.objective), type(run.data)
     used += encoders.builder(run.encoder), type(run.encoder)
     started, made_by = time.monotonic(), provenance.describe("pretrain", *used)
     device = devices.choose(execution)
@@ -118,7 +118,8 @@ def train(
         )
     logger = (distributed.is_rank_zero() and tracking.logger(execution.wandb, run, seed, experiments, out)) or False
     trainer = _trainer(run, device, precision, execution, launcher, out / CHECKPOINTS, logger)
-    _fit(trainer, module, out / CHECKPOINTS)
+    with utilisation.Watch(device) as watch:
+        _fit(trainer, module, out / CHECKPOINTS)
     if not distributed.is_rank_zero():
         return
     rows = module.history.rows
@@ -131,11 +132,12 @@ def train(
         "processes": launcher.size,
         "precision": precision,
         "loss": last.get("loss"),
-        "test_online_acc": last.get("test_online_acc"),
+        "test_online_acc": last.get("test_online_acc") if arrays.n_classes > 1 else None,
         "seconds": seconds,
         "seconds_this_attempt": time.monotonic() - started,
         "images_per_second": n_train * len(rows) / seconds if rows else None,
         "peak_memory_gb": devices.peak_memory_gb(device),
+        "gpu_percent": watch.percent,
         "attempts": module.attempts,
     }
     _write(module, out, record | made_by)
@@ -146,8 +148,9 @@ def train(
 
 def _in_words(record: Mapping[str, Any], epochs: int) -> str:
     time = timedelta(seconds=round(record["seconds"]))
-    accuracy = f"online accuracy {100 * record['test_online_acc']:.1f} %"
-    return f"{record['run']} seed {record['seed']}: {epochs} epochs in {time}, loss {record['loss']:.4f}, {accuracy}"
+    words = f"{record['run']} seed {record['seed']}: {epochs} epochs in {time}, loss {record['loss']:.4f}"
+    accuracy = record["test_online_acc"]
+    return words if accuracy is None else f"{words}, online accuracy {100 * accuracy:.1f} %"
 
 
 def _trainer(

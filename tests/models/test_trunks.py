@@ -156,6 +156,7 @@ def test_a_vit_takes_views_of_several_sizes(timm):
         (settings("test_resnet", 96, patch=4), 64, "cannot be built for images of 64 px, patch 4: "),
         (settings("test_resnet", 96, pool="token"), 64, "cannot be built for images of 64 px, pool token: "),
         (settings("test_convnext", 64), 16, "arch timm/test_convnext cannot take images of 16 px: "),
+        (settings("test_efficientnet", 256), 16, "images of 16 px: too small for its strides"),
     ],
 )
 def test_what_an_architecture_cannot_be_is_refused_in_one_line(timm, encoder, size, says):

@@ -103,10 +103,10 @@ def test_a_step_trains_an_encoder_of_timm(variant, name):
     pytest.importorskip("timm")
     torch.manual_seed(0)
     dims = {"test_vit": {"dim": 64, "patch": 8}, "test_efficientnet": {"dim": 48, "head": "expand", "bottleneck": 16}}
-    encoder = encoders.build(Timm(arch=f"timm/{name}", **dims[name]), 32).to(memory_format=torch.channels_last)
+    encoder = encoders.build(Timm(arch=f"timm/{name}", **dims[name]), 64).to(memory_format=torch.channels_last)
     method = VARIANTS[variant]
     objective = objectives.build(method, encoder.dim, encoder)
-    before, images = snapshot(encoder), torch.randn(8, 3, 32, 32)
+    before, images = snapshot(encoder), torch.randn(8, 3, 64, 64)
     trained = [p for p in [*encoder.parameters(), *objective.parameters()] if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.1)
     with torch.autocast("cpu", torch.bfloat16):

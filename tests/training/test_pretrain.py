@@ -89,7 +89,8 @@ def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, c
     assert 0 <= about["test_online_acc"] <= 1
     assert about["versions"]["torch"] == torch.__version__.partition("+")[0]
     module, settings = CODE[objective]
-    parts = f"issl.objectives.{module}", f"issl.spec.objective:{settings}", "issl.spec.data:Synthetic"
+    parts = [f"issl.objectives.{module}", f"issl.spec.objective:{settings}", "issl.spec.data:Synthetic"]
+    parts += ["issl.models.encoders", "issl.spec.encoder:ResNet"]
     assert about["code"] == fingerprint.current("pretrain", *parts)
     assert [attempt["code"] for attempt in about["attempts"]] == [about["code"]["fingerprint"]]
     assert about["data"] == json.loads((synthetic / "meta.json").read_text())["sha256"]

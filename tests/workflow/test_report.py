@@ -20,8 +20,10 @@ def browser():
 
 
 @pytest.mark.slow
-def test_the_report_is_one_file_that_a_browser_shows_without_network(browser, finished, tmp_path):
-    done = snakemake(finished, "tiny", "--report", tmp_path / "report.html")
+def test_the_report_is_one_file_that_a_browser_shows_without_network(browser, finished_copy, tmp_path):
+    targets = ("tiny", "results/tiny/times.html")
+    snakemake(finished_copy, *targets, "--cores", "2")
+    done = snakemake(finished_copy, *targets, "--report", tmp_path / "report.html")
     assert "ERROR/" not in done.stderr, "reStructuredText of a caption"
     errors, requests = [], []
     with playwright.sync_playwright() as driver:
@@ -45,6 +47,11 @@ def test_the_report_is_one_file_that_a_browser_shows_without_network(browser, fi
         assert body.locator("h1").inner_text() == "Published and reproduced results: preset tiny"
         assert "no number here is comparable" in body.inner_text()
         assert body.locator("td.absent").first.is_visible()
+        times = show(results("Times").first).locator("body")
+        assert times.locator("tbody tr").count() == 4 + 4 + len(
+            list(finished_copy.glob("results/tiny/runs/*/s1/probes/*/*.csv"))
+        )
+        assert "predicted" in times.locator("table").first.inner_text()
         assert "SimCLR" in show(results("Tables").first).locator("table").inner_text()
         for category, count in (("Figures", 2), ("Training curves", 4)):
             rows = results(category)
