@@ -425,7 +425,9 @@ def test_features_are_the_clean_images_in_eval_mode(synthetic, make_run, tmp_pat
     about = json.loads((tmp_path / "features.json").read_text())
     assert (about["encoder"], about["precision"]) == (str(tmp_path), "32") and about["seconds"] > 0
     assert about["weights"] == hashlib.sha256((tmp_path / "encoder.safetensors").read_bytes()).hexdigest()
-    assert about["code"] == fingerprint.current("featurize", "issl.spec.data:Synthetic")
+    assert about["code"] == fingerprint.current(
+        "featurize", "issl.models.encoders", "issl.spec.shape", "issl.spec.data:Synthetic"
+    )
     arrays = read(synthetic)
     assert features.dim == 64 and features.resident.dtype == torch.float16
     encoder = encoders.build(run.encoder, 16).eval()
