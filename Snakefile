@@ -15,6 +15,7 @@ from issl.jobs.interrupted import continue_interrupted
 from issl.jobs.locks import mark_forced, mark_workflow_start
 from issl.jobs.slurm import ask_squeue_without_accounting
 from issl.planning.dryrun import sum_up_at_exit
+from issl.planning.possible import refuse_impossible
 
 min_version("9.12")
 
@@ -30,6 +31,7 @@ configfile: "config.yaml"
 
 with exiting():
     PLANS = plans(config, LAYERS)  # results folder -> plan of its preset
+    refuse_impossible(PLANS)
     use_this_checkout(workflow.basedir)
 mark_workflow_start()
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from issl.data.arrays import Arrays, read
 from issl.models import encoders
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 
 PREFETCHED = 2  # batches that a DataLoader keeps ready for each worker
 
@@ -46,7 +46,7 @@ class SimCLR(nn.Module):
 
     def __init__(self, image_size: int):
         super().__init__()
-        spec = Encoder()
+        spec = ResNet()
         self.backbone = encoders.build(spec, image_size)
         self.projection_head = SimCLRProjectionHead(spec.dim, spec.dim, 128)
 

@@ -12,15 +12,20 @@ import grimp
 
 FOLDER = Path(__file__).parent
 COMMAND = ("issl.config.plan", "issl.config.schema", "issl.jobs.logs")  # what `issl.cli` needs to start, besides click
+ENCODERS = ("issl.models.trunks",)  # imported by the name that an encoder's settings have
 
 # environment -> purpose of its jobs, and the modules that they start from
 ENVIRONMENTS = {
     "prepare": ("decodes archives", (*COMMAND, "issl.data")),
-    "pretrain": ("trains encoders", (*COMMAND, "issl.training.pretrain")),
-    "featurize": ("runs encoders, so no Lightning", (*COMMAND, "issl.probing.featurize")),
+    "pretrain": ("trains encoders", (*COMMAND, *ENCODERS, "issl.training.pretrain")),
+    "featurize": ("runs encoders, so no Lightning", (*COMMAND, *ENCODERS, "issl.probing.featurize")),
     "probe": (
         "trains classifiers on frozen representations",
-        (*COMMAND, *(f"issl.probing.{name}" for name in ("job", "heads", "cached", "augmented", "classifiers"))),
+        (
+            *COMMAND,
+            *ENCODERS,
+            *(f"issl.probing.{name}" for name in ("job", "heads", "cached", "augmented", "classifiers")),
+        ),
     ),
     "times": (
         "compares times of jobs, with torch for operations that nobody counted yet",
@@ -60,7 +65,8 @@ def text(environment: str, graph: grimp.ImportGraph) -> str:
 
 
 PROJECT = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-BOUNDS = dict(re.fullmatch(r"([\w-]+)(>=.+)", line).groups() for line in PROJECT["dependencies"])
+DECLARED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["timm"]]  # a job must find what it may need
+BOUNDS = dict(re.fullmatch(r"([\w-]+)(>=.+)", line).groups() for line in DECLARED)
 
 if __name__ == "__main__":
     graph = grimp.build_graph("issl", include_external_packages=True, exclude_type_checking_imports=True)

@@ -48,7 +48,11 @@ def _config(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def planned(configfiles: tuple[Path, ...], settings: tuple[str, ...], **options: Any) -> None:
-        command(plans=catalog.load(overlays=configfiles, settings=settings), **options)
+        from issl.planning.possible import refuse_impossible
+
+        plans = catalog.load(overlays=configfiles, settings=settings)
+        refuse_impossible(plans)
+        command(plans=plans, **options)
 
     files = click.option("--configfile", "configfiles", type=_file, multiple=True, help="On top of config.yaml.")
     keys = click.option("--config", "settings", multiple=True, metavar="KEY=VALUE", help="On top of both.")

@@ -19,7 +19,7 @@ from issl.errors import UserError
 from issl.jobs import devices
 from issl.jobs.execution import Execution
 from issl.models.preprocessing import eight_bits
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 from issl.spec.run import RunSpec
 from issl.spec.shape import channels
 from issl.training.pretrain import pretrain
@@ -27,7 +27,7 @@ from issl.training.pretrain import pretrain
 Images = NDArray[np.uint8] | Tensor | Sequence[Image.Image]
 Settings = str | Mapping[str, Any]  # the name of a method or an architecture, or all its settings
 
-ARCHITECTURES = get_args(Encoder.model_fields["arch"].annotation)
+ARCHITECTURES = get_args(ResNet.model_fields["arch"].annotation)
 BATCH = 256  # images
 
 

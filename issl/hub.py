@@ -1,7 +1,8 @@
 """Pretrained encoders by name or folder: the authors' released models, and our own runs.
 
-An encoder is in eval mode, and has `preprocess`, which turns an image into its input, and `dim`, the dimension of its
-representation. The released models are DISSL ResNet-50s on ImageNet (Dubois et al. 2022, table in their README).
+An encoder is in eval mode. It has `dim`, the dimension of its representation, and when it is loaded for people also
+`preprocess`, which turns an image into its input. The released models are DISSL ResNet-50s on ImageNet (Dubois et al.
+2022, table in their README).
 """
 
 import json
@@ -45,23 +46,31 @@ def load(model: str | Path, pretrained: bool = True, progress: bool = True) -> n
 
     encoder = network(model, pretrained, progress)
     if str(model) in MODELS:
-        encoder.preprocess, encoder.dim = preprocessing.of_released(), MODELS[str(model)].encoder.dim
+        encoder.preprocess = preprocessing.of_released()
     else:
-        spec, size = _shape_of(Path(model))
-        encoder.preprocess, encoder.dim = preprocessing.of_run(size), spec.dim
+        encoder.preprocess = preprocessing.of_run(_settings_of(Path(model))[1])
     return encoder.eval()  # the transforms are modules too
 
 
 def network(model: str | Path, pretrained: bool = True, progress: bool = True) -> nn.Module:
-    """`load` without `preprocess` and `dim`."""
+    """`load` without `preprocess`."""
     if str(model) in MODELS:
         return _released(str(model), pretrained, progress).eval()
     return _own(_existing(model), pretrained).eval()
 
 
-def shape(model: str | Path) -> Shape:
-    """The shape of the encoder `model`, without reading weights. Raises UserError as `load` does."""
-    return MODELS[str(model)].encoder if str(model) in MODELS else _shape_of(_existing(model))[0]
+def settings(model: str | Path) -> encoders.Settings:
+    """The settings of the encoder `model`, without reading weights. Raises UserError as `load` does."""
+    return MODELS[str(model)].encoder if str(model) in MODELS else _settings_of(_existing(model))[0]
+
+
+def channels(model: str | Path) -> int:
+    """Channels of the encoder's maps, without reading weights. Raises UserError as `load` does."""
+    found = settings(model)
+    if isinstance(getattr(found, "channels", None), int):  # of a ResNet, by its width alone
+        return found.channels
+    with torch.device("meta"):
+        return network(model, pretrained=False).channels
 
 
 def _existing(model: str | Path) -> Path:
@@ -108,19 +117,22 @@ def read_run(path: Path) -> tuple["RunSpec", dict[str, Tensor]]:
     return _spec(notes, _file(path)), tensors
 
 
-def _shape_of(path: Path) -> tuple[Shape, int]:
-    """Shape of a run's encoder, and its image size in pixels, from its folder or .safetensors file."""
-    return _shape(weights.read_notes(_file(path)), _file(path))
+def _settings_of(path: Path) -> tuple[encoders.Settings, int]:
+    """Settings of a run's encoder, and its image size in pixels, from its folder or .safetensors file."""
+    return _settings(weights.read_notes(_file(path)), _file(path))
 
 
-def _shape(notes: dict[str, str], file: Path) -> tuple[Shape, int]:
+def _settings(notes: dict[str, str], file: Path) -> tuple[encoders.Settings, int]:
     if "encoder" not in notes:  # written by an older version
         run = _spec(notes, file)
         return run.encoder, run.data.image_size
     try:
-        return Shape(**json.loads(notes["encoder"])), int(notes["image_size"])
-    except (KeyError, TypeError, ValueError) as error:
+        content, size = json.loads(notes["encoder"]), int(notes["image_size"])
+        if content["arch"].startswith("resnet"):
+            return Shape(**content), size
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file}: invalid metadata ({error}); pretrain again") from None
+    return _spec(notes, file).encoder, size
 
 
 def _spec(notes: dict[str, str], file: Path) -> "RunSpec":
@@ -143,8 +155,7 @@ def _file(path: Path) -> Path:
 
 def _own(path: Path, pretrained: bool) -> nn.Module:
     tensors, notes = weights.read_safetensors(_file(path))
-    shape, size = _shape(notes, _file(path))
-    encoder = encoders.build(shape, size)
+    encoder = encoders.build(*_settings(notes, _file(path)))
     if pretrained:
         weights.fill(encoder, tensors, _file(path))
     return encoder

@@ -18,7 +18,7 @@ from issl.config.presets import merge, read_config
 from issl.jobs.execution import Execution
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ENCODERS
 from issl.spec.objective import ObjectiveSpec
 from issl.spec.optim import Optim
 from issl.spec.probe import KINDS
@@ -37,13 +37,14 @@ EXAMPLES = {
     "issl/objectives/spectral.py",
     "issl/data/datasets/npz.py",
     "issl/probing/means.py",
+    "issl/models/convmixer.py",
     "tests/objectives/test_spectral.py",
 }  # of extending.md
 EXAMPLE_TARGETS = re.compile(r"results/(my_\w+|digits/\w+)\.\w+")
 
 SECTIONS = {
     "augment": [Augment],
-    "encoder": [Encoder],
+    "encoder": list(ENCODERS.values()),
     "optim": [Optim],
     "objective": list(get_args(get_args(ObjectiveSpec)[0])),
     "probes": list(KINDS.values()),

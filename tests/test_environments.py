@@ -33,12 +33,13 @@ PYPI |= {"yaml": "pyyaml", "markdown_it": "markdown-it-py", "cosmic_ray": "cosmi
 CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 
 # What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded. Kinds
-# of probes are imported by a computed name, which no reader of the source sees.
+# of probes and encoders are imported by a computed name, which no reader of the source sees.
+TRUNKS = "issl.models.trunks"
 STAGES = {
     "prepare": ("issl.data",),
-    "pretrain": ("issl.training.pretrain",),
-    "featurize": ("issl.probing.featurize",),
-    "probe": ("issl.probing.job", *KINDS.values()),
+    "pretrain": (TRUNKS, "issl.training.pretrain"),
+    "featurize": (TRUNKS, "issl.probing.featurize"),
+    "probe": (TRUNKS, "issl.probing.job", *KINDS.values()),
 }
 
 
@@ -119,7 +120,7 @@ def test_the_import_closure_agrees_with_a_real_interpreter():
         modules = ", ".join(("sys", "issl.cli", *STAGES[environment]))
         code = f"import {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT)
-        later = {"prepare": {"torchvision", "simplejpeg", "scipy"}, "pretrain": {"wandb", "simplejpeg"}}[
+        later = {"prepare": {"torchvision", "simplejpeg", "scipy"}, "pretrain": {"wandb", "simplejpeg", "timm"}}[
             environment
         ]  # only when asked for
         assert needed(environment) - later <= third_party(set(loaded.stdout.split()))
@@ -167,7 +168,7 @@ def test_the_environments_are_as_they_are_written():
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_an_environment_has_the_bounds_of_pyproject(path):
-    bounds = {CONDA.get(name, name): bound for name, bound in declared().items()}
+    bounds = {CONDA.get(name, name): bound for name, bound in (declared() | declared("timm")).items()}
     bounds["python"] = pyproject()["requires-python"]
     for package, bound in read_environment(path).items():
         assert bound == bounds[package], package
@@ -249,7 +250,7 @@ def used_in(*places: str) -> set[str]:
 
 
 def test_every_import_of_the_package_is_a_dependency():
-    assert used_in("issl", "workflow") <= declared().keys()
+    assert used_in("issl", "workflow") <= declared().keys() | declared("timm").keys()
 
 
 def test_hubconf_declares_every_package_that_a_released_model_needs(tmp_path):

@@ -17,6 +17,7 @@ from issl.config.validation import Where, validate
 from issl.errors import UserError, nearest
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id, train_images
+from issl.spec.encoder import ENCODERS, arch
 from issl.spec.encoding import Encoding, encoding_id
 from issl.spec.objective import Untrained
 from issl.spec.optim import Optim
@@ -224,7 +225,7 @@ def _run(config: Config, name: str, label: str, row: Row, place: Place) -> tuple
     settings = [(at, layer.model_dump(exclude_unset=True, include=set(SECTIONS))) for at, layer in (*layers, *own)]
     content: dict[str, Any] = {}
     for _, layer in settings:
-        content = merge(content, layer)
+        content = _over(content, layer)
 
     def origin(path: Sequence[str]) -> Place:
         """The last layer that has this setting; a combination of settings belongs to the row."""
@@ -242,6 +243,19 @@ def _run(config: Config, name: str, label: str, row: Row, place: Place) -> tuple
         path = ("optim", "batch_size")
         raise UserError(f"{origin(path).at(*path)}: {run.optim.batch_size} exceeds the {images} training images")
     return method, run
+
+
+def _over(content: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer on top of others; if its encoder is of another class, settings that only the one below has are left out.
+
+    So a row can say `encoder: {arch: timm/...}` whatever the defaults say of a ResNet's width.
+    """
+    merged, below, above = merge(content, layer), content.get("encoder", {}), layer.get("encoder", {})
+    old, new = ENCODERS.get(arch(below)), ENCODERS.get(arch(above))
+    if "arch" in above and old and new and old is not new:
+        foreign = old.model_fields.keys() - new.model_fields.keys() - above.keys()
+        merged["encoder"] = {key: value for key, value in merged["encoder"].items() if key not in foreign}
+    return merged
 
 
 def _without_training(run: RunSpec) -> RunSpec:

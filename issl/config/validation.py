@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     BaseModel,
+    Tag,
     ValidationError,
 )
 
@@ -62,6 +63,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: Where) -> str
         return f"{place}: missing"
     if kind.startswith("union_tag"):
         key, union = context["discriminator"].strip("'"), _union(_child(parents[-1], path[-1]))
+        if key == "arch()":  # of an encoder: a class has several, and may know only how they begin
+            return f"{place}.arch: unknown '{given.get('arch')}', {nearest(given.get('arch'), _archs(union))}"
         tags = [_tag(member) for member in union]
         if kind == "union_tag_not_found":
             return f"{place}: needs a {key}, allowed: {', '.join(sorted(tags))}"
@@ -124,7 +127,16 @@ def _options(annotation: Any) -> dict[str, Any]:
     return {kind.__name__: member for member, kind in types.items() if not hasattr(kind, "model_fields")}
 
 
+def _archs(union: list[Any]) -> list[str]:
+    """The architectures of the classes of encoders; where any name goes, ``timm/<name>``."""
+    named = ((member, typing.get_args(member.model_fields["arch"].annotation)) for member in union)
+    return [arch for member, archs in named for arch in archs or (f"{_tag(member)}/<name>",)]
+
+
 def _tag(model: Any) -> str | None:
+    """What selects a member of a union."""
+    if tags := [mark.tag for mark in getattr(model, "__metadata__", ()) if isinstance(mark, Tag)]:
+        return tags[0]
     for key in ("kind", "name"):
         values = typing.get_args(model.model_fields[key].annotation) if key in model.model_fields else ()
         if len(values) == 1:

@@ -85,12 +85,30 @@ def synchronised(module: nn.Module, device: torch.device) -> nn.Module:
     """The module with batch norms over the global batch (in train mode); same weights, same state dict."""
     if world_size() == 1:
         return module
+    # timm has batch norms with an activation inside, which both replacements below leave out.
+    inside = {name: part.act for name, part in module.named_modules() if is_batch_norm(part) and hasattr(part, "act")}
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    else:
+        for part in filter(is_batch_norm, [*module.modules()]):
             part.__class__ = GlobalBatchNorm
+    for name, act in inside.items():
+        module.get_submodule(name).register_forward_hook(_Then(act))
     return module
+
+
+def is_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
+class _Then:
+    """A hook that applies an activation to a module's output."""
+
+    def __init__(self, act: nn.Module):
+        self.act = act
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return self.act(output)
 
 
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):

@@ -39,6 +39,7 @@ SILENT = (
     "issl.objectives",
     "issl.probing.kinds",
     "issl.spec.data",
+    "issl.spec.encoder",
     "issl.spec.objective",
     "issl.spec.plugins",
     "issl.spec.probe",

@@ -12,7 +12,7 @@ from issl import __version__
 from issl.jobs import fingerprint
 
 SAME = ("code", "device", "precision", "processes")  # what should not change from attempt to attempt
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy")
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "timm")
 
 
 def describe(stage: str, *used: Any) -> dict[str, Any]:

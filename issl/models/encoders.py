@@ -1,34 +1,107 @@
-"""Encoders: ResNets with the stem and the expanding head of the released code.
+"""Encoders: their protocol, and ResNets with the stem and the expanding head of the released code.
 
-Parameters have torchvision's names, so its state dicts fit if shapes agree; the expanding head is called `resizer`, as
-in the authors' published weights.
+Parameters of a ResNet have torchvision's names, so its state dicts fit if shapes agree; the expanding head is called
+`resizer`, as in the authors' published weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
+from issl.errors import UserError
 from issl.models.blocks import BasicBlock, Bottleneck
 from issl.spec.shape import Shape
 
 ARCHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
     "resnet10": (BasicBlock, (1, 1, 1, 1)),
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
 }
 SMALL = 100  # px: for smaller images the stem is a 3x3 convolution of stride 1
 TINY = 50  # px: smaller images also skip the max-pool
 
 
-def build(encoder: Shape, image_size: int) -> nn.Module:
-    """Builds the encoder for square images of `image_size` pixels: (n, 3, H, W) -> (n, encoder.dim).
+class Encoder(Protocol):
+    """What everything else knows of an encoder, an `nn.Module`: images (n, 3, H, W) -> representations (n, dim)."""
+
+    dim: int  # of the representation
+    channels: int  # of the maps
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The representation, (n, dim)."""
+
+    def maps(self, images: Tensor) -> Tensor:
+        """The last feature maps, before the head and the pooling: (n, channels, h, w)."""
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Representation and maps in one pass."""
+
+
+class Settings(Protocol):
+    """What every class of settings in `issl/spec/encoder.py` has."""
+
+    arch: str
+    dim: int
+
+
+def build(encoder: Settings, image_size: int) -> nn.Module:
+    """Builds the encoder, an `Encoder`, for square images of `image_size` pixels: (n, 3, H, W) -> (n, encoder.dim).
+
+    Raises UserError for settings that give no encoder of such images.
+    """
+    return builder(encoder)(encoder, image_size)
+
+
+def builder(encoder: Settings) -> Callable[[Settings, int], nn.Module]:
+    """The function that builds such an encoder: `build` of the module that its settings name in `built_by`."""
+    module = getattr(encoder, "built_by", None)
+    return import_module(module).build if module else resnet
+
+
+def check(encoder: Settings, image_size: int, sizes: Iterable[int]) -> None:
+    """Raises UserError if an encoder built for `image_size` cannot take images of one of the sizes.
+
+    Nothing is computed: the tensors have shapes alone.
+    """
+    with torch.device("meta"), torch.no_grad():
+        network = build(encoder, image_size).eval()
+        for conv in filter(lambda module: isinstance(module, nn.Conv2d), network.modules()):
+            conv.register_forward_pre_hook(_refuse_one_position)
+        for size in sizes:
+            images = torch.empty(1, 3, size, size)
+            try:
+                found = tuple(network(images).shape), network.with_maps(images)[1].dim(), network.dim
+            except UserError:
+                raise
+            except Exception as error:  # each architecture has its own way to refuse
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise UserError(f"arch {encoder.arch} cannot take images of {size} px: {reason}") from error
+            if found != ((1, encoder.dim), 4, encoder.dim):
+                raise UserError(f"arch {encoder.arch} does not give one vector of dim {encoder.dim} and one map each")
+
+
+def _refuse_one_position(conv: nn.Conv2d, inputs: tuple[Tensor]) -> None:
+    """A stride over a map of one position says that images are too small.
+
+    oneDNN then leaves some gradients of such a depthwise convolution unset in bf16 (seen with torch 2.15).
+    """
+    if max(conv.stride) > 1 and max(conv.kernel_size) > 1 and inputs[0].shape[-2:] == (1, 1):
+        raise ValueError("too small for its strides, of which one meets a map of a single position")
+
+
+def resnet(encoder: Shape, image_size: int) -> nn.Module:
+    """A ResNet.
 
     The representation is the spatial average of the last map after its ReLU, neither projected nor normalised. Dubois
     et al. 2022, released code.
     """
     block, depths = ARCHS[encoder.arch]
     head = ExpandingHead(encoder.channels, encoder.bottleneck, encoder.dim) if encoder.head == "expand" else None
-    network = ResNet(block, depths, encoder.width, image_size, head)
+    network = ResNet(block, depths, encoder.width, image_size, encoder.dim, head)
     if encoder.init == "torch":
         for name, conv in network.named_modules():
             if isinstance(conv, nn.Conv2d) and not name.startswith("resizer"):
@@ -45,9 +118,11 @@ class ResNet(nn.Module):
         depths: Sequence[int],
         width: int,
         image_size: int,
+        dim: int,
         head: nn.Module | None = None,
     ):
         super().__init__()
+        self.dim, self.channels = dim, 8 * width * block.expansion
         small, tiny = image_size < SMALL, image_size < TINY
         self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False) if small else nn.Conv2d(3, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -65,7 +140,12 @@ class ResNet(nn.Module):
         self.resizer = head or nn.Identity()  # last: it has its own initialisation
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.resizer(self.maps(images)).mean(dim=(2, 3))  # (n, dim)
+        return self.with_maps(images)[0]
+
+    def with_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Representation (n, dim) and maps in one pass."""
+        maps = self.maps(images)
+        return self.resizer(maps).mean(dim=(2, 3)), maps
 
     def maps(self, images: Tensor) -> Tensor:
         """The last stage, before the expanding head: (n, 3, H, W) -> (n, channels, h / 8, w / 8)."""

@@ -11,6 +11,7 @@ from issl.planning import observed, work
 from issl.planning.calibration import Calibration, Estimate, Measured, fit
 from issl.planning.work import Sizes, Work
 from issl.spec.data import DataSpec
+from issl.spec.encoder import Encoder
 from issl.spec.probe import ON_CPU
 from issl.spec.released import MODELS
 from issl.spec.shape import Shape
@@ -61,7 +62,7 @@ class Costs:
             return self.featurizing(ids["encoder"], ids["encoding"])
         return self.probing(ids["encoder"], ids["encoding"], ids["grid"])
 
-    def _shape(self, encoder: str) -> Shape:
+    def _shape(self, encoder: str) -> Shape | Encoder:
         name = Path(encoder).parts[1]
         return MODELS[name].encoder if encoder.startswith("weights/") else self.plan.runs[name].encoder
 

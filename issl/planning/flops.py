@@ -10,6 +10,7 @@ from pathlib import Path
 
 from issl.errors import UserError
 from issl.jobs.files import write_json
+from issl.spec.encoder import Encoder, ResNet
 from issl.spec.run import RunSpec
 from issl.spec.shape import Shape
 from issl.spec.value import short_hash
@@ -26,10 +27,12 @@ def of_step(run: RunSpec) -> float:
     return _cached("step " + shape, lambda: _of_step(run))
 
 
-def of_image(encoder: Shape, pixels: int) -> float:
+def of_image(encoder: Shape | Encoder, pixels: int) -> float:
     """Operations of encoding one square image of `pixels` pixels a side."""
-    shape = Shape(**{field.name: getattr(encoder, field.name) for field in fields(Shape)})  # also of a spec
-    return _cached(f"image {shape} {pixels}", lambda: _of_image(shape, pixels))
+    shape = encoder
+    if isinstance(encoder, ResNet):  # counted once with the released models of its shape
+        shape = Shape(**{field.name: getattr(encoder, field.name) for field in fields(Shape)})
+    return _cached(f"image {shape!r} {pixels}", lambda: _of_image(shape, pixels))
 
 
 def _cached(key: str, count: Callable[[], float]) -> float:
@@ -74,7 +77,7 @@ def _of_step(run: RunSpec) -> float:
     return float(counter.get_total_flops())
 
 
-def _of_image(encoder: Shape, pixels: int) -> float:
+def _of_image(encoder: Shape | Encoder, pixels: int) -> float:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode

@@ -15,6 +15,7 @@ from issl.planning import work
 from issl.planning.calibration import Measured
 from issl.planning.work import Sizes, Work
 from issl.spec.data import Cifar10, DataSpec, Synthetic, TinyImageNet, data_id
+from issl.spec.encoder import Encoder
 from issl.spec.encoding import Encoding
 from issl.spec.probe import ProbeGrid
 from issl.spec.released import MODELS
@@ -141,7 +142,7 @@ def _timed(job: Work, seconds: float, record: Path, benchmark: Path | None) -> M
     return Measured(job._replace(jobs=0), seconds, str(record))
 
 
-def _shape(folder: Path, run: dict[str, Any] | None) -> Shape:
+def _shape(folder: Path, run: dict[str, Any] | None) -> Shape | Encoder:
     return MODELS[folder.name].encoder if run is None else RunSpec.model_validate(run["spec"]).encoder
 
 

@@ -5,6 +5,7 @@ import math
 from typing import NamedTuple
 
 from issl.planning import flops
+from issl.spec.encoder import Encoder
 from issl.spec.encoding import Encoding
 from issl.spec.probe import KNN, READS_IMAGES, ProbeGrid, label_count, label_fraction
 from issl.spec.run import RunSpec
@@ -54,7 +55,7 @@ def pretraining(run: RunSpec, sizes: Sizes) -> Work:
     return Work("pretrain", shape, 1, steps, steps * flops.of_step(run))
 
 
-def featurizing(encoder: Shape, encoding: Encoding, sizes: Sizes) -> Work:
+def featurizing(encoder: Shape | Encoder, encoding: Encoding, sizes: Sizes) -> Work:
     """Encoding every image of a data set."""
     images = sizes.train + sizes.test
     each = flops.of_image(encoder, encoding.crop)
@@ -62,7 +63,7 @@ def featurizing(encoder: Shape, encoding: Encoding, sizes: Sizes) -> Work:
     return Work("featurize", shape, 1, images / encoding.batch_size, images * each)
 
 
-def probing(grid: ProbeGrid, encoder: Shape, encoding: Encoding, sizes: Sizes) -> Work:
+def probing(grid: ProbeGrid, encoder: Shape | Encoder, encoding: Encoding, sizes: Sizes) -> Work:
     """Training and scoring the probes of a grid on the representations of an encoder.
 
     A step of a head costs three products with its weights; one of the augmented protocol also encodes its images. An

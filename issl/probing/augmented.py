@@ -19,12 +19,12 @@ from issl import hub
 from issl.errors import UserError
 from issl.jobs import devices
 from issl.jobs.files import whole
+from issl.models.encoders import ExpandingHead
 from issl.probing import encoders, images
 from issl.probing.scores import Accuracies, Score, Tally, named
 from issl.probing.subsets import hold_out
 from issl.probing.task import Task
 from issl.spec.probe import Augmented, ProbeGrid
-from issl.spec.shape import Shape
 from issl.spec.value import short_hash
 from issl.views import augment, decode
 from issl.views.random import epoch_order, generator
@@ -62,8 +62,7 @@ def _evaluate(probe: Augmented, task: Task) -> Iterator[Score]:
 
     trunk = hub.network(images_.encoder).to(device, memory_format=torch.channels_last)
     look = _Look(trunk, device, precision)
-    shape = hub.shape(images_.encoder)
-    heads = nn.ModuleDict({name: build(shape, task.classes, task.seed) for name in SETS}).to(device)
+    heads = nn.ModuleDict({name: build(trunk, task.classes, task.seed) for name in SETS}).to(device)
     sgd = torch.optim.SGD(parameter_groups(heads, probe), lr=rate(probe, 0), momentum=probe.momentum, nesterov=True)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     about = {"probe": probe.canonical(), "seed": task.seed} | encoders.origin(images_.encoder, images_.encoding)
@@ -124,13 +123,13 @@ class Head(nn.Module):
 POOLED = "2 x 2 pooling, batch norm, linear"
 
 
-def build(shape: Shape, classes: int, seed: int) -> nn.ModuleDict:
+def build(encoder: nn.Module, classes: int, seed: int) -> nn.ModuleDict:
     """The authors' heads for an encoder; the one on the 2 x 2 map only if there is no expanding head."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator("augmented heads", seed).initial_seed())
-        heads = {f"{norm}linear": Head(shape.dim, 1, classes, bool(norm)) for norm in ("batch norm, ", "")}
-        if shape.head == "none":
-            heads[POOLED] = Head(shape.channels, 4, classes, norm=True)
+        heads = {f"{norm}linear": Head(encoder.dim, 1, classes, bool(norm)) for norm in ("batch norm, ", "")}
+        if not isinstance(getattr(encoder, "resizer", None), ExpandingHead):
+            heads[POOLED] = Head(encoder.channels, 4, classes, norm=True)
     return nn.ModuleDict(heads)
 
 
@@ -178,9 +177,14 @@ class _Look:
     def __call__(self, squares: Tensor) -> Representations:
         clean = augment.clean(squares.to(self.device, non_blocking=True).permute(0, 3, 1, 2))
         with devices.autocast(self.device, self.precision):
-            maps = self.trunk.maps(clean)  # (B, channels, h, w)
-            z = self.trunk.resizer(maps).mean(dim=(2, 3))  # (B, dim)
-            return Representations(z, F.avg_pool2d(maps, maps.shape[-1] - 1, stride=1))
+            z, maps = self.trunk.with_maps(clean)  # (B, dim), (B, channels, h, w)
+            return Representations(z, four_corners(maps))
+
+
+def four_corners(maps: Tensor) -> Tensor:
+    """Averages over all but the last row and column, and so on: (B, channels, h, h) -> (B, channels, 2, 2)."""
+    side = maps.shape[-1]
+    return F.avg_pool2d(maps, side - 1, stride=1) if side > 1 else maps.expand(-1, -1, 2, 2)
 
 
 def _crops(files: decode.Photos, probe: Augmented, order: Iterable[Tensor], epoch: int, task: Task) -> Iterator[Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from issl import hub
 from issl.jobs.files import sha256
+from issl.models.encoders import builder
 from issl.spec.encoding import Encoding
 from issl.spec.released import MODELS
 
@@ -22,7 +23,7 @@ def representation(encoder: str, encoding: Encoding) -> nn.Module:
 
 
 class Trunk(nn.Module):
-    """An encoder without its expanding head: (n, 3, H, W) -> (n, channels)."""
+    """The average of an encoder's maps, before its head: (n, 3, H, W) -> (n, channels)."""
 
     def __init__(self, whole: nn.Module):
         super().__init__()
@@ -33,9 +34,14 @@ class Trunk(nn.Module):
 
 
 def features(encoder: str, encoding: Encoding) -> int:
-    """Dimension of the features. Raises as `hub.shape` does."""
-    shape = hub.shape(encoder)
-    return shape.dim if encoding.layer == "output" else shape.channels
+    """Dimension of the features. Raises as `hub.network` does."""
+    return hub.settings(encoder).dim if encoding.layer == "output" else hub.channels(encoder)
+
+
+def parts(encoder: str) -> tuple[Any, ...]:
+    """What builds the encoder, and the class of its settings, for the provenance of a job. Raises as `hub.network`."""
+    settings = hub.settings(encoder)
+    return builder(settings), type(settings)
 
 
 def origin(encoder: str, encoding: Encoding) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _featurize(
     workers: int,
     execution: Execution,
 ) -> None:
-    started, made_by = time.monotonic(), provenance.describe("featurize", type(encoding.data))
+    started, made_by = time.monotonic(), provenance.describe("featurize", *encoders.parts(encoder), type(encoding.data))
     device = devices.choose(execution)
     precision = devices.precision(execution, device)
     # Snakemake removes declared outputs when a job fails, so shards are collected in an undeclared folder.

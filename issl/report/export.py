@@ -1,5 +1,6 @@
 """Exports a run's encoder: its weights, and a model card that describes them."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from issl.report.results import read_scores, selected
 from issl.report.tables import Grid, markdown_table
 from issl.report.templates import render
 from issl.spec.data import data_id
+from issl.spec.encoder import Encoder, ResNet, Timm
 from issl.spec.objective import Supervised, Untrained
 from issl.spec.run import RunSpec, run_id
 
@@ -45,7 +47,7 @@ def export(run: Path, out: Path) -> tuple[Path, Path]:
     with whole(file) as weights_part, whole(card) as card_part:
         shutil.copyfile(run / WEIGHTS, weights_part)
         facts = {
-            "representation": f"{spec.encoder.dim} dimensions: the spatial average of the last map, not normalised",
+            "representation": f"{spec.encoder.dim} dimensions{_pooled(spec.encoder)}, not normalised",
             "images": f"{spec.data.image_size} x {spec.data.image_size} px",
             "parameters": f"{parameters:,}".replace(",", " "),
             "file": f"`{file.name}`, SHA-256 {sha256(weights_part)}",
@@ -123,9 +125,21 @@ def _card(spec: RunSpec, seed: int, facts: dict[str, str], accuracies: str, plac
     )
 
 
+def _pooled(encoder: Encoder) -> str:
+    """How the representation comes from the maps, where that is the same for all encoders of a class."""
+    match encoder:
+        case ResNet():
+            return ": the spatial average of the last map"
+        case Timm(head="none", pool=None):
+            return f": as timm's {encoder.arch.removeprefix('timm/')} pools them"
+        case Timm(pool="token"):
+            return ": from the class token"
+    return ""
+
+
 def _summary(spec: RunSpec) -> str:
     """What the encoder is, in one sentence."""
-    arch = spec.encoder.arch.replace("resnet", "ResNet-")
+    arch = re.sub("^resnet", "ResNet-", spec.encoder.arch)
     if isinstance(spec.objective, Untrained):
         return f"{arch} with random initial weights, not trained."
     how = (

@@ -1,17 +1,18 @@
-"""Encoders."""
+"""Encoders: one class of settings for each family of architectures."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator, model_validator
 
 from issl.spec.shape import channels
 from issl.spec.value import Value
 
 
-class Encoder(Value):
+class ResNet(Value):
     """ResNet, with a stem for small images below 100 px, and an optional expanding head."""
 
-    arch: Literal["resnet10", "resnet18", "resnet50"] = "resnet18"
+    arch: Literal["resnet10", "resnet18", "resnet34", "resnet50"] = "resnet18"
     width: PositiveInt = Field(64, description="channels of the stem; 64 in the paper")
     head: Literal["none", "expand"] = "none"
     dim: PositiveInt = Field(512, description="dimension of the representation z")
@@ -33,3 +34,42 @@ class Encoder(Value):
         if self.head == "expand" and self.dim > self.channels and self.dim % self.channels:
             raise ValueError(f"dim {self.dim} must be a multiple of {self.channels}, or smaller than it")
         return self
+
+
+class Timm(Value):
+    """An architecture of timm at random initial weights, with the same optional head; needs `pip install timm`."""
+
+    built_by: ClassVar[str] = "issl.models.trunks"
+
+    arch: str = Field(description="timm/<name>, a name in timm.list_models(), e.g. timm/vit_small_patch16_224")
+    head: Literal["none", "expand"] = "none"
+    dim: PositiveInt = Field(description="dimension of the representation z; without a head, what the architecture has")
+    bottleneck: PositiveInt = Field(512, description="channels inside the expanding head")
+    patch: PositiveInt | None = Field(
+        None, description="side in pixels of the patches of a ViT, or of ConvNeXt's stem; by default as in timm"
+    )
+    pool: Literal["token", "mean"] | None = Field(
+        None, description="of a ViT: its class token, or the mean of its patches; by default as in timm"
+    )
+
+    @field_validator("arch")
+    @classmethod
+    def _named(cls, arch: str) -> str:
+        """Only timm knows the names; `issl.planning.possible` asks it before anything runs."""
+        name, dot, tag = arch.removeprefix("timm/").partition(".")
+        if dot:
+            raise ValueError(f"encoders start from random weights, so it must be 'timm/{name}' without '.{tag}'")
+        if not name:
+            raise ValueError("must be timm/<name>, with a name in timm.list_models()")
+        return arch
+
+
+def arch(encoder: Any) -> str:
+    """The tag of an encoder's class: "resnet" for every ResNet, otherwise what stands before the first slash."""
+    settings = encoder if isinstance(encoder, Mapping) else vars(encoder) if isinstance(encoder, Value) else {}
+    family = str(settings.get("arch", "resnet")).partition("/")[0]
+    return "resnet" if family.startswith("resnet") else family
+
+
+Encoder = Annotated[Annotated[ResNet, Tag("resnet")] | Annotated[Timm, Tag("timm")], Discriminator(arch)]
+ENCODERS: dict[str, type[Value]] = {tag.tag: member for member, tag in map(get_args, get_args(get_args(Encoder)[0]))}

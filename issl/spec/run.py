@@ -6,7 +6,7 @@ from pydantic import model_validator
 
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec, ImageNet
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import Encoder, ResNet
 from issl.spec.objective import WMSE, ObjectiveSpec, Supervised, Untrained
 from issl.spec.optim import Optim
 from issl.spec.value import Value, short_hash
@@ -18,7 +18,7 @@ class RunSpec(Value):
     data: DataSpec
     objective: ObjectiveSpec
     augment: Augment = Augment()
-    encoder: Encoder = Encoder()
+    encoder: Encoder = ResNet()
     optim: Optim = Optim()
 
     @property
@@ -29,7 +29,7 @@ class RunSpec(Value):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         # oneDNN writes beyond its buffers there: fewer than 8 channels, channels_last, AVX2 (seen with torch 2.15).
-        narrow = [name for name in ("width", "bottleneck", "dim") if getattr(self.encoder, name) < 8]
+        narrow = [name for name in ("width", "bottleneck", "dim") if getattr(self.encoder, name, 8) < 8]
         if narrow:
             raise ValueError(
                 f"encoder.{narrow[0]} {getattr(self.encoder, narrow[0])} is below 8, which may crash training on a CPU"

@@ -1,4 +1,4 @@
-"""The shape of an encoder, in plain Python, so that loading weights needs no pydantic."""
+"""The shape of a ResNet, in plain Python, so that loading weights needs no pydantic."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, for eve
 
 @dataclass(frozen=True)
 class Shape:
-    """The fields of `spec.encoder.Encoder`, which documents them; either class can be used for the other."""
+    """The fields of `spec.encoder.ResNet`, which documents them; either class can be used for the other."""
 
     arch: str
     dim: int

@@ -93,6 +93,7 @@ def train(
 ) -> None:
     """`pretrain`, without its lock."""
     used = objectives.implementation(run.objective), type(run.objective), type(run.data)
+    used += encoders.builder(run.encoder), type(run.encoder)
     started, made_by = time.monotonic(), provenance.describe("pretrain", *used)
     device = devices.choose(execution)
     precision = devices.precision(execution, device)

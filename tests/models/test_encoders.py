@@ -3,14 +3,14 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18, resnet50
+from torchvision.models import resnet18, resnet34, resnet50
 
 from issl.models.encoders import ExpandingHead, build
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 
 
-def expanding(dim: int, **keys) -> Encoder:
-    return Encoder(head="expand", dim=dim, **keys)
+def expanding(dim: int, **keys) -> ResNet:
+    return ResNet(head="expand", dim=dim, **keys)
 
 
 def count(module: nn.Module) -> int:
@@ -20,7 +20,7 @@ def count(module: nn.Module) -> int:
 @pytest.mark.parametrize(
     ("encoder", "parameters"),
     [
-        (Encoder(), 11_168_832),
+        (ResNet(), 11_168_832),
         (expanding(128), 13_858_112),
         (expanding(512), 14_055_488),
         (expanding(2048), 14_844_992),
@@ -34,7 +34,7 @@ def test_encoders_have_the_published_parameter_counts_at_64_pixels(encoder, para
 @pytest.mark.parametrize(
     ("encoder", "parameters", "tensors"),
     [
-        (Encoder(arch="resnet50", dim=2048), 23_508_032, 318),
+        (ResNet(arch="resnet50", dim=2048), 23_508_032, 318),
         (expanding(4096, arch="resnet50"), 29_023_296, 336),
         (expanding(8192, arch="resnet50"), 31_128_640, 336),
     ],
@@ -46,7 +46,8 @@ def test_imagenet_encoders_have_the_published_sizes(encoder, parameters, tensors
 
 
 @pytest.mark.parametrize(
-    ("encoder", "original"), [(Encoder(), resnet18), (Encoder(arch="resnet50", dim=2048), resnet50)]
+    ("encoder", "original"),
+    [(ResNet(), resnet18), (ResNet(arch="resnet34"), resnet34), (ResNet(arch="resnet50", dim=2048), resnet50)],
 )
 @pytest.mark.parametrize("train", [True, False])
 def test_an_encoder_with_torchvisions_weights_equals_torchvision(encoder, original, train):
@@ -62,7 +63,7 @@ def test_an_encoder_with_torchvisions_weights_equals_torchvision(encoder, origin
 
 
 def test_torchvision_weights_fit_a_small_stem_except_conv1():
-    result = build(Encoder(), 64).load_state_dict(
+    result = build(ResNet(), 64).load_state_dict(
         {name: weight for name, weight in resnet18().state_dict().items() if name != "conv1.weight"}, strict=False
     )
     assert result.missing_keys == ["conv1.weight"]
@@ -82,7 +83,7 @@ def test_torchvision_weights_fit_a_small_stem_except_conv1():
     ],
 )
 def test_feature_maps_have_the_expected_sizes(size, stem, maps):
-    model = build(Encoder(arch="resnet10", width=4, dim=32), size).eval()
+    model = build(ResNet(arch="resnet10", width=4, dim=32), size).eval()
     seen = {}
     for name in ("conv1", "maxpool", "layer1", "layer2", "layer3", "layer4"):
         getattr(model, name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.shape[-1]}))
@@ -95,9 +96,9 @@ def test_feature_maps_have_the_expected_sizes(size, stem, maps):
 @pytest.mark.parametrize(
     ("encoder", "dim"),
     [
-        (Encoder(arch="resnet10", width=2, dim=16), 16),
-        (Encoder(arch="resnet18", width=2, dim=16), 16),
-        (Encoder(arch="resnet50", width=2, dim=64), 64),
+        (ResNet(arch="resnet10", width=2, dim=16), 16),
+        (ResNet(arch="resnet18", width=2, dim=16), 16),
+        (ResNet(arch="resnet50", width=2, dim=64), 64),
         (expanding(48, arch="resnet10", width=2, bottleneck=5), 48),
         (expanding(7, arch="resnet10", width=2, bottleneck=5), 7),
         (expanding(128, arch="resnet50", width=2, bottleneck=5), 128),
@@ -190,7 +191,7 @@ def test_weights_have_the_released_initialisation():
 
 def test_the_stem_for_large_images_keeps_torchvisions_initialisation():
     torch.manual_seed(0)
-    is_normal(build(Encoder(), 224).conv1.weight, (2 / (49 * 64)) ** 0.5)
+    is_normal(build(ResNet(), 224).conv1.weight, (2 / (49 * 64)) ** 0.5)
 
 
 def test_head_conv1_scale_follows_its_outputs():

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from issl import objectives
+from issl.models import encoders
 from issl.objectives.base import Clock, Objective, cross_entropy, full_precision, two_views
 from issl.spec import objective as spec
+from issl.spec.encoder import Timm
 
 DIM, SIZE = 16, 4
 START = Clock(epoch=0, epochs=4, step=0, steps_per_epoch=10)
@@ -92,6 +94,35 @@ def test_every_method_returns_a_finite_loss_and_its_logs(variant):
         assert isinstance(value, Tensor) and value.shape == () and not value.requires_grad, name
         assert value.isfinite(), name
     assert ("log_loss" in logs) == VARIANTS[variant].has_log_loss
+
+
+@every_variant
+@pytest.mark.parametrize("name", ["test_vit", "test_efficientnet"])
+def test_a_step_trains_an_encoder_of_timm(variant, name):
+    """In half precision, with views of two sizes for methods that take many; a teacher has the student's tensors."""
+    pytest.importorskip("timm")
+    torch.manual_seed(0)
+    dims = {"test_vit": {"dim": 64, "patch": 8}, "test_efficientnet": {"dim": 48, "head": "expand", "bottleneck": 16}}
+    encoder = encoders.build(Timm(arch=f"timm/{name}", **dims[name]), 64).to(memory_format=torch.channels_last)
+    method = VARIANTS[variant]
+    objective = objectives.build(method, encoder.dim, encoder)
+    before, images = snapshot(encoder), torch.randn(8, 3, 64, 64)
+    trained = [p for p in [*encoder.parameters(), *objective.parameters()] if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        views = toy_views(images)
+        small = [toy_views(images[:, :, ::2, ::2])] if method.many_views else []
+        z = torch.cat([encoder(group) for group in (views, *small)])
+        loss = objective(z, views, START).loss
+    loss.backward()
+    optimizer.step()
+    objective.after_step(encoder, START)
+    assert z.shape == ((4 if small else 2) * 8, encoder.dim) and loss.isfinite()
+    after = encoder.state_dict()
+    moved = {name for name, _ in encoder.named_parameters() if not torch.equal(before[name], after[name])}
+    assert moved >= {name for name, p in encoder.named_parameters() if p.dim() == 4}, "every convolution learns"
+    result = objective.evaluated(encoder).state_dict()
+    assert result.keys() == after.keys() and all(tensor.isfinite().all() for tensor in result.values())
 
 
 @every_variant

@@ -24,7 +24,7 @@ from issl.objectives.base import Clock, Objective
 from issl.probing import heads
 from issl.probing.side_by_side import fit_and_score
 from issl.probing.subsets import stratified
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 from issl.spec.objective import CISSL, DINO, DISSL, ObjectiveSpec, SimCLR
 from issl.spec.optim import Optim
 from issl.spec.probe import MLP, Linear
@@ -371,7 +371,7 @@ STDS = {
 
 def test_every_convolution_starts_at_the_released_scale():
     torch.manual_seed(0)
-    model = encoders.build(Encoder(head="expand", dim=2048), 64)
+    model = encoders.build(ResNet(head="expand", dim=2048), 64)
     convolutions = {name: module.weight for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
     assert convolutions.keys() == STDS.keys()
     for name, weight in convolutions.items():

@@ -3,11 +3,11 @@
 import torch
 
 from issl.models import encoders
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 from issl.spec.released import MODELS
 
-PLAIN = Encoder(arch="resnet10", width=8, dim=64)
-EXPANDED = Encoder(arch="resnet10", width=8, dim=192, head="expand", bottleneck=16)
+PLAIN = ResNet(arch="resnet10", width=8, dim=64)
+EXPANDED = ResNet(arch="resnet10", width=8, dim=192, head="expand", bottleneck=16)
 
 
 def small(name):

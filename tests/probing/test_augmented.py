@@ -10,14 +10,15 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
-from issl import hub
 from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs.execution import Execution
+from issl.models.encoders import build as build_encoder
 from issl.probing import augmented, images
 from issl.probing.job import Job, probe
 from issl.probing.scores import COLUMNS, of_one
 from issl.probing.task import Images, Task
+from issl.spec.encoder import Timm
 from issl.spec.probe import Augmented, ProbeGrid
 from issl.spec.value import short_hash
 from issl.views import augment, decode
@@ -43,16 +44,16 @@ def textbook(name, encoder, encoding, listed, fit_on, score_on):
     """One head alone: frozen maps, Nesterov SGD, decay of weights and biases but not of the norm, a step schedule."""
     arrays = read(listed[0])
     labels, files = torch.from_numpy(arrays.labels), images.of_files(arrays, encoding)
-    shape, whole = hub.shape(encoder), small(encoder)
+    whole = small(encoder)
     positions = 4 if name == augmented.POOLED else 1
-    channels = shape.channels if name == augmented.POOLED else shape.dim
+    channels = whole.channels if name == augmented.POOLED else whole.dim
     head = nn.ModuleDict(
         {
             "norm": nn.BatchNorm2d(channels) if "batch norm" in name else nn.Identity(),
             "linear": nn.Linear(channels * positions, 3),
         }
     )
-    head.load_state_dict(augmented.build(shape, 3, 0)[name].state_dict())
+    head.load_state_dict(augmented.build(whole, 3, 0)[name].state_dict())
     no_decay = {"params": head["norm"].parameters(), "weight_decay": 0}
     sgd = torch.optim.SGD([{"params": head["linear"].parameters()}, no_decay], 0.1 / 16, 0.9, 0, 5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.MultiStepLR(sgd, [2], 0.1)
@@ -190,3 +191,28 @@ def test_crops_depend_on_the_epoch_and_not_on_the_batch_or_the_workers(listed, e
     one = crops([[0, 1, 2, 3]])
     assert torch.equal(one, crops([[0], [1, 2], [3]], workers=2))
     assert not torch.equal(one, crops([[0, 1, 2, 3]], epoch=1))
+
+
+def test_an_encoder_of_timm_is_read_as_a_resnet_is():
+    """Its representation, and the averages over the four corners of its maps."""
+    pytest.importorskip("timm")
+    encoder = build_encoder(Timm(arch="timm/test_vit", dim=64, patch=8), 32).eval()
+    squares = torch.randint(256, (5, 32, 32, 3), dtype=torch.uint8)
+    z, pooled = augmented._Look(encoder, CPU, "32")(squares)
+    with torch.no_grad():
+        clean = augment.clean(squares.permute(0, 3, 1, 2))
+        maps = encoder.maps(clean)  # (5, 64, 4, 4)
+        torch.testing.assert_close(z, encoder(clean))
+    for i in (0, 1):
+        for j in (0, 1):
+            torch.testing.assert_close(pooled[:, :, i, j], maps[:, :, i : i + 3, j : j + 3].mean((2, 3)))
+    heads = augmented.build(encoder, 3, 0)
+    found = augmented.logits(heads.eval(), augmented.Representations(z, pooled))
+    assert augmented.POOLED in found and {logits.shape for logits in found.values()} == {(5, 3)}
+    expanded = build_encoder(Timm(arch="timm/test_convnext", dim=128, head="expand"), 32)
+    assert augmented.build(expanded, 3, 0).keys() == heads.keys() - {augmented.POOLED}
+
+
+def test_a_map_of_one_position_is_all_four_corners():
+    maps = torch.randn(2, 3, 1, 1)
+    assert torch.equal(augmented.four_corners(maps), maps.repeat(1, 1, 2, 2))

@@ -114,7 +114,9 @@ def test_features_record_their_provenance(models, listed, encoding, tmp_path):
     assert (about["encoder"], about["precision"]) == ("plain", "32") and about["seconds"] > 0
     assert about["encoding"] == json.loads(encoding().canonical())
     assert about["data"] == read(listed[0]).meta["sha256"]
-    assert about["code"] == fingerprint.current("featurize", "issl.spec.data:ImageNet")
+    assert about["code"] == fingerprint.current(
+        "featurize", "issl.models.encoders", "issl.spec.encoder:ResNet", "issl.spec.data:ImageNet"
+    )
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == [
         "features",
         "features.json",
@@ -131,7 +133,7 @@ from issl.probing import shards
 from issl.probing.featurize import featurize
 from issl.spec.encoding import Encoding
 from issl.jobs.execution import Execution
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 from issl.spec.released import MODELS, Model
 from issl import hub
 from small_hub import PLAIN, small
@@ -264,10 +266,10 @@ from issl.probing import shards
 from issl.probing.featurize import featurize
 from issl.spec.encoding import Encoding
 from issl.spec.released import MODELS, Model
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet
 from issl.spec.data import Synthetic
 from small_hub import small
-wide = Encoder(arch="resnet10", width=4, dim=8192, head="expand", bottleneck=8)
+wide = ResNet(arch="resnet10", width=4, dim=8192, head="expand", bottleneck=8)
 MODELS["wide"] = Model(wide, 1, "m2", "nowhere")
 hub.network = small
 shards.ROWS = 128

@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from project import PROJECT
 from safetensors.torch import load_file, save_file
 from tidy import write_scores
 
@@ -86,6 +89,51 @@ def test_an_exported_run_loads_as_the_run_itself(finished, tmp_path, name):
     assert ours.dim == 128 and not ours.training
     with torch.no_grad():
         assert torch.equal(ours(ours.preprocess(IMAGE)[None]), theirs(theirs.preprocess(IMAGE)[None]))
+
+
+FRESH = """
+import sys, torch
+from PIL import Image
+from issl import hub
+encoder = hub.load(sys.argv[1])
+image = Image.frombytes("RGB", (24, 20), open(sys.argv[2], "rb").read())
+with torch.no_grad():
+    torch.save((encoder(encoder.preprocess(image)[None]), encoder.dim, encoder.training), sys.argv[3])
+"""
+
+
+def test_an_exported_encoder_of_timm_loads_in_another_process(synthetic, tmp_path):
+    timm = pytest.importorskip("timm")
+    run = RunSpec.model_validate(
+        {
+            "data": json.loads((synthetic / "meta.json").read_text())["spec"],
+            "objective": {"name": "byol", "hidden": 32, "out": 16},
+            "encoder": {"arch": "timm/test_vit", "dim": 64, "patch": 4},
+            "optim": {"epochs": 1, "batch_size": 32, "warmup_epochs": 0},
+        }
+    )
+    pretrain(run, 1, synthetic, tmp_path / "s1", CPU)
+    encoding = Encoding(data=run.data, resize=16, crop=16)
+    for layer in ("output", "trunk"):
+        path = tmp_path / layer
+        featurize(str(tmp_path / "s1"), encoding.model_copy(update={"layer": layer}), synthetic, path, 0, CPU)
+    file, card = export(tmp_path / "s1", tmp_path / "mine")
+    (tmp_path / "image").write_bytes(IMAGE.tobytes())
+    command = [sys.executable, "-c", FRESH, str(tmp_path / "mine"), str(tmp_path / "image"), str(tmp_path / "z.pt")]
+    subprocess.run(command, check=True, cwd=PROJECT)
+    z, dim, training = torch.load(tmp_path / "z.pt")
+    encoder = hub.load(tmp_path / "s1")
+    with torch.no_grad():
+        expected = encoder(encoder.preprocess(IMAGE)[None])
+    assert torch.equal(z, expected) and dim == 64 and not training
+    theirs = timm.create_model("test_vit", num_classes=0, img_size=16, patch_size=4).eval()
+    theirs.load_state_dict({name.removeprefix("trunk."): tensor for name, tensor in load_file(file).items()})
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(encoder.preprocess(IMAGE)[None]), z, rtol=1e-4, atol=1e-5)
+    text = card.read_text()
+    assert "timm/test_vit pretrained without labels by BYOL for 1 epochs on synthetic" in text
+    assert f"timm {timm.__version__}" in text and "spatial average" not in text
+    assert RunSpec.model_validate_json(block(text, "json")) == run
 
 
 def rows(card):

@@ -15,7 +15,7 @@ from issl.spec import run as run_spec
 from issl.spec import value as value_spec
 from issl.spec.augment import Augment, Crops
 from issl.spec.data import ImageNet, Synthetic
-from issl.spec.encoder import Encoder
+from issl.spec.encoder import ResNet, Timm
 from issl.spec.encoding import Encoding
 from issl.spec.objective import (
     BYOL,
@@ -66,7 +66,7 @@ FROZEN = [
         },
     ),
     (
-        Encoder(),
+        ResNet(),
         {
             "arch": "resnet18",
             "width": 64,
@@ -75,6 +75,10 @@ FROZEN = [
             "bottleneck": 512,
             "init": "released",
         },
+    ),
+    (
+        Timm(arch="timm/resnet34", dim=512),
+        {"arch": "timm/resnet34", "head": "none", "dim": 512, "bottleneck": 512, "patch": None, "pool": None},
     ),
     (
         Optim(),
@@ -383,7 +387,7 @@ FROZEN = [
             "data": DATA.model_dump(),
             "objective": SimCLR(name="simclr").model_dump(),
             "augment": Augment().model_dump(),
-            "encoder": Encoder().model_dump(),
+            "encoder": ResNet().model_dump(),
             "optim": Optim().model_dump(),
         },
     ),
@@ -427,7 +431,7 @@ def test_the_id_is_readable_and_ends_in_a_hash_of_non_defaults():
             {
                 "data": data_spec.TinyImageNet(kind="tinyimagenet"),
                 "objective": CISSL(name="cissl", predictor="mlp"),
-                "encoder": Encoder(head="expand", dim=2048),
+                "encoder": ResNet(head="expand", dim=2048),
                 "optim": Optim(epochs=1000),
             },
             "cissl_mlp-z2048-e1000-09fefbec",
@@ -474,7 +478,7 @@ def test_numbers_that_yaml_1_1_reads_as_text_are_numbers():
     [
         {"augment": Augment(strength=2)},
         {"optim": Optim(batch_size=256)},
-        {"encoder": Encoder(head="expand")},
+        {"encoder": ResNet(head="expand")},
         {"objective": SimCLR(name="simclr", temperature=0.1)},
         {"data": Synthetic(kind="synthetic", seed=1)},
     ],
@@ -490,13 +494,23 @@ def test_the_path_of_a_data_set_is_not_part_of_its_identity():
 
 
 def test_canonical_json_round_trips():
-    changed = run(optim=Optim(epochs=20, lr=1e-3), encoder=Encoder(head="expand", dim=2048))
+    changed = run(optim=Optim(epochs=20, lr=1e-3), encoder=ResNet(head="expand", dim=2048))
     assert RunSpec.model_validate_json(changed.canonical()) == changed
+
+
+def test_an_encoder_is_of_the_class_that_its_arch_begins_with():
+    vit = {"arch": "timm/vit_small_patch16_224", "dim": 384, "patch": 8}
+    made = run(encoder=vit)
+    assert made.encoder == Timm(**vit) and RunSpec.model_validate_json(made.canonical()) == made
+    assert json.loads(made.canonical())["encoder"] == vit and run_spec.run_id(made).startswith("simclr-z384-e300-")
+    assert run(encoder={}).encoder == run().encoder == ResNet()
+    assert "encoder" not in json.loads(run(encoder={"arch": "resnet18"}).canonical())
+    assert run(encoder={"arch": "resnet34"}).encoder == ResNet(arch="resnet34")
 
 
 @pytest.mark.parametrize("content", [{"arch": "resnet50", "dim": 2048}, {"arch": "resnet10", "width": 8, "dim": 64}])
 def test_a_shape_can_take_the_place_of_an_encoder(content):
-    shape, encoder = Shape(**content), Encoder(**content)
+    shape, encoder = Shape(**content), ResNet(**content)
     assert dataclasses.asdict(shape) == encoder.model_dump()
     assert shape.channels == encoder.channels == encoder.dim
 
@@ -504,9 +518,12 @@ def test_a_shape_can_take_the_place_of_an_encoder(content):
 @pytest.mark.parametrize(
     ("model", "content", "says"),
     [
-        (Encoder, {"dim": 2048}, "needs 'head: expand'"),
-        (Encoder, {"dim": 1000, "head": "expand"}, "multiple of 512"),
-        (Encoder, {"arch": "resnet50"}, "resnet50 alone gives 2048"),
+        (ResNet, {"dim": 2048}, "needs 'head: expand'"),
+        (ResNet, {"dim": 1000, "head": "expand"}, "multiple of 512"),
+        (ResNet, {"arch": "resnet50"}, "resnet50 alone gives 2048"),
+        (Timm, {"arch": "timm/vit_tiny_patch16_224.augreg_in21k", "dim": 192}, "must be 'timm/vit_tiny_patch16_224'"),
+        (Timm, {"arch": "timm/", "dim": 192}, "must be timm/<name>"),
+        (Timm, {"arch": "timm/resnet34"}, "Field required"),
         (Optim, {"epochs": 0}, "greater than 0"),
         (Optim, {"epochs": 10}, "exceed warmup_epochs"),
         (Optim, {"weight_decay": -1}, "greater than or equal to 0"),
@@ -558,7 +575,7 @@ def test_methods_of_many_views_take_them_of_arrays_and_of_photographs():
 
 
 def test_dimensions_below_the_trunks_are_allowed():
-    assert Encoder(dim=128, head="expand").dim == 128
+    assert ResNet(dim=128, head="expand").dim == 128
 
 
 @pytest.mark.parametrize(
@@ -566,4 +583,4 @@ def test_dimensions_below_the_trunks_are_allowed():
 )
 def test_convolutions_that_crash_on_some_cpus_are_refused(narrow):
     with pytest.raises(ValidationError, match=r"encoder\.\w+ \d is below 8, which may crash training on a CPU"):
-        run(encoder=Encoder(**narrow))
+        run(encoder=ResNet(**narrow))

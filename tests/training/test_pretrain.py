@@ -89,7 +89,8 @@ def test_every_method_pretrains_to_a_lower_loss(synthetic, make_run, tmp_path, c
     assert 0 <= about["test_online_acc"] <= 1
     assert about["versions"]["torch"] == torch.__version__.partition("+")[0]
     module, settings = CODE[objective]
-    parts = f"issl.objectives.{module}", f"issl.spec.objective:{settings}", "issl.spec.data:Synthetic"
+    parts = [f"issl.objectives.{module}", f"issl.spec.objective:{settings}", "issl.spec.data:Synthetic"]
+    parts += ["issl.models.encoders", "issl.spec.encoder:ResNet"]
     assert about["code"] == fingerprint.current("pretrain", *parts)
     assert [attempt["code"] for attempt in about["attempts"]] == [about["code"]["fingerprint"]]
     assert about["data"] == json.loads((synthetic / "meta.json").read_text())["sha256"]
@@ -424,7 +425,9 @@ def test_features_are_the_clean_images_in_eval_mode(synthetic, make_run, tmp_pat
     about = json.loads((tmp_path / "features.json").read_text())
     assert (about["encoder"], about["precision"]) == (str(tmp_path), "32") and about["seconds"] > 0
     assert about["weights"] == hashlib.sha256((tmp_path / "encoder.safetensors").read_bytes()).hexdigest()
-    assert about["code"] == fingerprint.current("featurize", "issl.spec.data:Synthetic")
+    assert about["code"] == fingerprint.current(
+        "featurize", "issl.models.encoders", "issl.spec.shape", "issl.spec.data:Synthetic"
+    )
     arrays = read(synthetic)
     assert features.dim == 64 and features.resident.dtype == torch.float16
     encoder = encoders.build(run.encoder, 16).eval()
