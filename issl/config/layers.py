@@ -55,10 +55,10 @@ class Found(NamedTuple):
 def read_layers(files: Iterable[str | Path], settings: Mapping[str, Any]) -> tuple[Layer, ...]:
     """The files, the first of which is config.yaml, with what is found beside it and the settings on top.
 
-    Presets lie below config.yaml, and experiments between it and the other files. Raises UserError if a file cannot be
-    read.
+    Presets lie below config.yaml, and experiments between it and the other files. Where there is no config.yaml, the
+    next file takes its place, as in Snakemake. Raises UserError if a file cannot be read.
     """
-    base, *overlays = map(_near, files)
+    base, *overlays = _from_base(map(_near, files))
     presets, experiments = (sorted((base.parent / folder).glob("*.yaml")) for folder in (PRESETS, EXPERIMENTS))
     return (
         *(Layer(str(path), read_document(path), (PRESETS, path.stem)) for path in presets),
@@ -66,6 +66,15 @@ def read_layers(files: Iterable[str | Path], settings: Mapping[str, Any]) -> tup
         *(Layer(str(path), read_document(path), adds=True) for path in experiments),
         *(Layer(str(path), read_document(path)) for path in overlays),
         *([Layer(OPTION, parse(yaml.safe_dump(dict(settings)), OPTION))] if settings else ()),
+    )
+
+
+def _from_base(files: Iterable[Path]) -> list[Path]:
+    base, *others = files
+    if base.exists() or others:
+        return [base, *others] if base.exists() else others
+    raise UserError(
+        f"no {base} in {Path.cwd()}: run this in the workflow's folder, or add --configfile FOLDER/config.yaml"
     )
 
 
