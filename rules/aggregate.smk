@@ -13,6 +13,8 @@ rule aggregate:
         "{root}/benchmarks/aggregate/{experiment}.tsv"
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     params:
         rows=lambda w: plan(w).rows_for(w.experiment),
     script:

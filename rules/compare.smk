@@ -26,6 +26,8 @@ rule compare:
         "{root}/benchmarks/compare/reproduction.tsv"
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     params:
         request=lambda w: plan(w).comparison(),
         leftovers=lambda w: plan(w).leftovers(),

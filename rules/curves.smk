@@ -19,5 +19,7 @@ rule curves:
         "{root}/benchmarks/curves/curves.tsv"
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     script:
         "../workflow/scripts/curves.py"

@@ -18,6 +18,8 @@ rule plot:
         "{root}/benchmarks/plot/{figure}.tsv"
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     params:
         display=lambda w: plan(w).display(w.figure),
         caption=lambda w: plan(w).caption(w.figure),

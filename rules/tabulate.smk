@@ -19,6 +19,8 @@ rule tabulate:
         "{root}/benchmarks/tabulate/{table}.tsv"
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     params:
         display=lambda w: plan(w).display(w.table),
         caption=lambda w: plan(w).caption(w.table),

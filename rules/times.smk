@@ -20,5 +20,7 @@ rule times:
         "{root}/benchmarks/times/times.tsv"
     conda:
         "../envs/times.yaml"
+    container:
+        IMAGE
     script:
         "../workflow/scripts/times.py"
