@@ -11,6 +11,7 @@ rule aggregate:
         "{root}/logs/aggregate/{experiment}.log",
     benchmark:
         "{root}/benchmarks/aggregate/{experiment}.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
     container:

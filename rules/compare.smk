@@ -24,6 +24,7 @@ rule compare:
         "{root}/logs/compare/reproduction.log",
     benchmark:
         "{root}/benchmarks/compare/reproduction.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
     container:

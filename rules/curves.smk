@@ -17,6 +17,7 @@ rule curves:
         "{root}/logs/curves/curves.log",
     benchmark:
         "{root}/benchmarks/curves/curves.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
     container:

@@ -16,6 +16,7 @@ rule plot:
         "{root}/logs/plot/{figure}.log",
     benchmark:
         "{root}/benchmarks/plot/{figure}.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
     container:

@@ -17,6 +17,7 @@ rule tabulate:
         "{root}/logs/tabulate/{table}.log",
     benchmark:
         "{root}/benchmarks/tabulate/{table}.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
     container:

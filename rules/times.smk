@@ -18,6 +18,7 @@ rule times:
         "{root}/logs/times/times.log",
     benchmark:
         "{root}/benchmarks/times/times.tsv"
+    localrule: True
     conda:
         "../envs/times.yaml"
     container:
