@@ -4,7 +4,7 @@
 #   snakemake -c all results/tiny/fig7c.pdf           the same DAG, on synthetic images
 #
 # Rules look up everything in PLANS (issl/config/plan.py), which is built from config.yaml. As a module of another workflow
-# it has its own config.yaml, with the module's `config` on top (docs/extending.md).
+# it has its own config.yaml, with the module's `config` on top (docs/module.md).
 from snakemake.utils import min_version
 
 from issl.config.layers import OF_MODULE, PAPER, combined, read_layers

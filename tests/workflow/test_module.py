@@ -4,8 +4,12 @@ import pytest
 import yaml
 from project import PROJECT, planned, snakemake
 from small_workflow import SMALL, small_config
+from snakemake.path_modifier import PathModifier
+from snakemake.sourcecache import GenericSourceFile
 
+from issl.config.module import folder_of_module
 from issl.config.plan import plans
+from issl.errors import UserError
 
 OUTER = """
 configfile: "own.yaml"
@@ -81,3 +85,9 @@ def test_another_workflow_makes_a_figure(outer):
     before = {path: path.stat().st_mtime_ns for path in folder.glob("results/tiny/runs/*/s1/run.json")}
     snakemake(folder, *words(folder, *again))
     assert all(path.stat().st_mtime_ns > before[path] for path in before) and len(before) == 2
+
+
+def test_a_source_that_is_no_folder_is_refused_in_one_line():
+    source = GenericSourceFile("https://example.org/issl/Snakefile").get_basedir()
+    with pytest.raises(UserError, match=r"^module: https://example\.org/issl is no folder here: clone the workflow"):
+        folder_of_module(source, PathModifier(None, None, None))
