@@ -323,33 +323,37 @@ def _advise(plans: Plans, wanted: Wanted, device: str | None, chart: Path | None
 
 @issl.command()
 @click.argument("targets", nargs=-1)
-@click.option("--preset", default=PAPER, show_default=True, help="Preset of the experiments that you name.")
+@click.option("--preset", help="Preset of the experiments that you name; otherwise paper.")
 @click.option("--all", "every", is_flag=True, help="Also list trainings that are done or not started.")
 @click.option("--watch", type=click.FloatRange(min=0.1), is_flag=False, flag_value=5, metavar="SECONDS")
 @_config
-def status(plans: Plans, targets: tuple[str, ...], preset: str, every: bool, watch: float | None) -> None:
+def status(plans: Plans, targets: tuple[str, ...], preset: str | None, every: bool, watch: float | None) -> None:
     """Show what a workflow that runs, here or in Slurm, or that was left, has done: each training, and its log.
 
-    A TARGET is as of `plan`. --watch shows it again every 5 SECONDS, until Ctrl-C.
+    A TARGET is as of `plan`; without any, every preset that has begun. --watch shows it again every 5 SECONDS, until
+    Ctrl-C.
     """
     from issl.planning import status as progress
-    from issl.planning.asked import asked
+    from issl.planning.asked import asked, begun
     from issl.upkeep import terminal
 
-    for one, experiments in asked(plans, targets, preset):
+    wanted = asked(plans, targets or ([preset] if preset else begun(plans)), preset or PAPER)
 
-        def now(one: catalog.Plan = one, experiments: Sequence[str] = experiments) -> tuple[Any, Any, str]:
-            found = progress.trainings(one, experiments)
-            listed = [each for each in found if every or each.state not in ("done", progress.WAITING)]
-            return progress.COLUMNS, listed, progress.summary(one, experiments, found)
+    def now() -> tuple[Sequence[str], Sequence[progress.Training], str]:
+        rows, lines = [], []
+        for plan, experiments in wanted:
+            found = progress.trainings(plan, experiments)
+            rows += [each for each in found if every or each.state not in ("done", progress.WAITING)]
+            lines.append(f"{plan.preset}: {progress.summary(plan, experiments, found)}")
+        return progress.COLUMNS, rows, "\n".join(lines)
 
-        if watch:
-            terminal.watch(now, watch)
-            continue
-        names, rows, line = now()
-        if rows:
-            terminal.show_rows(names, rows)
-        click.echo(line)
+    if watch:
+        terminal.watch(now, watch)
+        return
+    names, rows, line = now()
+    if rows:
+        terminal.show_rows(names, rows)
+    click.echo(line)
 
 
 @issl.command()

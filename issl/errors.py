@@ -31,7 +31,7 @@ def exiting() -> Iterator[None]:
 
 def nearest(name: object, allowed: Iterable[str]) -> str:
     """The likely spelling, ``did you mean 'dim'?``, or else the allowed names, of which the first `SHOWN`."""
-    names = sorted(map(str, allowed))
+    names = sorted({*map(str, allowed)})
     close = get_close_matches(str(name), names, n=1, cutoff=0.6)
     more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(names[:SHOWN])}{more}"

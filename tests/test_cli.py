@@ -557,7 +557,15 @@ def test_status_says_what_is_left(call, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLURM_CONF", os.devnull)  # a Slurm that is installed and does not run would be waited for
     copy_config(tmp_path)
-    assert call("status", "fig7c").out == "trainings: 8 not started; scores: 0 of 8\n"
+    assert call("status", "fig7c").out == "paper: trainings: 8 not started; scores: 0 of 8\n"
+    of_paper, of_tiny = (call("status", preset).out for preset in ("paper", "tiny"))
+    assert of_paper.startswith("paper: trainings: 22 not started; ") and of_tiny.startswith("tiny: trainings: ")
+    assert call("status").out == of_paper  # where nothing has begun
+    assert call("status", "--preset", "tiny").out == of_tiny
+    (tmp_path / "results/tiny/logs").mkdir(parents=True)
+    assert call("status").out == of_tiny
+    (tmp_path / "results/runs").mkdir()
+    assert call("status").out == of_paper + of_tiny
     listed = call("status", "fig7c", "--all").out.splitlines()
     assert sum(line.startswith(" cissl") for line in listed) == 8
 

@@ -58,8 +58,8 @@ def test_the_recipe_for_a_method_plans_and_passes_its_own_test(copy):
     module, settings, table, variants, test = blocks("Add a method")
     (folder / "issl/objectives/spectral.py").write_text(module)
     spec = folder / "issl/spec/objective.py"
-    insert(spec, "ObjectiveSpec = Annotated", settings.strip() + "\n")
-    replace(spec, " | Untrained", " | Untrained | Spectral")
+    insert(spec, "Own = (", settings.strip() + "\n")
+    replace(spec, " | Untrained\n)", " | Untrained\n    | Spectral\n)")
     statement, entry = table.strip().split("\n\n")
     registry = folder / "issl/objectives/__init__.py"
     replace(registry, "from issl.spec import objective", f"{statement}\nfrom issl.spec import objective")
@@ -107,8 +107,8 @@ def test_the_recipe_for_a_kind_of_probe_scores_as_scikit_learn_does(copy):
     module, settings = blocks("Add a kind of probe")
     (folder / "issl/probing/means.py").write_text(module)
     spec = folder / "issl/spec/probe.py"
-    insert(spec, "Probe = Annotated[", settings.strip() + "\n")
-    replace(spec, "SVM | KNN, Field", "SVM | KNN | Means, Field")
+    insert(spec, "Own = ", settings.strip() + "\n")
+    replace(spec, "SVM | KNN\n", "SVM | KNN | Means\n")
     replace(folder / "issl/probing/kinds.py", "KINDS = {", 'KINDS = {\n    "means": "issl.probing.means",')
     run("-c", MEANS)
     config = folder / "config.yaml"

@@ -242,10 +242,15 @@ class Plan:
         return self.config.experiments[experiment].display.canonical()
 
     def caption(self, experiment: str) -> str:
-        """Caption of a figure or table; it says so if the settings are not the paper's."""
-        caption = self.config.experiments[experiment].display.caption
-        note = "" if self.config.comparable else f" Preset {self.preset}: not comparable with the paper."
-        return (caption + note).strip()
+        """Caption of a figure or table, with the data set if there is one; it says so if the settings are not the
+        paper's."""
+        data = {row.encoding.data.name for row in self.rows[experiment] if row.encoding}
+        parts = (
+            self.config.experiments[experiment].display.caption,
+            f"Data: {data.pop()}." if len(data) == 1 else "",
+            "" if self.config.comparable else f"Preset {self.preset}: not comparable with the paper.",
+        )
+        return " ".join(filter(None, parts))
 
     def published(self, experiment: str) -> str:
         """Published numbers of an experiment, as JSON; null if the settings are not comparable."""

@@ -8,7 +8,7 @@ import ast
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib.util import resolve_name
+from importlib.util import find_spec, resolve_name
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ SILENT = (
     "issl.jobs.execution",  # recorded beside the result
     "issl.jobs.environment",  # finds the project and Python
     "issl.errors",  # error messages
+    "issl.fitting",  # starts a training, as a rule does; the package names it for type checkers
     "issl.jobs.fingerprint",  # this module
     "issl.jobs.logs",  # log messages
     "issl.jobs.provenance",  # describes a finished result
@@ -39,6 +40,7 @@ SILENT = (
     "issl.probing.kinds",
     "issl.spec.data",
     "issl.spec.objective",
+    "issl.spec.plugins",
     "issl.spec.probe",
 )
 
@@ -58,6 +60,7 @@ def modules(stage: str, parts: Iterable[str] = (), package: Path = PACKAGE) -> d
     another tree.
     """
     sources = {_name(path, package): path for path in package.rglob("*.py")}
+    sources |= {name: path for part in parts for name, path in _outside(part, package)}
     classes = [part.partition(":") for part in parts if ":" in part]
     found = {f"{module}:{name}": _class_digest(sources[module].read_text("utf-8"), name) for module, _, name in classes}
     waiting = [*STAGES[stage], *(part for part in parts if ":" not in part)]
@@ -104,10 +107,22 @@ def changed(then: Mapping[str, Any] | None, stage: str) -> list[str] | None:
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
+def _outside(part: str, package: Path) -> Iterator[tuple[str, Path]]:
+    """The modules of the package of a plug-in that a part belongs to."""
+    top = part.partition(":")[0].partition(".")[0]
+    found = None if top == package.name else find_spec(top)
+    if found and found.submodule_search_locations:
+        for folder in map(Path, found.submodule_search_locations):
+            yield from ((_name(path, folder), path) for path in folder.rglob("*.py"))
+    elif found and found.origin:
+        yield top, Path(found.origin)
+
+
 def _exists(part: str) -> bool:
     module, _, name = part.partition(":")
     path = PACKAGE.parent.joinpath(*module.split("."))
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    file = dict(_outside(part, PACKAGE)).get(module, file)
     return file.exists() and (not name or name in _classes(file.read_text(encoding="utf-8")))
 
 

@@ -33,14 +33,14 @@ def preprocessing(*geometry: v2.Transform) -> v2.Compose:
     a PIL image of 32-bit integers or floats, whose range of values nobody knows.
     """
     last = (v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD), v2.ToPureTensor())
-    return v2.Compose([v2.Lambda(_eight_bits), v2.RGB(), *geometry, *last])
+    return v2.Compose([v2.Lambda(eight_bits), v2.RGB(), *geometry, *last])
 
 
 def _central_square(image: Image.Image | Tensor) -> Image.Image | Tensor:
     return v2.functional.center_crop(image, [min(v2.functional.get_size(image))])
 
 
-def _eight_bits(image: Image.Image | Tensor) -> Image.Image | Tensor:
+def eight_bits(image: Image.Image | Tensor) -> Image.Image | Tensor:
     """A PIL image with 16-bit grey values scaled to 8 bits: Pillow would clip them, and show white."""
     if not isinstance(image, Image.Image) or image.mode not in ("I;16", "I;16B", "I;16L", "I", "F"):
         return image

@@ -20,8 +20,9 @@ from issl.objectives.untrained import Untrained
 from issl.objectives.vicreg import VICReg
 from issl.objectives.wmse import WMSE
 from issl.spec import objective as spec
+from issl.spec import plugins
 
-__all__ = ["OBJECTIVES", "Geometry", "Objective", "build"]
+__all__ = ["OBJECTIVES", "Geometry", "Objective", "build", "implementation"]
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "simclr": SimCLR,
@@ -48,4 +49,9 @@ def build(objective: spec.ObjectiveSpec, dim: int, encoder: nn.Module) -> Object
 
     `encoder` is the encoder to train, at its initial weights; methods with a teacher copy it.
     """
-    return OBJECTIVES[objective.name](objective, dim, encoder)
+    return implementation(objective)(objective, dim, encoder)
+
+
+def implementation(objective: spec.ObjectiveSpec) -> type[Objective]:
+    """The class that carries out these settings: one of ours, or that of a plug-in."""
+    return OBJECTIVES.get(objective.name) or plugins.implementation(objective)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from issl.config.layers import PAPER
 from issl.config.plan import Plan
@@ -23,6 +24,12 @@ def asked(plans: Mapping[str, Plan], targets: Sequence[str], preset: str = PAPER
         known = found.setdefault(plan.root, [])
         known += [name for name in names if name not in known]
     return [(plans[root], names) for root, names in found.items()]
+
+
+def begun(plans: Mapping[str, Plan]) -> list[str]:
+    """The presets of which something is on disk, or else *paper*: what is meant by whoever names none."""
+    found = [plan.preset for root, plan in plans.items() if any(Path(root, name).exists() for name in ("runs", "logs"))]
+    return found or [PAPER]
 
 
 def by_default(plan: Plan) -> list[str]:

@@ -5,6 +5,8 @@ from importlib import import_module
 
 from issl.probing.scores import Score
 from issl.probing.task import Task
+from issl.spec import plugins
+from issl.spec import probe as spec
 from issl.spec.probe import ProbeGrid
 
 # Imported when needed: scikit-learn and SciPy take seconds, and most kinds need neither.
@@ -20,5 +22,5 @@ KINDS = {
 
 
 def evaluate(kind: str) -> Callable[[ProbeGrid, Task], list[Score]]:
-    """The function that scores a grid of probes of this kind."""
-    return import_module(KINDS[kind]).evaluate
+    """The function that scores a grid of probes of this kind: one of ours, or that of a plug-in."""
+    return import_module(KINDS[kind]).evaluate if kind in KINDS else plugins.implementation(spec.KINDS[kind])

@@ -1,9 +1,10 @@
 """Objectives: one class of settings for each method."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, Union, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from issl.spec import plugins
 from issl.spec.value import Probability, Value
 
 
@@ -267,7 +268,7 @@ class Untrained(Method):
     name: Literal["untrained"]
 
 
-ObjectiveSpec = Annotated[
+Own = (
     SimCLR
     | CISSL
     | DISSL
@@ -283,6 +284,9 @@ ObjectiveSpec = Annotated[
     | MoCoV3
     | SwAV
     | Supervised
-    | Untrained,
+    | Untrained
+)
+ObjectiveSpec = Annotated[
+    Union[plugins.members("issl.objectives", "name", Method, get_args(Own))],  # noqa: UP007
     Field(discriminator="name"),
 ]

@@ -1,10 +1,11 @@
 """Probes: classifiers on frozen representations. One class of settings for each kind."""
 
 import math
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, Union, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from issl.spec import plugins
 from issl.spec.value import Probability, Value, short_hash
 
 Metric = Literal["top-1", "top-5", "mean per class"]
@@ -115,7 +116,11 @@ class KNN(Value):
         return self
 
 
-Probe = Annotated[Linear | MLP | Cached | Augmented | Logistic | SVM | KNN, Field(discriminator="kind")]
+Own = Linear | MLP | Cached | Augmented | Logistic | SVM | KNN
+Probe = Annotated[
+    Union[plugins.members("issl.probes", "kind", Value, get_args(Own))],  # noqa: UP007
+    Field(discriminator="kind"),
+]
 
 KINDS: dict[str, type[Value]] = {
     get_args(member.model_fields["kind"].annotation)[0]: member for member in get_args(get_args(Probe)[0])

@@ -92,7 +92,7 @@ def train(
     run: RunSpec, seed: int, data: Path, out: Path, execution: Execution, experiments: Sequence[str], launcher: Launcher
 ) -> None:
     """`pretrain`, without its lock."""
-    used = objectives.OBJECTIVES[run.objective.name], type(run.objective), type(run.data)
+    used = objectives.implementation(run.objective), type(run.objective), type(run.data)
     started, made_by = time.monotonic(), provenance.describe("pretrain", *used)
     device = devices.choose(execution)
     precision = devices.precision(execution, device)
@@ -131,7 +131,7 @@ def train(
         "processes": launcher.size,
         "precision": precision,
         "loss": last.get("loss"),
-        "test_online_acc": last.get("test_online_acc"),
+        "test_online_acc": last.get("test_online_acc") if arrays.n_classes > 1 else None,
         "seconds": seconds,
         "seconds_this_attempt": time.monotonic() - started,
         "images_per_second": n_train * len(rows) / seconds if rows else None,
@@ -147,8 +147,9 @@ def train(
 
 def _in_words(record: Mapping[str, Any], epochs: int) -> str:
     time = timedelta(seconds=round(record["seconds"]))
-    accuracy = f"online accuracy {100 * record['test_online_acc']:.1f} %"
-    return f"{record['run']} seed {record['seed']}: {epochs} epochs in {time}, loss {record['loss']:.4f}, {accuracy}"
+    words = f"{record['run']} seed {record['seed']}: {epochs} epochs in {time}, loss {record['loss']:.4f}"
+    accuracy = record["test_online_acc"]
+    return words if accuracy is None else f"{words}, online accuracy {100 * accuracy:.1f} %"
 
 
 def _trainer(

@@ -152,6 +152,20 @@ def test_presets_have_their_own_folders_and_the_same_experiments(raw):
     assert all(run.data.train_per_class == 125 for run in found["results/small"].runs.values())
 
 
+def test_a_caption_names_the_data_that_are_scored(raw):
+    shown = {
+        root: plan.caption("table1_contrastive")
+        for root, plan in catalog.plans(raw).items()
+        if "table1_contrastive" in plan.rows
+    }
+    assert shown["results"] == "Contrastive ISSL, linear probe. Data: tinyimagenet."
+    assert shown["results/tiny"].startswith(
+        "Contrastive ISSL, linear probe. Data: synthetic. Preset tiny: not comparable"
+    )
+    several = catalog.plans(raw)["results"].caption("table_transfer")
+    assert "Data:" not in several and several.startswith("Transfer of ")
+
+
 def test_a_preset_can_have_only_the_experiments_that_it_names(raw):
     mine = {"rows": {"a": {"method": "simclr"}}, "probes": [{}], "table": {"caption": ""}}
     own = {"experiments": {"fig7c": {}, "table_transfer": {}, "mine": mine}}
