@@ -1,4 +1,5 @@
 # make demo   build every figure and table of the tiny preset, on the CPU
+# make lint   formatting, mistakes that ruff and Snakemake find, spelling; make format mends what can be mended
 # make test   the checks before a commit, in minutes: lint, units, golden values, planning, one small workflow
 # make test-all   all checks, including Slurm, killed work, several processes, a browser, notebooks, released shapes
 # make envs   write the conda environments of the rules, from the imports of their code and the bounds in pyproject.toml
@@ -11,8 +12,9 @@ BIN := .venv/bin
 READY := .venv/ready
 export WANDB_MODE ?= offline
 KILLS ?= 20
+CONSTRAINTS ?= constraints.txt
 
-.PHONY: demo test test-slow test-all envs bench gpu-evidence chaos mutants lint format setup
+.PHONY: demo test test-fast test-slow test-all envs bench gpu-evidence chaos mutants lint format setup
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
@@ -22,7 +24,9 @@ demo: $(READY)
 PYTEST := $(BIN)/pytest --durations 25
 PARALLEL := --numprocesses logical --maxprocesses 8
 
-test: $(READY) lint
+test: lint test-fast
+
+test-fast: $(READY)
 	$(PYTEST) $(PARALLEL) --dist worksteal -m "not slow"
 
 # Slow tests of one file share costly fixtures. The Slurm tests mostly wait for the cluster, so three of them run at
@@ -54,6 +58,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
+	$(BIN)/codespell
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -62,7 +67,13 @@ format: $(READY)
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[test]"
 	touch $@
+
+# The oldest versions that pyproject.toml allows: make test-fast CONSTRAINTS=lowest.txt. The newest: CONSTRAINTS=/dev/null.
+lowest.txt: pyproject.toml
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip install --quiet uv
+	build/uv/bin/uv pip compile --quiet --extra test --resolution lowest-direct --output-file $@ pyproject.toml

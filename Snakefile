@@ -3,10 +3,12 @@
 #   snakemake results/fig7c.pdf --profile slurm       with the paper's settings
 #   snakemake -c all results/tiny/fig7c.pdf           the same DAG, on synthetic images
 #
-# Rules look up everything in PLANS (issl/config/plan.py), which is built from config.yaml.
+# Rules look up everything in PLANS (issl/config/plan.py), which is built from config.yaml. As a module of another workflow
+# it has its own config.yaml, with the module's `config` on top (docs/module.md).
 from snakemake.utils import min_version
 
-from issl.config.layers import PAPER, read_layers
+from issl.config.layers import OF_MODULE, PAPER, combined, read_layers
+from issl.config.module import folder_of_module, own_names
 from issl.config.plan import plans
 from issl.config.targets import refuse_unknown, refuse_unknown_rules
 from issl.errors import exiting
@@ -19,25 +21,36 @@ from issl.planning.possible import refuse_impossible
 
 min_version("9.12")
 
+MODIFIER = workflow.modifier
+IS_MODULE = not MODIFIER.is_main_snakefile()
+
 # Also refuses mistakes that Snakemake's own reading lets pass.
 with exiting():
-    LAYERS = read_layers(
-        ["config.yaml", *workflow.configfiles], workflow.config_settings.config
-    )
+    if IS_MODULE:
+        PROJECT = folder_of_module(workflow.current_basedir, MODIFIER.path_modifier)
+        LAYERS = read_layers([PROJECT / "config.yaml"], config, OF_MODULE)
+        config = combined(layer.content for layer in LAYERS)
+    else:
+        PROJECT = workflow.basedir
+        LAYERS = read_layers(
+            ["config.yaml", *workflow.configfiles], workflow.config_settings.config
+        )
 
 
-configfile: "config.yaml"
+if not IS_MODULE:
+
+    configfile: "config.yaml"
 
 
 with exiting():
     PLANS = plans(config, LAYERS)  # results folder -> plan of its preset
     refuse_impossible(PLANS)
-    use_this_checkout(workflow.basedir)
+    use_this_checkout(str(PROJECT))
 mark_workflow_start()
 
 
 onstart:
-    mark_forced(workflow.dag_settings)
+    mark_forced(own_names(workflow.dag_settings, MODIFIER.modify_rulename))
     ask_squeue_without_accounting(workflow.executor_settings)
 
 
@@ -58,16 +71,6 @@ wildcard_constraints:
     experiment=names(lambda each: (*each.figures, *each.tables)),
     figure=names(lambda each: each.figures),
     table=names(lambda each: each.tables),
-
-
-localrules:
-    all,
-    aggregate,
-    plot,
-    tabulate,
-    compare,
-    curves,
-    times,
 
 
 include: "rules/prepare.smk"
@@ -101,7 +104,7 @@ for each in PLANS.values():
 
 
 with exiting():
-    if options := command_line():
+    if not IS_MODULE and (options := command_line()):
         refuse_unknown(options.targets, PLANS, workflow.rules)
         refuse_unknown_rules(options, workflow.rules)
         continue_interrupted(options)

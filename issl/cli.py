@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import BaseModel
 
+from issl import __version__
 from issl.config import plan as catalog
 from issl.config.layers import PAPER
 from issl.config.presets import merge
@@ -54,7 +55,13 @@ def _config(command: Callable[..., None]) -> Callable[..., None]:
         refuse_impossible(plans)
         command(plans=plans, **options)
 
-    files = click.option("--configfile", "configfiles", type=_file, multiple=True, help="On top of config.yaml.")
+    files = click.option(
+        "--configfile",
+        "configfiles",
+        type=_file,
+        multiple=True,
+        help="On top of config.yaml, or instead if none is here.",
+    )
     keys = click.option("--config", "settings", multiple=True, metavar="KEY=VALUE", help="On top of both.")
     return files(keys(planned))
 
@@ -111,6 +118,7 @@ def _own_gpus(execution: Execution, number: int = 1) -> AbstractContextManager[l
 
 
 @click.group()
+@click.version_option(__version__, prog_name="issl", message="%(prog)s %(version)s")
 def issl() -> None:
     """Self-supervised learning by characterising idealized representations."""
 

@@ -11,8 +11,11 @@ rule aggregate:
         "{root}/logs/aggregate/{experiment}.log",
     benchmark:
         "{root}/benchmarks/aggregate/{experiment}.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     params:
         rows=lambda w: plan(w).rows_for(w.experiment),
     script:

@@ -9,6 +9,8 @@ from snakemake.cli import parse_args
 from issl.config import resources
 from issl.planning import runtime
 
+IMAGE = "issl.sif"  # in the folder of config.yaml, built from containers/issl.def; used with --sdm apptainer
+
 MINUTES = runtime.requests(PLANS)
 
 

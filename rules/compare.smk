@@ -24,8 +24,11 @@ rule compare:
         "{root}/logs/compare/reproduction.log",
     benchmark:
         "{root}/benchmarks/compare/reproduction.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     params:
         request=lambda w: plan(w).comparison(),
         leftovers=lambda w: plan(w).leftovers(),

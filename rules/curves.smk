@@ -17,7 +17,10 @@ rule curves:
         "{root}/logs/curves/curves.log",
     benchmark:
         "{root}/benchmarks/curves/curves.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     script:
         "../workflow/scripts/curves.py"

@@ -16,6 +16,8 @@ rule featurize:
         lambda w: plan(w).group(w.encoder, w.encoding)
     conda:
         "../envs/featurize.yaml"
+    container:
+        IMAGE
     threads: requested("featurize", lambda r: r.threads)
     resources:
         gpu=requested("featurize", lambda r: r.gpus),

@@ -16,8 +16,11 @@ rule plot:
         "{root}/logs/plot/{figure}.log",
     benchmark:
         "{root}/benchmarks/plot/{figure}.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     params:
         display=lambda w: plan(w).display(w.figure),
         caption=lambda w: plan(w).caption(w.figure),

@@ -12,6 +12,8 @@ rule prepare:
         "{root}/benchmarks/prepare/{data}.tsv"
     conda:
         "../envs/prepare.yaml"
+    container:
+        IMAGE
     threads: requested("prepare", lambda r: r.threads)
     resources:
         mem_mb=requested("prepare", resources.mem_mb),

@@ -14,6 +14,8 @@ rule pretrain:
         "{root}/benchmarks/pretrain/{run}-s{seed}.tsv"
     conda:
         "../envs/pretrain.yaml"
+    container:
+        IMAGE
     threads: requested("pretrain", lambda r: r.threads)
     resources:
         gpu=lambda w: resources.of_pretraining(plan(w), "gpu"),

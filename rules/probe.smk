@@ -16,6 +16,8 @@ rule probe:
         lambda w: plan(w).group(w.encoder, w.encoding, w.grid)
     conda:
         "../envs/probe.yaml"
+    container:
+        IMAGE
     threads: requested("probe", lambda r: r.threads)
     resources:
         gpu=requested("probe", lambda r: r.gpus),

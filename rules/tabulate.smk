@@ -17,8 +17,11 @@ rule tabulate:
         "{root}/logs/tabulate/{table}.log",
     benchmark:
         "{root}/benchmarks/tabulate/{table}.tsv"
+    localrule: True
     conda:
         "../envs/results.yaml"
+    container:
+        IMAGE
     params:
         display=lambda w: plan(w).display(w.table),
         caption=lambda w: plan(w).caption(w.table),

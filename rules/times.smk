@@ -18,7 +18,10 @@ rule times:
         "{root}/logs/times/times.log",
     benchmark:
         "{root}/benchmarks/times/times.tsv"
+    localrule: True
     conda:
         "../envs/times.yaml"
+    container:
+        IMAGE
     script:
         "../workflow/scripts/times.py"

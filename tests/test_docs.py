@@ -26,7 +26,7 @@ from issl.spec.probe import KINDS
 PAGES = [
     *sorted((PROJECT / "docs").glob("*.md")),
     PROJECT / "notebooks/README.md",
-    *(page for page in (PROJECT / "README.md", PROJECT / "CONTRIBUTING.md") if page.exists()),
+    *(page for page in (PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md") if page.exists()),
 ]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOP = {path.name for path in PROJECT.iterdir()}

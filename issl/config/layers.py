@@ -17,6 +17,7 @@ PAPER = "paper"
 PRESETS = "presets"  # the folder beside config.yaml with a file for each preset, and the key that overlays them
 EXPERIMENTS = "experiments"  # the folder beside config.yaml with files that add experiments, and the key of all of them
 OPTION = "--config"
+OF_MODULE = "the module's config"  # of the workflow that uses this one as a module
 
 
 class Layer(NamedTuple):
@@ -52,20 +53,30 @@ class Found(NamedTuple):
     line: int | None
 
 
-def read_layers(files: Iterable[str | Path], settings: Mapping[str, Any]) -> tuple[Layer, ...]:
+def read_layers(files: Iterable[str | Path], settings: Mapping[str, Any], name: str = OPTION) -> tuple[Layer, ...]:
     """The files, the first of which is config.yaml, with what is found beside it and the settings on top.
 
-    Presets lie below config.yaml, and experiments between it and the other files. Raises UserError if a file cannot be
-    read.
+    Presets lie below config.yaml, and experiments between it and the other files. Where there is no config.yaml, the
+    next file takes its place, as in Snakemake. `name` says where the settings are from. Raises UserError if a file
+    cannot be read.
     """
-    base, *overlays = map(_near, files)
+    base, *overlays = _from_base(map(_near, files))
     presets, experiments = (sorted((base.parent / folder).glob("*.yaml")) for folder in (PRESETS, EXPERIMENTS))
     return (
         *(Layer(str(path), read_document(path), (PRESETS, path.stem)) for path in presets),
         Layer(str(base), read_document(base)),
         *(Layer(str(path), read_document(path), adds=True) for path in experiments),
         *(Layer(str(path), read_document(path)) for path in overlays),
-        *([Layer(OPTION, parse(yaml.safe_dump(dict(settings)), OPTION))] if settings else ()),
+        *([Layer(name, parse(yaml.safe_dump(dict(settings)), name))] if settings else ()),
+    )
+
+
+def _from_base(files: Iterable[Path]) -> list[Path]:
+    base, *others = files
+    if base.exists() or others:
+        return [base, *others] if base.exists() else others
+    raise UserError(
+        f"no {base} in {Path.cwd()}: run this in the workflow's folder, or add --configfile FOLDER/config.yaml"
     )
 
 
@@ -140,7 +151,7 @@ class Place:
                 depth = found.depth - len(start)
                 decides = found.decides and depth >= 0
                 if decides or depth > nearest:
-                    line = "" if found.line is None or layer.name == OPTION else f":{found.line}"
+                    line = "" if found.line is None or layer.name in (OPTION, OF_MODULE) else f":{found.line}"
                     nearest, title = depth, f"{layer.name}{line}{suffix}"
                 if decides:
                     return title

@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from issl.config.layers import Place
+from issl.config.renamed import successor
 from issl.errors import UserError, nearest
 
 M = TypeVar("M", bound=BaseModel)
@@ -58,6 +59,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: Where) -> str
     where = where(path) if callable(where) else where
     place = where.at(*path) if isinstance(where, Place) else ": ".join([where, *filter(None, [".".join(path)])])
     if kind == "extra_forbidden":
+        if new := successor(getattr(parents[-1], "__name__", ""), path[-1]):
+            return f"{place}: this key is now '{new}'; rename it"
         return f"{place}: unknown key, {nearest(path[-1], _keys(parents[-1]))}"
     if kind == "missing":
         return f"{place}: missing"

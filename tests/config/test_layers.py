@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from project import PROJECT, copy_config, snakemake
+from project import PROJECT, copy_config, planned, snakemake
 from snakemake.cli import parse_config
 
 from issl.config.layers import OPTION, Place, read_layers, setting
@@ -157,3 +157,20 @@ def test_places_without_files_are_in_the_config():
     assert str(Place().at("rows", "x", shown="row 'x'").at("a")) == "config: row 'x': a"
     [*_, last] = read_layers([PROJECT / "config.yaml"], {"a": 1})
     assert last.name == OPTION
+
+
+def test_without_a_config_here_the_first_file_named_takes_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "more.yaml").write_text("seeds: [1, 2]")
+    elsewhere = load("config.yaml", [PROJECT / "config.yaml", "more.yaml"])
+    in_place = load(PROJECT / "config.yaml", ["more.yaml"])
+    assert elsewhere == in_place
+    assert planned(tmp_path, "results/fig7c.pdf", "--configfile", PROJECT / "config.yaml")["pretrain"] == 8
+
+
+def test_without_any_config_one_line_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        UserError, match=r"^no config\.yaml in .*: run this .* or add --configfile FOLDER/config\.yaml$"
+    ):
+        load()

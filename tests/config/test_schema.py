@@ -118,7 +118,7 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
         (("experiments", "fig7b", "hardware"), {}, "shows rows of other experiments, so it cannot have 'hardware'"),
         (("experiments", "fig7c", "not_run"), "why", "has 'not_run', and so cannot have 'base'"),
         (("experiments", "x"), {"not_run": "why", "seeds": [1]}, "has 'not_run', and so cannot have 'seeds'"),
-        (("evaluations",), {}, "config: evaluations: unknown key"),
+        (("evaluations",), {}, "config: evaluations: this key is now 'experiments'; rename it"),
         (("defaults", "data"), "dtd", "row 'SimCLR': data 'dtd' is only for evaluation, not for pretraining"),
         ((*TRANSFER, "rows"), {}, "table_transfer: needs exactly one of rows, grid, zip, not empty"),
         (("experiments", "table_imagenet", "probes"), [], "table_imagenet: probes: needs at least one"),
@@ -140,7 +140,7 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
             {"crops": 224},
             "config: experiments.table_transfer.base.features.crops: unknown key, did you mean 'crop'?",
         ),
-        ((*TRANSFER, "base", "crop"), 224, "experiments.table_transfer.base.crop: unknown key"),
+        ((*TRANSFER, "base", "crop"), 224, "table_transfer.base.crop: this key is now 'features.crop'; rename it"),
         ((*TRANSFER, "base", "features"), {"crop": 300}, "features: crop 300 exceeds the shorter side, resize 224"),
         (
             (*TRANSFER, "probes"),

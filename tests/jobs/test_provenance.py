@@ -118,3 +118,4 @@ def test_the_project_version_is_known_without_installation(monkeypatch):
 def test_the_version_is_defined_once():
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     assert project["version"] == issl.__version__
+    assert f"\nversion: {issl.__version__}\n" in (PROJECT / "CITATION.cff").read_text()

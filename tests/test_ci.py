@@ -1,0 +1,50 @@
+"""Continuous integration runs what people run: the targets of the Makefile, with the versions of constraints.txt."""
+
+import re
+import subprocess
+
+import pytest
+import yaml
+from project import PROJECT
+
+WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
+SCRIPT = PROJECT / ".ci/run"
+
+
+def commands(path) -> list[str]:
+    """Lines that the steps of a workflow run."""
+    jobs = yaml.safe_load(path.read_text())["jobs"].values()
+    return [line for job in jobs for step in job["steps"] for line in step.get("run", "").splitlines()]
+
+
+def made(lines) -> set[str]:
+    return {match[1] for line in lines if (match := re.match(r"make ([\w.-]+)", line.strip()))}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_each_workflow_runs_targets_of_the_makefile_or_the_script_that_does(path):
+    lines = commands(path)
+    targets = made([*lines, *(SCRIPT.read_text().splitlines() if ".ci/run" in lines else ())])
+    assert targets
+    for target in targets:  # asks make itself: it ends with 2 where there is no such target
+        found = subprocess.run(["make", "--dry-run", target], cwd=PROJECT, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+
+
+def test_together_the_workflows_run_lint_and_every_tier():
+    runs = {path.stem: commands(path) for path in WORKFLOWS}
+    assert {"lint", "test-fast"} <= made(runs["push"])
+    assert ".ci/run" in runs["nightly"] and {"test", "test-slow"} <= made(SCRIPT.read_text().splitlines())
+    assert made(runs["weekly"]) == {"test-fast"}
+
+
+def test_each_workflow_can_only_read_the_repository():
+    for path in WORKFLOWS:
+        assert yaml.safe_load(path.read_text())["permissions"] == {"contents": "read"}, path.name
+
+
+def test_pre_commit_has_the_pinned_version_of_each_tool():
+    pinned = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().splitlines())
+    hooks = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    versions = {hook["repo"].rpartition("/")[2].removesuffix("-pre-commit"): hook["rev"] for hook in hooks}
+    assert versions == {tool: f"v{pinned[tool]}" for tool in ("ruff", "snakefmt", "codespell")}
