@@ -16,7 +16,7 @@ from issl.config.schema import Config, Experiment, Patch, Row
 from issl.config.validation import Where, validate
 from issl.errors import UserError, nearest
 from issl.spec.augment import Augment
-from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id, train_images
+from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id
 from issl.spec.encoding import Encoding, encoding_id
 from issl.spec.objective import Untrained
 from issl.spec.optim import Optim
@@ -237,7 +237,7 @@ def _run(config: Config, name: str, label: str, row: Row, place: Place) -> tuple
     run = validate(RunSpec, content | {"data": data}, origin)
     if isinstance(run.objective, Untrained):
         run = _without_training(run)
-    images = train_images(data)
+    images = data.n_train
     if images is not None and run.epochs and run.optim.batch_size > images:
         path = ("optim", "batch_size")
         raise UserError(f"{origin(path).at(*path)}: {run.optim.batch_size} exceeds the {images} training images")
@@ -299,9 +299,10 @@ def _row(
     for grid in probes.values():
         _refuse_impossible_probes(grid, encoding, place.at("probes", shown=f"row '{label}'"))
     metrics = row.metrics or experiment.base.metrics or ("top-1",)
-    classes = getattr(data, "classes", None)  # None: known only when the data are prepared
-    if "top-5" in metrics and classes is not None and classes <= 5:
-        raise UserError(f"{where}: metrics: top-5 is 100 % of any classifier, for the data have {classes} classes")
+    if "top-5" in metrics and data.n_classes is not None and data.n_classes <= 5:
+        raise UserError(
+            f"{where}: metrics: top-5 is 100 % of any classifier, for the data have {data.n_classes} classes"
+        )
     return PlannedRow(
         *(label, method, run, None if run else weights, encoding, probes),
         *(metrics, experiment.seeds or config.seeds),
@@ -356,10 +357,9 @@ def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: Place)
             raise UserError(f"{where}: the augmented protocol crops photographs: it needs data of kind imagenet")
         if encoding.layer != "output" or encoding.batch_norm != "eval":
             raise UserError(f"{where}: the augmented protocol needs 'layer: output' and 'batch_norm: eval'")
-    images = train_images(encoding.data)
-    if images is None:
+    images, classes = encoding.data.n_train, encoding.data.n_classes
+    if images is None or classes is None:
         return
-    classes = getattr(encoding.data, "classes", 10)  # Cifar10 has no `classes`
     fractions = [label_fraction(probe) for probe in grid.probes]
     for probe, fraction in zip(grid.probes, fractions):
         labels = label_count(fraction, images)

@@ -10,7 +10,23 @@ from pydantic import Field, PositiveInt
 from issl.spec.value import Name, Value, short_hash
 
 
-class TinyImageNet(Value):
+class DataSet(Value):
+    """What all data sets tell: the numbers of images and classes, None where only the prepared data tell."""
+
+    @property
+    def n_train(self) -> int | None:
+        return None
+
+    @property
+    def n_test(self) -> int | None:
+        return None
+
+    @property
+    def n_classes(self) -> int | None:
+        return None
+
+
+class TinyImageNet(DataSet):
     """The official tiny-imagenet-200.zip: 200 classes, 500 train and 50 validation images each, 64 x 64 pixels."""
 
     kind: Literal["tinyimagenet"]
@@ -29,8 +45,21 @@ class TinyImageNet(Value):
     def name(self) -> str:
         return "tinyimagenet"
 
+    @property
+    def n_train(self) -> int | None:
+        return None if self.partial else self.classes * self.train_per_class
 
-class Cifar10(Value):
+    @property
+    def n_test(self) -> int | None:
+        return None if self.partial else self.classes * self.test_per_class
+
+    @property
+    def n_classes(self) -> int:
+        """Of a partial archive at most, as it may lack classes too."""
+        return self.classes
+
+
+class Cifar10(DataSet):
     """CIFAR-10 through torchvision: 50 000 train and 10 000 test images, 32 x 32."""
 
     kind: Literal["cifar10"]
@@ -45,8 +74,20 @@ class Cifar10(Value):
     def image_size(self) -> int:
         return 32
 
+    @property
+    def n_train(self) -> int:
+        return 50_000
 
-class ImageFolder(Value):
+    @property
+    def n_test(self) -> int:
+        return 10_000
+
+    @property
+    def n_classes(self) -> int:
+        return 10
+
+
+class ImageFolder(DataSet):
     """A folder with train/<class>/* and test/<class>/* (or val/<class>/*), resized to squares."""
 
     kind: Literal["folder"]
@@ -55,7 +96,7 @@ class ImageFolder(Value):
     path: str = Field("data/images", exclude=True)
 
 
-class ImageNet(Value):
+class ImageNet(DataSet):
     """A large folder of photographs, train/<class>/* and val/<class>/*: each is decoded when it is needed."""
 
     kind: Literal["imagenet"]
@@ -76,8 +117,12 @@ class ImageNet(Value):
         """The shorter side, in pixels, before the center crop: 256 for 224."""
         return round(self.image_size * 256 / 224)
 
+    @property
+    def n_classes(self) -> int | None:
+        return self.classes
 
-class Downstream(Value):
+
+class Downstream(DataSet):
     """A torchvision data set for transfer: to evaluate encoders on, not for pretraining."""
 
     kind: Literal["torchvision"]
@@ -90,7 +135,7 @@ class Downstream(Value):
         return 32 if self.name == "cifar100" else 224
 
 
-class Synthetic(Value):
+class Synthetic(DataSet):
     """Generated grey images; a class is a pair of gratings, which all methods learn in seconds."""
 
     kind: Literal["synthetic"]
@@ -104,14 +149,17 @@ class Synthetic(Value):
     def name(self) -> str:
         return "synthetic"
 
+    @property
+    def n_train(self) -> int:
+        return self.classes * self.train_per_class
 
-def train_images(data: "DataSpec") -> int | None:
-    """Number of training images if the spec alone tells it, else None, as for a folder, or for a kind added later."""
-    if isinstance(data, Cifar10):
-        return 50_000
-    if isinstance(data, Synthetic) or (isinstance(data, TinyImageNet) and not data.partial):
-        return data.classes * data.train_per_class
-    return None
+    @property
+    def n_test(self) -> int:
+        return self.classes * self.test_per_class
+
+    @property
+    def n_classes(self) -> int:
+        return self.classes
 
 
 DataSpec = Annotated[

@@ -37,7 +37,7 @@ class RunSpec(Value):
         views = self.augment.views
         if isinstance(self.data, ImageNet) != bool(views):
             raise ValueError("'augment: {views: ...}' is required for data of kind imagenet, and allowed for no other")
-        classes = getattr(self.data, "classes", None)  # None: known only when the data are prepared
+        classes = self.data.n_classes
         if isinstance(self.objective, Supervised) and classes not in (None, self.objective.classes):
             raise ValueError(f"objective.classes {self.objective.classes}: the data set has {classes} classes")
         if (len(views) > 1 or self.augment.number > 2) and not self.objective.many_views:
