@@ -232,8 +232,10 @@ def _run(config: Config, name: str, label: str, row: Row, place: Place) -> tuple
         return having[-1] if having and path[1:] else where
 
     data = _data(config, content.get("data"), next((at for at, layer in settings[::-1] if "data" in layer), where))
-    if data.kind == "torchvision":
-        raise UserError(f"{where}: data '{content['data']}' is only for evaluation, not for pretraining")
+    if data.image_size is None:
+        raise UserError(
+            f"{where}: data '{content['data']}' is only for evaluation, not for pretraining, without an `image_size`"
+        )
     run = validate(RunSpec, content | {"data": data}, origin)
     if isinstance(run.objective, Untrained):
         run = _without_training(run)

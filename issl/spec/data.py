@@ -3,11 +3,52 @@
 The location of a data set (`archive`, `url`, `path`) is not part of its identity.
 """
 
-from typing import Annotated, Literal
+import ast
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
+from issl.errors import nearest
 from issl.spec.value import Name, Value, short_hash
+
+# Data sets of torchvision with the splits that the paper's authors evaluate on (issl/data/datasets/downstream.py).
+DOWNSTREAM = ("cifar100", "food101", "cars", "aircraft", "dtd", "pets", "caltech101", "flowers102")
+
+
+class _Frozen(dict):
+    """A mapping that nobody changes, so that a value which holds it can be hashed."""
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.items()))
+
+
+Arguments = Annotated[Mapping[str, str | int | bool], AfterValidator(_Frozen)]
+
+
+def _lower_case(name: Any) -> Any:
+    return name.lower() if isinstance(name, str) else name
+
+
+def _known_to_torchvision(name: str) -> str:
+    known = {*DOWNSTREAM, *_classes_of_torchvision()}
+    if name not in known and len(known) > len(DOWNSTREAM):
+        raise ValueError(f"torchvision has no data set '{name}', {nearest(name, known)}")
+    return name
+
+
+@cache
+def _classes_of_torchvision() -> frozenset[str]:
+    """In lower case; none if torchvision is not installed. Read from its source: to import it takes seconds."""
+    package = find_spec("torchvision")
+    if package is None:
+        return frozenset()
+    source = Path(package.submodule_search_locations[0], "datasets/__init__.py").read_text(encoding="utf-8")
+    named = [each.value for each in ast.parse(source).body if isinstance(each, ast.Assign)]
+    return frozenset(name.lower() for names in named for name in ast.literal_eval(names))
 
 
 class DataSet(Value):
@@ -122,17 +163,37 @@ class ImageNet(DataSet):
         return self.classes
 
 
-class Downstream(DataSet):
-    """A torchvision data set for transfer: to evaluate encoders on, not for pretraining."""
+class TorchvisionSplits(Value):
+    """Arguments of the class in torchvision for each split, where they are not `train: true` or `split: train`."""
+
+    train: Arguments = Field({}, validate_default=True)
+    test: Arguments = Field({}, validate_default=True)
+    unlabelled: Arguments | None = Field(None, description="of images without labels, to pretrain on besides train")
+
+
+class Torchvision(DataSet):
+    """A data set of torchvision with images and labels, by the name of its class in lower case or capitals.
+
+    With `image_size`, images are decoded into arrays; without it, which only the names in `DOWNSTREAM` allow,
+    photographs are listed, to evaluate encoders on.
+    """
 
     kind: Literal["torchvision"]
-    name: Literal["cifar100", "food101", "cars", "aircraft", "dtd", "pets", "caltech101", "flowers102"]
+    name: Annotated[Name, BeforeValidator(_lower_case), AfterValidator(_known_to_torchvision)] = Field(
+        description="a class of torchvision.datasets, or cars, aircraft, pets"
+    )
+    image_size: PositiveInt | None = Field(None, description="pixels; each image is resized and cropped to a square")
+    split: TorchvisionSplits = TorchvisionSplits()
     path: str = Field("data/torchvision", exclude=True, description="torchvision's `root`")
     download: bool = Field(False, exclude=True, description="let torchvision download it if it is missing")
 
-    @property
-    def image_size(self) -> int:
-        return 32 if self.name == "cifar100" else 224
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.image_size is None and self.name not in DOWNSTREAM:
+            raise ValueError(f"{self.name} needs an `image_size`; only {', '.join(DOWNSTREAM)} do without")
+        if self.name in DOWNSTREAM and self.split != TorchvisionSplits():
+            raise ValueError(f"{self.name} has the splits of the paper's transfer experiments: leave `split` out")
+        return self
 
 
 class Synthetic(DataSet):
@@ -163,7 +224,7 @@ class Synthetic(DataSet):
 
 
 DataSpec = Annotated[
-    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Downstream | Synthetic, Field(discriminator="kind")
+    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Torchvision | Synthetic, Field(discriminator="kind")
 ]
 
 

@@ -55,5 +55,5 @@ def test_a_supervised_reference_has_the_classes_of_its_data():
         return RunSpec(data=Cifar10(kind="cifar10"), objective=Supervised(name="supervised", classes=classes))
 
     assert run(10)
-    with pytest.raises(ValidationError, match="objective.classes 200: the data set has 10 classes"):
+    with pytest.raises(ValidationError, match=r"objective\.classes 200: the data set has 10 classes"):
         run(200)

@@ -287,7 +287,16 @@ FROZEN = [
         data_spec.ImageFolder(kind="folder", name="own", image_size=8),
         {"kind": "folder", "name": "own", "image_size": 8},
     ),
-    (data_spec.Downstream(kind="torchvision", name="dtd"), {"kind": "torchvision", "name": "dtd"}),
+    (
+        data_spec.Torchvision(kind="torchvision", name="dtd"),
+        {
+            "kind": "torchvision",
+            "name": "dtd",
+            "image_size": None,
+            "split": {"train": {}, "test": {}, "unlabelled": None},
+        },
+    ),
+    (data_spec.TorchvisionSplits(), {"train": {}, "test": {}, "unlabelled": None}),
     (
         Encoding(data=DATA),
         {
