@@ -47,7 +47,8 @@ def sizes(root: Path, data: DataSpec) -> Sizes | None:
     meta = root / "data" / data_id(data) / "meta.json"
     if meta.exists():
         content = read_record(meta, keys=("splits", "classes"))
-        return Sizes(content["splits"]["train"], content["splits"]["test"], len(content["classes"]))
+        splits = content["splits"]
+        return Sizes(splits["train"], splits["test"], len(content["classes"]), splits.get("unlabelled", 0))
     told = data.n_train, data.n_test, data.n_classes
     return None if None in told else Sizes(*told)
 

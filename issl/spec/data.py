@@ -52,7 +52,15 @@ def _classes_of_torchvision() -> frozenset[str]:
 
 
 class DataSet(Value):
-    """What all data sets tell: the numbers of images and classes, None where only the prepared data tell."""
+    """What all data sets tell.
+
+    The numbers of images and classes are None where only the prepared data tell.
+    """
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether it has images without a label, which encoders are pretrained on besides those of the train split."""
+        return False
 
     @property
     def n_train(self) -> int | None:
@@ -194,6 +202,10 @@ class Torchvision(DataSet):
         if self.name in DOWNSTREAM and self.split != TorchvisionSplits():
             raise ValueError(f"{self.name} has the splits of the paper's transfer experiments: leave `split` out")
         return self
+
+    @property
+    def has_unlabelled(self) -> bool:
+        return self.split.unlabelled is not None
 
 
 class Synthetic(DataSet):

@@ -156,7 +156,7 @@ def test_items_that_are_no_image_with_a_class_are_refused(tmp_path):
         for path in (f"images/{name}.jpg", f"annotations/trimaps/{name}.png"):
             Image.new("RGB", (4, 4)).save(folder / path)
     split = {"train": {"target_types": "segmentation"}, "test": {"target_types": "segmentation"}}
-    refused(tmp_path, "image 0 has no number of a class but Image", "oxfordiiitpet", split)
+    refused(tmp_path, "image 0 has no number of a class but PngImageFile", "oxfordiiitpet", split)
 
 
 def test_a_class_that_only_one_split_has_is_refused(tmp_path):

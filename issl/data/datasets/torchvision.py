@@ -14,17 +14,16 @@ import numpy as np
 from PIL import Image
 
 from issl.data import faults, pixels
-from issl.data.arrays import Content, Listing, Rows
+from issl.data.arrays import UNLABELLED, Content, Listing, Rows
 from issl.data.datasets import downstream
 from issl.errors import UserError, nearest
 from issl.spec.data import DOWNSTREAM, Torchvision
 
 UNREADABLE = (*downstream.DAMAGED, ImportError, pickle.PickleError)
-UNLABELLED = -1
 
 
 def read(spec: Torchvision, progress: bool = False) -> Content | Listing:
-    """Rows, class numbers and names of classes are torchvision's; rows of train, then unlabelled, then test.
+    """Rows, class numbers and names of classes are torchvision's; rows of train, then test, then unlabelled.
 
     Raises UserError if files are missing or damaged, if the class in torchvision has no such arguments or no splits,
     if its items are no images with one label, or if only one of the splits has a class.
@@ -32,7 +31,7 @@ def read(spec: Torchvision, progress: bool = False) -> Content | Listing:
     if spec.name in DOWNSTREAM and (spec.image_size is None or spec.name != "cifar100"):
         return downstream.read(spec, progress)
     kind = _kind(spec.name)
-    given = {"train": spec.split.train, "unlabelled": spec.split.unlabelled, "test": spec.split.test}
+    given = {"train": spec.split.train, "test": spec.split.test, "unlabelled": spec.split.unlabelled}
     chosen = {split: _arguments(kind, split, own) for split, own in given.items() if own is not None}
     if chosen["train"] == chosen["test"]:
         raise UserError(
