@@ -109,7 +109,7 @@ def needed(environment: str) -> set[str]:
         of_times = {PROJECT / "workflow/scripts/times.py"}
         return closure(*(of_times if environment == "times" else scripts - of_times))
     commands = closure("issl.__main__", inside_functions=False)  # all commands share what `issl.cli` needs to start
-    return commands | closure(*STAGES[environment])
+    return (commands | closure(*STAGES[environment])) - declared("huggingface").keys()
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def declared(extra: str | None = None) -> dict[str, str]:
 
 
 def test_every_dependency_has_a_lower_bound():
-    for package, bound in (declared() | declared("test") | declared("mutants")).items():
+    for package, bound in (declared() | declared("test") | declared("mutants") | declared("huggingface")).items():
         assert re.fullmatch(r">=[0-9.]+", bound), package
 
 
@@ -249,7 +249,12 @@ def used_in(*places: str) -> set[str]:
 
 
 def test_every_import_of_the_package_is_a_dependency():
-    assert used_in("issl", "workflow") <= declared().keys()
+    assert used_in("issl", "workflow") <= declared().keys() | declared("huggingface").keys()
+
+
+def test_a_package_that_only_some_data_sets_need_is_in_no_environment():
+    for path in ENVIRONMENTS:
+        assert not read_environment(path).keys() & declared("huggingface").keys(), path.name
 
 
 def test_hubconf_declares_every_package_that_a_released_model_needs(tmp_path):

@@ -15,8 +15,9 @@ from issl.config.presets import merge
 from issl.config.schema import Config, Experiment, Patch, Row
 from issl.config.validation import Where, validate
 from issl.errors import UserError, nearest
+from issl.jobs import packages
 from issl.spec.augment import Augment
-from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id
+from issl.spec.data import DataSpec, HuggingFace, ImageFolder, ImageNet, data_id
 from issl.spec.encoding import Encoding, encoding_id
 from issl.spec.objective import Untrained
 from issl.spec.optim import Optim
@@ -124,7 +125,8 @@ def _refuse_data_with_one_identity(config: Config, place: Place) -> None:
     seen: dict[str, str] = {}
     for name, data in config.data.items():
         other = seen.setdefault(data_id(data), name)
-        if isinstance(data, ImageFolder | ImageNet) and config.data[other] != data:  # the others have one content
+        named = isinstance(data, ImageFolder | ImageNet) or (isinstance(data, HuggingFace) and data.repo is None)
+        if named and config.data[other] != data:  # the others have one content
             where = place.at("data").at(name, shown="")
             raise UserError(
                 f"{where}: '{other}' and '{name}' are one data set to the workflow, but in different places: give one "
@@ -269,6 +271,8 @@ def _data(config: Config, name: str | None, where: Place) -> DataSpec:
     if name is None:
         raise UserError(f"{where}: no data set, allowed: {', '.join(config.data)}")
     known(name, config.data, where.at("data", shown=""), "unknown data set")
+    if isinstance(config.data[name], HuggingFace) and not packages.installed("datasets"):
+        raise UserError(f"{where}: data '{name}' needs a package: {packages.install('huggingface')}")
     return config.data[name]
 
 

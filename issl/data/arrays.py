@@ -9,6 +9,7 @@ A data set that is too large for this is only listed: its ``images.npy`` holds f
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -112,6 +113,14 @@ class Arrays:
     def image_size(self) -> int:
         """Height and width in pixels."""
         return self.meta["image_size"]
+
+
+def located(lengths: Sequence[int], rows: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """For each of these rows of several parts, one after the other: the number of its part, and its place therein."""
+    ends = [*accumulate(lengths)]
+    for row in rows:
+        part = bisect_right(ends, row)
+        yield part, row - ends[part] + lengths[part]
 
 
 def write(

@@ -208,6 +208,45 @@ class Torchvision(DataSet):
         return self.split.unlabelled is not None
 
 
+class HuggingFaceSplits(Value):
+    """Names of the splits, where they are not the usual ones."""
+
+    train: str = "train"
+    test: str = "test"
+    unlabelled: str | None = Field(None, description="images without labels, to pretrain on besides train")
+
+
+class HuggingFace(DataSet):
+    """A data set of the Hugging Face hub at a revision, or a folder that `save_to_disk` of `datasets` wrote."""
+
+    kind: Literal["huggingface"]
+    name: Name = Field(description="of a folder, identifies the content: different content needs a different name")
+    image_size: PositiveInt = Field(description="pixels; each image is resized and cropped to a square")
+    repo: str | None = Field(None, description="its name on the hub, e.g. uoft-cs/cifar100; null: `path` is the folder")
+    revision: str | None = Field(None, description="commit or tag on the hub, so that the content cannot change")
+    subset: str | None = Field(
+        None, description="of a data set on the hub that has several, which `datasets` calls name"
+    )
+    image: str = Field("image", description="column of the images")
+    label: str = Field("label", description="column of the labels: class labels, whole numbers from 0 on, or words")
+    split: HuggingFaceSplits = HuggingFaceSplits()
+    path: str = Field(
+        "data/huggingface", exclude=True, description="the folder; with `repo`, where to keep what is downloaded"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.repo is None) != (self.revision is None):
+            raise ValueError("`repo` and `revision`, its commit or tag, go together, so that the content cannot change")
+        if self.subset is not None and self.repo is None:
+            raise ValueError("`subset` is only for a data set of the hub, which `repo` names")
+        return self
+
+    @property
+    def has_unlabelled(self) -> bool:
+        return self.split.unlabelled is not None
+
+
 class Synthetic(DataSet):
     """Generated grey images; a class is a pair of gratings, which all methods learn in seconds."""
 
@@ -236,7 +275,7 @@ class Synthetic(DataSet):
 
 
 DataSpec = Annotated[
-    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Torchvision | Synthetic, Field(discriminator="kind")
+    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Torchvision | HuggingFace | Synthetic, Field(discriminator="kind")
 ]
 
 

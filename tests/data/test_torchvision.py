@@ -162,7 +162,7 @@ def test_items_that_are_no_image_with_a_class_are_refused(tmp_path):
 def test_a_class_that_only_one_split_has_is_refused(tmp_path):
     mnist(tmp_path)
     idx(tmp_path / "MNIST/raw/t10k-labels-idx1-ubyte", np.array([0, 1, 1]))
-    refused(tmp_path, "class '2 - two' of mnist has no test images", "mnist")
+    refused(tmp_path, "mnist: class '2 - two' has no test images", "mnist")
 
 
 @pytest.mark.parametrize(

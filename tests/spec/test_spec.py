@@ -296,6 +296,21 @@ FROZEN = [
             "split": {"train": {}, "test": {}, "unlabelled": None},
         },
     ),
+    (
+        data_spec.HuggingFace(kind="huggingface", name="own", image_size=8),
+        {
+            "kind": "huggingface",
+            "name": "own",
+            "image_size": 8,
+            "repo": None,
+            "revision": None,
+            "subset": None,
+            "image": "image",
+            "label": "label",
+            "split": {"train": "train", "test": "test", "unlabelled": None},
+        },
+    ),
+    (data_spec.HuggingFaceSplits(), {"train": "train", "test": "test", "unlabelled": None}),
     (data_spec.TorchvisionSplits(), {"train": {}, "test": {}, "unlabelled": None}),
     (
         Encoding(data=DATA),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from issl.data.arrays import Content, Listing
-from issl.data.datasets import cifar10, folder, imagenet, synthetic, tinyimagenet, torchvision
+from issl.data.datasets import cifar10, folder, huggingface, imagenet, synthetic, tinyimagenet, torchvision
 
 READERS: dict[str, Callable[..., Content | Listing]] = {
     "tinyimagenet": tinyimagenet.read,
@@ -12,4 +12,5 @@ READERS: dict[str, Callable[..., Content | Listing]] = {
     "imagenet": imagenet.read,
     "synthetic": synthetic.read,
     "torchvision": torchvision.read,
+    "huggingface": huggingface.read,
 }

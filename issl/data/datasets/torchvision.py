@@ -5,16 +5,15 @@ The data sets that the paper's authors evaluate on have a reader of their own, f
 
 import inspect
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from issl.data import faults, pixels
-from issl.data.arrays import UNLABELLED, Content, Listing, Rows
+from issl.data.arrays import UNLABELLED, Content, Listing, Rows, located
 from issl.data.datasets import downstream
 from issl.errors import UserError, nearest
 from issl.spec.data import DOWNSTREAM, Torchvision
@@ -43,7 +42,7 @@ def read(spec: Torchvision, progress: bool = False) -> Content | Listing:
     names = getattr(parts["train"], "classes", None)
     number = 1 + max(int(labels[split].max(initial=-1)) for split in ("train", "test"))
     classes = [*map(str, names)] if names is not None and len(names) >= number else [*map(str, range(number))]
-    faults.refuse(_one_sided(spec, labels, classes))
+    faults.refuse(faults.one_sided(f"{spec.path}: {spec.name}", labels["train"], labels["test"], classes))
     return Content(
         labels=np.concatenate([*labels.values()]),
         splits={split: len(part) for split, part in parts.items()},
@@ -157,21 +156,12 @@ def _class_of(spec: Torchvision, item: tuple[Image.Image, Any], row: int) -> int
     return int(label)
 
 
-def _one_sided(spec: Torchvision, labels: Mapping[str, np.ndarray], classes: Sequence[str]) -> Iterator[str]:
-    """Classes that only one of the labelled splits has."""
-    for split, other, name in (("train", "test", "training"), ("test", "train", "test")):
-        for label in sorted({*labels[other].tolist()} - {*labels[split].tolist()}):
-            yield f"{spec.path}: class '{classes[label]}' of {spec.name} has no {name} images: correct `split`"
-
-
 def _open(spec: Torchvision, parts: Sequence[Any], labels: Sequence[np.ndarray]) -> Rows:
-    size, ends = spec.image_size, [*accumulate(map(len, parts))]
+    size, lengths = spec.image_size, [*map(len, parts)]
 
     def rows(start: int, stop: int) -> np.ndarray:
         images = np.empty((stop - start, size, size, 3), np.uint8)
-        for target, row in zip(images, range(start, stop)):
-            number = next(number for number, end in enumerate(ends) if row < end)
-            place = row - ends[number] + len(parts[number])
+        for target, (number, place) in zip(images, located(lengths, range(start, stop))):
             item, label = _item(spec, parts[number], place), labels[number][place]
             if label != UNLABELLED and _class_of(spec, item, place) != label:
                 raise UserError(f"{spec.path}: {spec.name}: image {place} is listed with another label than its own")
