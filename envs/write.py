@@ -1,6 +1,6 @@
 """Writes the conda environment of each rule: every package that its code may import, with pyproject.toml's bounds.
 
-Run it with `make envs`; a test checks that the files are up to date.
+Run it with `make envs`; a test checks that the files are up to date. Packages that only some data sets need stay out.
 """
 
 import re
@@ -55,7 +55,7 @@ def text(environment: str, graph: grimp.ImportGraph) -> str:
     reached = set(roots).union(*(graph.find_upstream_modules(root) for root in roots))
     reached |= {"click"} if set(COMMAND) <= reached else set()
     outside = {name for name in reached if not name.startswith("issl")} - set(sys.stdlib_module_names)
-    packages = {PYPI.get(name, name) for name in outside}
+    packages = {PYPI.get(name, name) for name in outside} - OPTIONAL
     lines = sorted(f"{CONDA.get(name, name)} {BOUNDS[name]}" for name in packages)
     return (
         f"# {does[0].upper()}{does[1:]}; issl itself comes through PYTHONPATH. Written by `make envs`: do not edit.\n"
@@ -67,6 +67,7 @@ def text(environment: str, graph: grimp.ImportGraph) -> str:
 PROJECT = tomllib.loads((FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["timm"]]  # a job must find what it may need
 BOUNDS = dict(re.fullmatch(r"([\w-]+)(>=.+)", line).groups() for line in DECLARED)
+OPTIONAL = {line.partition(">=")[0] for line in PROJECT["optional-dependencies"]["huggingface"]}
 
 if __name__ == "__main__":
     graph = grimp.build_graph("issl", include_external_packages=True, exclude_type_checking_imports=True)

@@ -110,7 +110,7 @@ def needed(environment: str) -> set[str]:
         of_times = {PROJECT / "workflow/scripts/times.py"}
         return closure(*(of_times if environment == "times" else scripts - of_times))
     commands = closure("issl.__main__", inside_functions=False)  # all commands share what `issl.cli` needs to start
-    return commands | closure(*STAGES[environment])
+    return (commands | closure(*STAGES[environment])) - declared("huggingface").keys()
 
 
 @pytest.mark.slow
@@ -218,7 +218,7 @@ def declared(extra: str | None = None) -> dict[str, str]:
 
 
 def test_every_dependency_has_a_lower_bound():
-    for package, bound in (declared() | declared("test") | declared("mutants")).items():
+    for package, bound in (declared() | declared("test") | declared("mutants") | declared("huggingface")).items():
         assert re.fullmatch(r">=[0-9.]+", bound), package
 
 
@@ -250,7 +250,13 @@ def used_in(*places: str) -> set[str]:
 
 
 def test_every_import_of_the_package_is_a_dependency():
-    assert used_in("issl", "workflow") <= declared().keys() | declared("timm").keys()
+    known = declared().keys() | declared("timm").keys() | declared("huggingface").keys()
+    assert used_in("issl", "workflow") <= known
+
+
+def test_a_package_that_only_some_data_sets_need_is_in_no_environment():
+    for path in ENVIRONMENTS:
+        assert not read_environment(path).keys() & declared("huggingface").keys(), path.name
 
 
 def test_hubconf_declares_every_package_that_a_released_model_needs(tmp_path):

@@ -11,7 +11,6 @@ from benchmarks.gpu.session import EXECUTION, Line, Piece, Session, forget_peak_
 from benchmarks.measure import ROUNDS, spread
 from benchmarks.pretraining import Method, noise, short_epochs
 from issl.data.arrays import Arrays
-from issl.spec.data import train_images
 from issl.spec.run import RunSpec, run_id
 
 STEPS = 60  # of each timed epoch
@@ -51,7 +50,7 @@ def lines(session: Session, runs: Sequence[RunSpec], images: Callable[[], Arrays
     }
     return [
         {"run": run_id(each), "epochs": each.optim.epochs, **about}
-        | {"gpu_hours": each.optim.epochs * (train_images(each.data) or 0) / median(figures) / 3600}
+        | {"gpu_hours": each.optim.epochs * (each.data.n_train or 0) / median(figures) / 3600}
         for each in runs
     ]
 

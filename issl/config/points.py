@@ -8,7 +8,6 @@ from issl.config.layers import Place
 from issl.config.resolve import PlannedRow, known
 from issl.config.schema import Config, Experiment
 from issl.errors import UserError
-from issl.spec.data import train_images
 from issl.spec.probe import ProbeGrid, label_count, label_fraction
 from issl.spec.released import MODELS
 
@@ -90,7 +89,7 @@ def facts(config: Config, row: PlannedRow) -> dict[str, Any]:
 def _points(config: Config, row: PlannedRow, display: Lines | Scatter | Table) -> Iterator[dict[str, Any]]:
     """The facts that name the points of a row."""
     of_row = facts(config, row)
-    images = train_images(row.encoding.data)
+    images = row.encoding.data.n_train
     for probe, grid in row.probes.items():
         if isinstance(display, Scatter) and grid.kind != of_row["family"]:
             continue

@@ -15,8 +15,9 @@ from issl.config.presets import merge
 from issl.config.schema import Config, Experiment, Patch, Row
 from issl.config.validation import Where, validate
 from issl.errors import UserError, nearest
+from issl.jobs import packages
 from issl.spec.augment import Augment
-from issl.spec.data import DataSpec, ImageFolder, ImageNet, data_id, train_images
+from issl.spec.data import DataSpec, HuggingFace, ImageFolder, ImageNet, data_id
 from issl.spec.encoder import ENCODERS, arch
 from issl.spec.encoding import Encoding, encoding_id
 from issl.spec.objective import Untrained
@@ -125,7 +126,8 @@ def _refuse_data_with_one_identity(config: Config, place: Place) -> None:
     seen: dict[str, str] = {}
     for name, data in config.data.items():
         other = seen.setdefault(data_id(data), name)
-        if isinstance(data, ImageFolder | ImageNet) and config.data[other] != data:  # the others have one content
+        named = isinstance(data, ImageFolder | ImageNet) or (isinstance(data, HuggingFace) and data.repo is None)
+        if named and config.data[other] != data:  # the others have one content
             where = place.at("data").at(name, shown="")
             raise UserError(
                 f"{where}: '{other}' and '{name}' are one data set to the workflow, but in different places: give one "
@@ -233,12 +235,14 @@ def _run(config: Config, name: str, label: str, row: Row, place: Place) -> tuple
         return having[-1] if having and path[1:] else where
 
     data = _data(config, content.get("data"), next((at for at, layer in settings[::-1] if "data" in layer), where))
-    if data.kind == "torchvision":
-        raise UserError(f"{where}: data '{content['data']}' is only for evaluation, not for pretraining")
+    if data.image_size is None:
+        raise UserError(
+            f"{where}: data '{content['data']}' is only for evaluation, not for pretraining, without an `image_size`"
+        )
     run = validate(RunSpec, content | {"data": data}, origin)
     if isinstance(run.objective, Untrained):
         run = _without_training(run)
-    images = train_images(data)
+    images = data.n_train
     if images is not None and run.epochs and run.optim.batch_size > images:
         path = ("optim", "batch_size")
         raise UserError(f"{origin(path).at(*path)}: {run.optim.batch_size} exceeds the {images} training images")
@@ -281,6 +285,8 @@ def _data(config: Config, name: str | None, where: Place) -> DataSpec:
     if name is None:
         raise UserError(f"{where}: no data set, allowed: {', '.join(config.data)}")
     known(name, config.data, where.at("data", shown=""), "unknown data set")
+    if isinstance(config.data[name], HuggingFace) and not packages.installed("datasets"):
+        raise UserError(f"{where}: data '{name}' needs a package: {packages.install('huggingface')}")
     return config.data[name]
 
 
@@ -313,9 +319,10 @@ def _row(
     for grid in probes.values():
         _refuse_impossible_probes(grid, encoding, place.at("probes", shown=f"row '{label}'"))
     metrics = row.metrics or experiment.base.metrics or ("top-1",)
-    classes = getattr(data, "classes", None)  # None: known only when the data are prepared
-    if "top-5" in metrics and classes is not None and classes <= 5:
-        raise UserError(f"{where}: metrics: top-5 is 100 % of any classifier, for the data have {classes} classes")
+    if "top-5" in metrics and data.n_classes is not None and data.n_classes <= 5:
+        raise UserError(
+            f"{where}: metrics: top-5 is 100 % of any classifier, for the data have {data.n_classes} classes"
+        )
     return PlannedRow(
         *(label, method, run, None if run else weights, encoding, probes),
         *(metrics, experiment.seeds or config.seeds),
@@ -370,10 +377,9 @@ def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: Place)
             raise UserError(f"{where}: the augmented protocol crops photographs: it needs data of kind imagenet")
         if encoding.layer != "output" or encoding.batch_norm != "eval":
             raise UserError(f"{where}: the augmented protocol needs 'layer: output' and 'batch_norm: eval'")
-    images = train_images(encoding.data)
-    if images is None:
+    images, classes = encoding.data.n_train, encoding.data.n_classes
+    if images is None or classes is None:
         return
-    classes = getattr(encoding.data, "classes", 10)  # Cifar10 has no `classes`
     fractions = [label_fraction(probe) for probe in grid.probes]
     for probe, fraction in zip(grid.probes, fractions):
         labels = label_count(fraction, images)

@@ -1,13 +1,15 @@
 """The prepared form of a data set: every image decoded once, as one memory-mapped array.
 
 A folder holds ``images.npy`` (N, H, W, 3) uint8, ``labels.npy`` (N,) int64 and ``meta.json``; the rows of the train
-split come first, then those of the test split. ``meta.json`` is written last: if it exists, all is complete.
+split come first, then those of the test split, then images without a label, if there are any, to pretrain on besides
+the train split; their label is -1. ``meta.json`` is written last: if it exists, all is complete.
 
 A data set that is too large for this is only listed: its ``images.npy`` holds file names instead, (N,) bytes.
 """
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ from issl.spec.data import DataSpec
 
 IMAGES, LABELS, META = "images.npy", "labels.npy", "meta.json"
 META_KEYS = ("spec", "splits", "classes", "image_size", "sha256", "source")
+UNLABELLED = -1  # the label of an image without one
 CHUNK = 128  # images that a worker decodes at a time: enough to hide the overhead, few enough for large images
 
 # Gives the images of rows start..stop, as an array (stop - start, H, W, 3) uint8.
@@ -76,12 +79,26 @@ class Arrays:
     meta: dict[str, Any]
 
     def split(self, name: str) -> slice:
-        """Rows of ``train`` or ``test``. Raises UserError for another name."""
+        """Rows of ``train``, ``test`` or, where there are any, ``unlabelled``. Raises UserError for another name."""
         splits = self.meta["splits"]
         if name not in splits:
             raise UserError(f"no split '{name}', {nearest(name, splits)}")
         ends = dict(zip(splits, accumulate(splits.values())))
         return slice(ends[name] - splits[name], ends[name])
+
+    @property
+    def pretraining(self) -> tuple[slice, ...]:
+        """Rows to pretrain on: those of ``train``, and those without labels."""
+        return tuple(self.split(name) for name in ("train", "unlabelled") if name in self.meta["splits"])
+
+    @property
+    def n_pretraining(self) -> int:
+        return sum(rows.stop - rows.start for rows in self.pretraining)
+
+    @property
+    def n_labelled(self) -> int:
+        """Images of the train and test splits, which are the first rows."""
+        return len(self.labels) - self.meta["splits"].get("unlabelled", 0)
 
     @property
     def classes(self) -> list[str]:
@@ -96,6 +113,14 @@ class Arrays:
     def image_size(self) -> int:
         """Height and width in pixels."""
         return self.meta["image_size"]
+
+
+def located(lengths: Sequence[int], rows: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """For each of these rows of several parts, one after the other: the number of its part, and its place therein."""
+    ends = [*accumulate(lengths)]
+    for row in rows:
+        part = bisect_right(ends, row)
+        yield part, row - ends[part] + lengths[part]
 
 
 def write(
@@ -126,7 +151,8 @@ def write(
                 bar.update(stop - start)
         faults.refuse(wrong)
         place = getattr(spec, "path", None) or getattr(spec, "archive", spec.name)
-        found = copies.faults(each, content.labels, content.splits["train"], content.classes)
+        labelled = sum(content.splits[split] for split in ("train", "test"))  # the rest have no class to differ in
+        found = copies.faults(each[:labelled], content.labels[:labelled], content.splits["train"], content.classes)
         faults.refuse(f"{place}: {fault}" for fault in found)
         images.flush()  # to the disk: a machine that sees meta.json must see the images too
         del images

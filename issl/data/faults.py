@@ -1,6 +1,8 @@
 """Reports all faults of a data set in one message, so that one run finds them all."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
 
 from issl.errors import SHOWN, UserError, printable
 
@@ -18,3 +20,10 @@ def first(names: Sequence[str], separator: str = ", ") -> str:
     """The first `SHOWN` names on one printable line, and the number of the others."""
     more = f"{separator}and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return separator.join(map(printable, names[:SHOWN])) + more
+
+
+def one_sided(where: str, train: np.ndarray, test: np.ndarray, classes: Sequence[str]) -> Iterator[str]:
+    """A message for each class that only one of the two splits has, by the labels of each."""
+    for labels, others, split in ((train, test, "training"), (test, train, "test")):
+        for label in np.setdiff1d(others, labels).tolist():
+            yield f"{where}: class '{classes[label]}' has no {split} images: correct `split`"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF tags, and a value of the second
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # modes of more than 8 bits, which Pillow's conversion clips
@@ -21,6 +21,11 @@ def decoded(source: Path | BinaryIO) -> Image.Image:
             return _scaled(image) if image.mode in DEEP else image.convert("RGB")
     except Exception as error:  # on damaged files Pillow raises almost any exception
         raise ValueError(reason(error)) from error
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """Resizes an image (bicubic) so that it just covers a square of `size` pixels, and crops it around its centre."""
+    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
 
 
 def reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from issl.jobs.records import finished_runs, read_record
 from issl.planning import work
 from issl.planning.calibration import Measured
 from issl.planning.work import Sizes, Work
-from issl.spec.data import Cifar10, DataSpec, Synthetic, TinyImageNet, data_id
+from issl.spec.data import DataSpec, data_id
 from issl.spec.encoder import Encoder
 from issl.spec.encoding import Encoding
 from issl.spec.probe import ProbeGrid
@@ -48,12 +48,10 @@ def sizes(root: Path, data: DataSpec) -> Sizes | None:
     meta = root / "data" / data_id(data) / "meta.json"
     if meta.exists():
         content = read_record(meta, keys=("splits", "classes"))
-        return Sizes(content["splits"]["train"], content["splits"]["test"], len(content["classes"]))
-    if isinstance(data, Cifar10):
-        return Sizes(50_000, 10_000, 10)
-    if isinstance(data, Synthetic | TinyImageNet):
-        return Sizes(data.classes * data.train_per_class, data.classes * data.test_per_class, data.classes)
-    return None
+        splits = content["splits"]
+        return Sizes(splits["train"], splits["test"], len(content["classes"]), splits.get("unlabelled", 0))
+    told = data.n_train, data.n_test, data.n_classes
+    return None if None in told else Sizes(*told)
 
 
 def _below(root: Path) -> Iterator[Job]:

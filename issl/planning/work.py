@@ -14,11 +14,12 @@ from issl.spec.value import Value, short_hash
 
 
 class Sizes(NamedTuple):
-    """Of a data set: images in both splits, and classes."""
+    """Of a data set: images in both splits, classes, and images without a label, which only pretraining reads."""
 
     train: int
     test: int
     classes: int
+    unlabelled: int = 0
 
 
 class Work(NamedTuple):
@@ -50,7 +51,7 @@ def pretraining(run: RunSpec, sizes: Sizes) -> Work:
     """A pretraining from its start to its end, its monitoring of the test split included."""
     if not run.epochs:
         return Work("pretrain", "untrained", 1, 0, 0)
-    steps = run.epochs * steps_per_epoch(run, sizes.train)
+    steps = run.epochs * steps_per_epoch(run, sizes.train + sizes.unlabelled)
     shape = _hash(run.objective, run.encoder, run.augment, run.optim.batch_size, run.data.image_size, sizes)
     return Work("pretrain", shape, 1, steps, steps * flops.of_step(run))
 

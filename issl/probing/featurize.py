@@ -74,7 +74,7 @@ def _featurize(
                 z[done : done + len(batch)] = encode(batch, start + done)
                 done += len(batch)
             shards.write(part, start, z)
-            log.info("features of %d of %d images", stop, len(arrays.labels))
+            log.info("features of %d of %d images", stop, arrays.n_labelled)
     # The folder last: if the job is killed in between, the next attempt finds all shards and only renames it.
     spread_out = spread.of(shards.Features(part, len(arrays.labels), device, 0), arrays)
     usage = devices.usage(device, precision, started) | {"gpu_percent": watch.percent}

@@ -58,7 +58,7 @@ def _probe(grid: ProbeGrid, seed: int, job: Job) -> None:
     arrays, part = read(job.data, job.encoding.data), job.out.with_suffix(".part")
     about = {"grid": grid_id(grid), "seed": seed, "spec": grid.model_dump(mode="json"), "data": arrays.meta["sha256"]}
     refuse_other(job.out.with_suffix(".json"), "scores", about)
-    labels = np.array(arrays.labels)
+    labels = np.array(arrays.labels[: arrays.n_labelled])
     numbers = np.arange(len(labels))
     if grid.kind in READS_IMAGES:
         inputs = {"images": Images(arrays, job.encoder, job.encoding, part)}

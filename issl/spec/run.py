@@ -37,9 +37,13 @@ class RunSpec(Value):
         views = self.augment.views
         if isinstance(self.data, ImageNet) != bool(views):
             raise ValueError("'augment: {views: ...}' is required for data of kind imagenet, and allowed for no other")
-        classes = getattr(self.data, "classes", None)  # None: known only when the data are prepared
+        classes = self.data.n_classes
         if isinstance(self.objective, Supervised) and classes not in (None, self.objective.classes):
             raise ValueError(f"objective.classes {self.objective.classes}: the data set has {classes} classes")
+        if isinstance(self.objective, Supervised) and self.data.has_unlabelled:
+            raise ValueError(
+                "supervised needs a label for every image: leave `unlabelled` out of the data set's `split`"
+            )
         if (len(views) > 1 or self.augment.number > 2) and not self.objective.many_views:
             given = "augment.views may have one entry" if views else "augment.number must be 2"
             raise ValueError(f"{self.objective.name} takes two views of an image, so {given}")

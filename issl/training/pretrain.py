@@ -14,7 +14,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from issl import objectives
@@ -30,7 +29,7 @@ from issl.objectives.base import Clock, Terms
 from issl.objectives.geometry import Geometry
 from issl.spec import objective as spec
 from issl.spec.run import RunSpec, file_notes, run_id
-from issl.training import attempts, checkpoints, optim, tracking
+from issl.training import attempts, checkpoints, online, optim, tracking
 from issl.training.history import History
 from issl.training.launcher import SINGLE_PROCESS, Launcher
 from issl.training.lightning import pl
@@ -100,7 +99,7 @@ def train(
     arrays = read(data, run.data)
     about = {"spec": run.model_dump(mode="json"), "seed": seed, "data": arrays.meta["sha256"]}
     refuse_other(out / OUTPUTS[-1], "a finished training", about)
-    n_train = arrays.meta["splits"]["train"]
+    n_train = arrays.n_pretraining
     if run.epochs and run.optim.batch_size > n_train:
         raise UserError(f"optim.batch_size {run.optim.batch_size} exceeds the {n_train} training images of {data}")
     if isinstance(run.objective, spec.Supervised) and run.objective.classes != arrays.n_classes:
@@ -251,7 +250,8 @@ class Pretraining(pl.LightningModule):
     def __init__(self, run: RunSpec, seed: int, arrays: Arrays, execution: Execution, fused: bool):
         super().__init__()
         self.run, self.seed, self.execution, self.fused = run, seed, execution, fused
-        self.arrays, self.n_images = arrays, arrays.meta["splits"]
+        self.arrays, self.n_train = arrays, arrays.n_pretraining
+        self.labelled = arrays.meta["splits"]["train"] / self.n_train
         self.identity = {"spec": run.canonical(), "seed": seed, "data": arrays.meta["sha256"]}
         self.encoder = encoders.build(run.encoder, run.data.image_size).to(memory_format=torch.channels_last)
         self.objective = objectives.build(run.objective, run.encoder.dim, self.encoder)
@@ -273,7 +273,7 @@ class Pretraining(pl.LightningModule):
 
     def order(self, epoch: int) -> tuple[Tensor, ...]:
         """Row numbers of each batch of an epoch."""
-        return loader.order(self.run, self.seed, epoch, self.n_images["train"])
+        return loader.order(self.run, self.seed, epoch, self.n_train)
 
     def setup(self, stage: str) -> None:
         if distributed.world_size() != self.processes:  # Lightning would silently train on a part of each batch
@@ -319,8 +319,7 @@ class Pretraining(pl.LightningModule):
         terms = self.terms(z, views[0], self.clock(batch_idx), labels)
         z_x = z[: len(labels)].detach()
         logits = self.online(z_x).float()
-        online_loss = F.cross_entropy(logits, labels)
-        accuracy = (logits.argmax(1) == labels).float().mean()
+        online_loss, accuracy = online.scores(logits, labels, self.labelled)
         monitored = self.geometry(z[: 2 * len(labels)].detach())
         logged = {"loss": terms.loss} | terms.logs | monitored | {"online_loss": online_loss, "online_acc": accuracy}
         self.history.add({name: distributed.mean(term.detach()) for name, term in logged.items()})
@@ -344,7 +343,7 @@ class Pretraining(pl.LightningModule):
         epoch, epochs = self.current_epoch, self.run.optim.epochs
         look = (epoch + 1) % self.execution.validate_every == 0 or epoch + 1 == epochs
         rate = learning_rates(self.run.optim, self.clock(0))[0]
-        row = self.history.end_epoch(epoch, rate, images=self.n_images["train"])
+        row = self.history.end_epoch(epoch, rate, images=self.n_train)
         if look:
             row |= self.validate()
         if distributed.is_rank_zero():

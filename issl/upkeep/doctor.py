@@ -18,7 +18,7 @@ from issl.errors import UserError, nearest
 from issl.jobs import slurm
 from issl.jobs.locks import locked
 from issl.jobs.slurm import Partition
-from issl.spec.data import DataSpec, train_images
+from issl.spec.data import DataSpec
 from issl.spec.run import RunSpec
 from issl.upkeep import site
 
@@ -97,7 +97,7 @@ def _needed_by(run: RunSpec) -> float:
 
 
 def _images(data: DataSpec) -> float:
-    return 1.2 * (train_images(data) or 0)  # with the test split, at most a fifth
+    return 1.2 * (data.n_train or 0)  # with the test split, at most a fifth
 
 
 def _locks(root: Path) -> Finding:

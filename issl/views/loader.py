@@ -58,13 +58,14 @@ class ResidentViews:
 
     def __init__(self, run: RunSpec, seed: int, arrays: Arrays, device: torch.device, resident_gb: float):
         self.run, self.seed, self.device = run, seed, device
-        self.n_images = arrays.meta["splits"]
-        self.train, self.test = (batches.of_split(arrays, split, device, resident_gb) for split in ("train", "test"))
+        self.n_train, self.n_test = arrays.n_pretraining, arrays.meta["splits"]["test"]
+        rows = arrays.pretraining, (arrays.split("test"),)
+        self.train, self.test = (batches.of_rows(arrays, part, device, resident_gb) for part in rows)
 
     def steps(self, epoch: int, step: int) -> Iterator[Batch]:
         for later in range(epoch, self.run.optim.epochs):
             first = step if later == epoch else 0
-            rest = order(self.run, self.seed, later, self.n_images["train"])[first:]
+            rest = order(self.run, self.seed, later, self.n_train)[first:]
             images = self.train([distributed.share(rows) for rows in rest])  # (B, H, W, 3), (B,)
             for nth, (batch, labels) in enumerate(images, first):
                 views = self.views(batch.permute(0, 3, 1, 2), self.run.augment.number, "augment", later, nth)
@@ -72,7 +73,7 @@ class ResidentViews:
                 yield Batch((two, more) if len(more) else (two,), labels)
 
     def pairs(self, epoch: int) -> Iterator[Batch]:
-        rows = torch.arange(self.n_images["test"]).split(self.run.optim.batch_size)
+        rows = torch.arange(self.n_test).split(self.run.optim.batch_size)
         for number, (images, labels) in enumerate(self.test([distributed.share(batch) for batch in rows])):
             batch, size = images.permute(0, 3, 1, 2), len(labels)
             augmented = self.views(batch, 2, "validate", epoch, number)[size:]
@@ -89,8 +90,8 @@ class StreamedViews:
 
     def __init__(self, run: RunSpec, seed: int, arrays: Arrays, device: torch.device, workers: int):
         self.run, self.seed, self.device, self.workers = run, seed, device, workers
-        self.n_images = arrays.meta["splits"]
-        self.first = {split: arrays.split(split).start for split in self.n_images}
+        self.n_train, self.n_test = (arrays.meta["splits"][split] for split in ("train", "test"))
+        self.first = {split: arrays.split(split).start for split in ("train", "test")}
         self.labels = torch.from_numpy(arrays.labels)
         # For monitoring, clean images have the size of the large views beside them.
         self.photos = decode.of(arrays, run.data.model_copy(update={"image_size": run.augment.views[0].size}))
@@ -109,11 +110,11 @@ class StreamedViews:
     def rows(self, epoch: int, step: int) -> Iterator[tuple[int, Tensor]]:
         """Epoch and this rank's rows for every step from the given one."""
         for later in range(epoch, self.run.optim.epochs):
-            rest = order(self.run, self.seed, later, self.n_images["train"])[step if later == epoch else 0 :]
+            rest = order(self.run, self.seed, later, self.n_train)[step if later == epoch else 0 :]
             yield from ((later, distributed.share(rows) + self.first["train"]) for rows in rest)
 
     def pairs(self, epoch: int) -> Iterator[Batch]:
-        images = torch.arange(self.n_images["test"]).split(self.run.optim.batch_size)
+        images = torch.arange(self.n_test).split(self.run.optim.batch_size)
         batches = [distributed.share(rows) + self.first["test"] for rows in images]
         chunks = [chunk.tolist() for rows in batches for chunk in rows.split(decode.CHUNK)]
         large = self.run.augment.model_copy(update={"views": self.run.augment.views[:1]})

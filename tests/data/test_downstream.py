@@ -12,7 +12,7 @@ from torchvision import datasets
 
 from issl import data
 from issl.errors import UserError
-from issl.spec.data import Downstream, data_id
+from issl.spec.data import Torchvision, data_id
 
 
 def save(path, seed=0):
@@ -26,7 +26,7 @@ def write(path, lines):
 
 
 def prepare(root, name):
-    return data.prepare(Downstream(kind="torchvision", name=name, path=str(root)), root / ".out", progress=False)
+    return data.prepare(Torchvision(kind="torchvision", name=name, path=str(root)), root / ".out", progress=False)
 
 
 def rows(root, arrays, split):
@@ -267,6 +267,6 @@ def test_a_missing_data_set_is_one_line(tmp_path, name):
 
 
 def test_the_path_is_not_part_of_the_identity():
-    here, there = (Downstream(kind="torchvision", name="dtd", path=path) for path in ("a", "b"))
-    assert data_id(here) == data_id(there) != data_id(Downstream(kind="torchvision", name="pets"))
+    here, there = (Torchvision(kind="torchvision", name="dtd", path=path) for path in ("a", "b"))
+    assert data_id(here) == data_id(there) != data_id(Torchvision(kind="torchvision", name="pets"))
     assert data_id(here).startswith("dtd-")

@@ -291,7 +291,31 @@ FROZEN = [
         data_spec.ImageFolder(kind="folder", name="own", image_size=8),
         {"kind": "folder", "name": "own", "image_size": 8},
     ),
-    (data_spec.Downstream(kind="torchvision", name="dtd"), {"kind": "torchvision", "name": "dtd"}),
+    (
+        data_spec.Torchvision(kind="torchvision", name="dtd"),
+        {
+            "kind": "torchvision",
+            "name": "dtd",
+            "image_size": None,
+            "split": {"train": {}, "test": {}, "unlabelled": None},
+        },
+    ),
+    (
+        data_spec.HuggingFace(kind="huggingface", name="own", image_size=8),
+        {
+            "kind": "huggingface",
+            "name": "own",
+            "image_size": 8,
+            "repo": None,
+            "revision": None,
+            "subset": None,
+            "image": "image",
+            "label": "label",
+            "split": {"train": "train", "test": "test", "unlabelled": None},
+        },
+    ),
+    (data_spec.HuggingFaceSplits(), {"train": "train", "test": "test", "unlabelled": None}),
+    (data_spec.TorchvisionSplits(), {"train": {}, "test": {}, "unlabelled": None}),
     (
         Encoding(data=DATA),
         {
@@ -405,7 +429,7 @@ def test_every_value_that_has_defaults_is_frozen():
         importlib.import_module(f"issl.spec.{module.name}")
     named = {each for each in subclasses(value_spec.Value) if each.__module__.startswith("issl.spec.")}
     named = {each for each in named if not each.__name__.startswith("_")}
-    assert {type(value) for value, _ in FROZEN} == named - {probe.ProbeGrid, Method}
+    assert {type(value) for value, _ in FROZEN} == named - {probe.ProbeGrid, Method, data_spec.DataSet}
     assert all(field.is_required() for field in probe.ProbeGrid.model_fields.values())
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from issl.data.arrays import Content, Listing
-from issl.data.datasets import cifar10, downstream, folder, imagenet, synthetic, tinyimagenet
+from issl.data.datasets import cifar10, folder, huggingface, imagenet, synthetic, tinyimagenet, torchvision
 
 READERS: dict[str, Callable[..., Content | Listing]] = {
     "tinyimagenet": tinyimagenet.read,
@@ -11,5 +11,6 @@ READERS: dict[str, Callable[..., Content | Listing]] = {
     "folder": folder.read,
     "imagenet": imagenet.read,
     "synthetic": synthetic.read,
-    "torchvision": downstream.read,
+    "torchvision": torchvision.read,
+    "huggingface": huggingface.read,
 }

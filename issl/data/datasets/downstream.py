@@ -1,12 +1,13 @@
 """Data sets for transfer, through torchvision, which knows their files and official splits.
 
-Photographs are only listed, and decoded when they are needed.
+Photographs are only listed, and decoded when they are needed, unless the spec has an `image_size`.
 """
 
 import os
 import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +15,13 @@ import numpy as np
 
 from issl.data import faults, tree
 from issl.data.arrays import Content, Listing
+from issl.data.datasets import folder
 from issl.errors import UserError
-from issl.spec.data import Downstream
+from issl.spec.data import Torchvision
 
 # The errors of torchvision and of what it reads lists with: they differ between data sets.
 DAMAGED = (RuntimeError, OSError, ValueError, EOFError, LookupError, TypeError, AttributeError, pickle.UnpicklingError)
+LISTED = 224  # pixels: side of the central square of a photograph, unless an encoding says otherwise
 CALTECH_TRAIN = 30  # images of a class; the rest are test images
 CALTECH_FOLDER = "caltech101/101_ObjectCategories"
 
@@ -31,7 +34,7 @@ class Split(NamedTuple):
     classes: list[str]
 
 
-def read(spec: Downstream, progress: bool = False) -> Content | Listing:
+def read(spec: Torchvision, progress: bool = False) -> Content | Listing:
     """Rows and class indices are torchvision's; train rows first.
 
     Raises UserError if the files are missing or damaged, or if the data set's own lists contradict them.
@@ -47,14 +50,16 @@ def read(spec: Downstream, progress: bool = False) -> Content | Listing:
             f"{root}: {spec.name} is missing or damaged ({error}): {todo} it there in torchvision's layout"
         ) from error
     faults.refuse(_contradictions(root, train, test))
-    return Listing(
-        files=np.array([os.fsencode(file.relative_to(root)) for file in (*train.files, *test.files)]),
-        labels=np.array([*train.labels, *test.labels]),
-        splits={"train": len(train.files), "test": len(test.files)},
-        classes=train.classes,
-        image_size=spec.image_size,
-        source={"torchvision": spec.name},
-    )
+    files = [str(file.relative_to(root)) for file in (*train.files, *test.files)]
+    common = {
+        "labels": np.array([*train.labels, *test.labels]),
+        "splits": {"train": len(train.files), "test": len(test.files)},
+        "classes": train.classes,
+        "source": {"torchvision": spec.name},
+    }
+    if spec.image_size is None:
+        return Listing(files=np.array([os.fsencode(file) for file in files]), image_size=LISTED, **common)
+    return Content(image_size=spec.image_size, open=partial(folder.rows, root, files, spec.image_size), **common)
 
 
 def _contradictions(root: Path, train: Split, test: Split) -> Iterator[str]:

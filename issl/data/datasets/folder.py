@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from issl.data import pixels, tree
 from issl.data.arrays import Content, Rows
@@ -27,19 +27,21 @@ def read(spec: ImageFolder, progress: bool = False) -> Content:
         splits={split: sum(map(len, classes.values())) for split, classes in found.items()},
         classes=list(found["train"]),
         image_size=spec.image_size,
-        open=partial(_open, root, [file for files in groups for file in files], spec.image_size),
+        open=partial(rows, root, [file for files in groups for file in files], spec.image_size),
         source={"folder": root.name},
     )
 
 
-def _open(root: Path, files: list[str], size: int) -> Rows:
-    def rows(start: int, stop: int) -> np.ndarray:
+def rows(root: Path, files: list[str], size: int) -> Rows:
+    """Decodes files below `root` to squares of `size` pixels. Raises UserError for a file that is not an image."""
+
+    def decoded(start: int, stop: int) -> np.ndarray:
         images = np.empty((stop - start, size, size, 3), np.uint8)
         for row, file in enumerate(files[start:stop]):
             images[row] = _decode(root / file, size)
         return images
 
-    return rows
+    return decoded
 
 
 def _decode(file: Path, size: int) -> Image.Image:
@@ -47,4 +49,4 @@ def _decode(file: Path, size: int) -> Image.Image:
         image = pixels.decoded(file)
     except ValueError as error:
         raise UserError(f"{file}: cannot be decoded as an image ({error}): replace or remove it") from error
-    return ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    return pixels.square(image, size)
