@@ -51,8 +51,8 @@ def install(folder: Path, package: str, group: str, entries: dict[str, str], **m
 @pytest.fixture
 def spectral(tmp_path):
     """The package of the recipe, installed in a folder of its own."""
-    [settings] = blocks("Keep a method in a package of your own", "python")
-    [about] = blocks("Keep a method in a package of your own", "toml")
+    [settings] = blocks("Keep it in a package of your own", "python")
+    [about] = blocks("Keep it in a package of your own", "toml")
     objective = blocks("Add a method", "python")[0]
     objective = objective.replace(
         "from issl.spec import objective as spec", "from issl_spectral.settings import Spectral as Settings"
@@ -66,9 +66,9 @@ def spectral(tmp_path):
     return tmp_path / "site"
 
 
-def run(site: Path, *arguments: str, check: bool = True):
+def run(site: Path, *arguments: str, check: bool = True, cwd: Path = PROJECT):
     environment = os.environ | {"PYTHONPATH": f"{site}:{PROJECT}", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run([sys.executable, *arguments], env=environment, cwd=PROJECT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *arguments], env=environment, cwd=cwd, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -107,6 +107,110 @@ print(json.dumps(fingerprint.changed(record["code"], "pretrain")))
     assert history == "1 (24, 64)"
     assert json.loads(first) == [["issl_spectral", "issl_spectral.objective", "issl_spectral.settings"], []]
     assert json.loads(edited) == ["issl_spectral.objective"]
+
+
+MIXER = """
+from typing import ClassVar, Literal
+from pydantic import PositiveInt
+from issl.spec.value import Value
+
+
+class Mixer(Value):
+    implementation: ClassVar[str] = "issl_mixer.network:build"
+    arch: Literal["mixer"]
+    dim: PositiveInt = 16
+"""
+NETWORK = """
+from torch import nn
+
+
+class Mixer(nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.dim = self.channels = dim
+        self.maps = nn.Conv2d(3, dim, 4, 4)
+
+    def forward(self, images):
+        return self.with_maps(images)[0]
+
+    def with_maps(self, images):
+        maps = self.maps(images)
+        return maps.mean((2, 3)), maps
+
+
+def build(encoder, image_size):
+    return Mixer(encoder.dim)
+"""
+
+
+def test_an_encoder_of_another_package_is_checked_trained_and_loaded(tmp_path):
+    site = tmp_path / "site"
+    modules = {"issl_mixer.settings": MIXER, "issl_mixer.network": NETWORK}
+    install(site, "issl-mixer", "issl.encoders", {"mixer": "issl_mixer.settings:Mixer"}, **modules)
+    (tmp_path / "mine.yaml").write_text(
+        "experiments: {mine: {base: {method: simclr}, rows: {a: {encoder: {arch: mixer, dim: 24}}}, probes: [{}], "
+        "table: {caption: mine}}}"
+    )
+    code = f"""
+import json, sys, numpy as np, issl
+from issl import hub
+from issl.config.plan import load
+from issl.planning.possible import refuse_impossible
+plans = load({str(PROJECT / "config.yaml")!r}, [{str(tmp_path / "mine.yaml")!r}])
+refuse_impossible(plans)
+[row] = plans["results"].rows["mine"]
+print(row.run.encoder.dim)
+images = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3)).astype(np.uint8)
+fit = issl.fit(images, method="simclr", encoder="mixer", epochs=1, optim={{"batch_size": 8}}, device="cpu", out="run")
+assert (fit.network.dim, type(fit.network).__module__) == (16, "issl_mixer.network")
+assert type(hub.load("run")).__name__ == "Mixer" and fit.transform(images).shape == (24, 16)
+record = json.load(open("run/run.json"))
+print(sorted(name for name in record["code"]["modules"] if "mixer" in name))
+"""
+    done = run(site, "-c", code, cwd=tmp_path).stdout.splitlines()
+    assert done[0] == "24" and done[-1] == "['issl_mixer', 'issl_mixer.network', 'issl_mixer.settings']"
+
+
+SHADES = """
+from typing import ClassVar, Literal
+from issl.spec.data import DataSet
+
+
+class Shades(DataSet):
+    implementation: ClassVar[str] = "issl_shades.reader:read"
+    kind: Literal["shades"]
+    name: Literal["shades"] = "shades"
+    image_size: Literal[8] = 8
+"""
+READER = """
+import numpy as np
+from issl.data.arrays import Content
+
+
+def read(spec, progress=False):
+    labels = np.arange(12) % 2
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3)).astype(np.uint8)
+    return Content(labels, {"train": 8, "test": 4}, ["dark", "light"], 8, lambda: lambda a, b: images[a:b], {}, False)
+"""
+
+
+def test_a_kind_of_data_of_another_package_is_planned_and_prepared(tmp_path):
+    site = tmp_path / "site"
+    modules = {"issl_shades.settings": SHADES, "issl_shades.reader": READER}
+    install(site, "issl-shades", "issl.data", {"shades": "issl_shades.settings:Shades"}, **modules)
+    (tmp_path / "mine.yaml").write_text("data: {mine: {kind: shades}}\ndefaults: {data: mine}\n")
+    code = f"""
+from issl import data
+from issl.config.plan import load
+plan = load({str(PROJECT / "config.yaml")!r}, [{str(tmp_path / "mine.yaml")!r}])["results"]
+[spec] = {{row.run.data for row in plan.rows["fig7c"]}}
+arrays = data.prepare(spec, "d", progress=False)
+print(arrays.classes, arrays.images.shape, sorted(n for n in arrays.meta["code"]["modules"] if "shades" in n))
+"""
+    done = run(site, "-c", code, cwd=tmp_path)
+    assert (
+        done.stdout == "['dark', 'light'] (12, 8, 8, 3) ['issl_shades', 'issl_shades.reader', 'issl_shades.settings']\n"
+    )
 
 
 def test_a_kind_of_probe_of_another_package_is_planned_and_found(tmp_path):

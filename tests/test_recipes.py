@@ -109,10 +109,9 @@ def test_the_recipe_for_an_encoder_plans_and_trains_an_epoch(copy):
     module, settings = blocks("Add an encoder")
     (folder / "issl/models/convmixer.py").write_text(module)
     spec = folder / "issl/spec/encoder.py"
-    declared, union = re.split(r"(?=^Encoder = )", settings, flags=re.MULTILINE)
-    text = re.sub(r"^Encoder = .*$", union.strip(), spec.read_text(), flags=re.M)
-    spec.write_text(text)
-    insert(spec, "Encoder = Annotated", declared.strip() + "\n")
+    declared, table = re.split(r"(?=^OWN: )", settings, flags=re.MULTILINE)
+    spec.write_text(re.sub(r"^OWN: .*$", table.strip(), spec.read_text(), flags=re.M))
+    insert(spec, "OWN: ", declared.strip() + "\n")
     [row] = blocks("Add an encoder", "yaml")
     table = "\n    probes: [{weight_decay: [1.0e-4, 1.0e-5, 1.0e-6]}]\n    table: {caption: A ConvMixer.}\n"
     (folder / "mine.yaml").write_text(f"experiments:\n  mixer:\n    rows:\n{row.rstrip()}{table}")
@@ -207,10 +206,9 @@ def add_a_data_set(folder):
     module, settings, registry = blocks("Add a data set")
     (folder / "issl/data/datasets/npz.py").write_text(module)
     spec = folder / "issl/spec/data.py"
-    declared, union = re.split(r"(?=^DataSpec = )", settings, flags=re.MULTILINE)
-    text = re.sub(r"^DataSpec = .*?^\]$", union.strip(), spec.read_text(), flags=re.M | re.S)
-    spec.write_text(text)
-    insert(spec, "DataSpec = Annotated", declared.strip() + "\n")
+    declared, union = re.split(r"(?=^Own = )", settings, flags=re.MULTILINE)
+    spec.write_text(re.sub(r"^Own = .*$", union.strip(), spec.read_text(), flags=re.M))
+    insert(spec, "Own = ", declared.strip() + "\n")
     statement, entry = registry.strip().split("\n\n")
     readers = folder / "issl/data/datasets/__init__.py"
     [old] = re.findall(r"^from issl.data.datasets import .*$", readers.read_text(), re.MULTILINE)

@@ -15,6 +15,7 @@ from issl.data.arrays import IMAGES, LABELS, META, Arrays, Content, Listing, rea
 from issl.data.datasets import READERS
 from issl.jobs.locks import build_once
 from issl.jobs.records import refuse_other
+from issl.spec import plugins
 from issl.spec.data import DataSpec, ImageFolder, ImageNet
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def prepare(spec: DataSpec, folder: str | Path, threads: int = 1, progress: bool
 
 def _make(spec: DataSpec, folder: str | Path, threads: int, progress: bool) -> None:
     refuse_other(Path(folder, META), "a data set", {"spec": json.loads(spec.canonical())})
-    reader = READERS[spec.kind]
+    reader = READERS.get(spec.kind) or plugins.implementation(spec)
     content = reader(spec, progress)
     faults.refuse(_degenerate(content, spec))
     if isinstance(content, Listing):

@@ -5,7 +5,6 @@ Parameters of a ResNet have torchvision's names, so its state dicts fit if shape
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from typing import Protocol
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from issl.errors import UserError
 from issl.models.blocks import BasicBlock, Bottleneck
+from issl.spec import plugins
 from issl.spec.shape import Shape
 
 ARCHS: dict[str, tuple[type[BasicBlock | Bottleneck], tuple[int, ...]]] = {
@@ -57,9 +57,8 @@ def build(encoder: Settings, image_size: int) -> nn.Module:
 
 
 def builder(encoder: Settings) -> Callable[[Settings, int], nn.Module]:
-    """The function that builds such an encoder: `build` of the module that its settings name in `built_by`."""
-    module = getattr(encoder, "built_by", None)
-    return import_module(module).build if module else resnet
+    """The function that builds such an encoder: what its settings name as `implementation`, or `resnet`."""
+    return plugins.implementation(encoder) if hasattr(encoder, "implementation") else resnet
 
 
 def check(encoder: Settings, image_size: int, sizes: Iterable[int]) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from issl.config.plan import Plan
@@ -19,7 +20,6 @@ from issl.spec.encoder import Encoder, ResNet
 from issl.spec.value import short_hash
 
 CACHE = Path("results/.planning/encoders.json")
-PACKAGE = Path(__file__).parent.parent
 
 
 def refuse_impossible(plans: Mapping[str, Plan]) -> None:
@@ -68,7 +68,8 @@ def _known() -> dict[str, str]:
 
 def _key(encoder: Encoder, sizes: Iterable[int]) -> str:
     """Names an encoder with the code that builds it."""
-    source = PACKAGE.parent.joinpath(*encoder.built_by.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    module = find_spec(encoder.implementation.partition(":")[0])
+    source = Path(module.origin).read_text(encoding="utf-8") if module and module.origin else ""
     try:
         version = metadata.version("timm")
     except metadata.PackageNotFoundError:

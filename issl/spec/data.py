@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, Union, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, model_validator
 
 from issl.errors import nearest
+from issl.spec import plugins
 from issl.spec.value import Name, Value, short_hash
 
 # Data sets of torchvision with the splits that the paper's authors evaluate on (issl/data/datasets/downstream.py).
@@ -274,8 +275,10 @@ class Synthetic(DataSet):
         return self.classes
 
 
+Own = TinyImageNet | Cifar10 | ImageFolder | ImageNet | Torchvision | HuggingFace | Synthetic
 DataSpec = Annotated[
-    TinyImageNet | Cifar10 | ImageFolder | ImageNet | Torchvision | HuggingFace | Synthetic, Field(discriminator="kind")
+    Union[plugins.members("issl.data", "kind", DataSet, get_args(Own))],  # noqa: UP007
+    Field(discriminator="kind"),
 ]
 
 

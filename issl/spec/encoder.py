@@ -1,10 +1,11 @@
 """Encoders: one class of settings for each family of architectures."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator, model_validator
 
+from issl.spec import plugins
 from issl.spec.shape import channels
 from issl.spec.value import Value
 
@@ -39,7 +40,7 @@ class ResNet(Value):
 class Timm(Value):
     """An architecture of timm at random initial weights, with the same optional head; needs `pip install timm`."""
 
-    built_by: ClassVar[str] = "issl.models.trunks"
+    implementation: ClassVar[str] = "issl.models.trunks:build"
 
     arch: str = Field(description="timm/<name>, a name in timm.list_models(), e.g. timm/vit_small_patch16_224")
     head: Literal["none", "expand"] = "none"
@@ -71,5 +72,9 @@ def arch(encoder: Any) -> str:
     return "resnet" if family.startswith("resnet") else family
 
 
-Encoder = Annotated[Annotated[ResNet, Tag("resnet")] | Annotated[Timm, Tag("timm")], Discriminator(arch)]
-ENCODERS: dict[str, type[Value]] = {tag.tag: member for member, tag in map(get_args, get_args(get_args(Encoder)[0]))}
+OWN: dict[str, type[Value]] = {"resnet": ResNet, "timm": Timm}  # by what `arch` begins with
+ENCODERS = OWN | plugins.named("issl.encoders", "arch", Value, OWN)
+Encoder = Annotated[
+    Union[tuple(Annotated[member, Tag(tag)] for tag, member in ENCODERS.items())],  # noqa: UP007
+    Discriminator(arch),
+]

@@ -9,18 +9,19 @@ The class says in `implementation` what carries it out, which is imported only b
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import reduce
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from issl.spec.value import Value
+if TYPE_CHECKING:  # loading released weights takes no pydantic
+    from issl.spec.value import Value
 
 log = logging.getLogger(__name__)
 
 
-def members(group: str, key: str, base: type[Value], builtin: Iterable[type[Value]]) -> tuple[type[Value], ...]:
+def members(group: str, key: str, base: type["Value"], builtin: Iterable[type["Value"]]) -> tuple[type["Value"], ...]:
     """The built-in settings classes of a group, then those of plug-ins, by name.
 
     `key` is the field that holds the name, and `base` what a plug-in's class must inherit from. A plug-in that cannot
@@ -28,22 +29,26 @@ def members(group: str, key: str, base: type[Value], builtin: Iterable[type[Valu
     with one name neither is used, because nobody can know which one is meant.
     """
     own = (*builtin,)
-    taken = {name for each in own for name in _names(each, key)}
-    found: dict[str, list[EntryPoint]] = {}
+    return (*own, *named(group, key, base, {name for each in own for name in _names(each, key)}).values())
+
+
+def named(group: str, key: str, base: type["Value"], taken: Collection[str]) -> dict[str, type["Value"]]:
+    """The settings classes of a group's plug-ins by name, as in `members`; `taken` are the names of our own."""
+    entries: dict[str, list[EntryPoint]] = {}
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, _package(entry))):
-        found.setdefault(entry.name, []).append(entry)
-    return (*own, *(each for name, entries in found.items() for each in _loaded(name, entries, key, base, taken)))
+        entries.setdefault(entry.name, []).append(entry)
+    return {name: each for name, own in entries.items() for each in _loaded(name, own, key, base, taken)}
 
 
-def implementation(settings: Value | type[Value]) -> Any:
+def implementation(settings: "Value | type[Value]") -> Any:
     """What carries out the settings of a plug-in, or a class of them: the object that it names as "module:object"."""
     module, _, path = settings.implementation.partition(":")
     return reduce(getattr, path.split("."), import_module(module))
 
 
 def _loaded(
-    name: str, entries: list[EntryPoint], key: str, base: type[Value], taken: set[str]
-) -> Iterator[type[Value]]:
+    name: str, entries: list[EntryPoint], key: str, base: type["Value"], taken: Collection[str]
+) -> Iterator[type["Value"]]:
     packages = " and ".join(_package(entry) for entry in entries)
     if len(entries) > 1 or name in taken:
         others = "they are" if len(entries) > 1 else "issl's own stays, and that of the package is"
@@ -65,7 +70,7 @@ def _loaded(
     yield settings
 
 
-def _names(settings: type[Value], key: str) -> tuple[str, ...]:
+def _names(settings: type["Value"], key: str) -> tuple[str, ...]:
     field = settings.model_fields.get(key)
     return get_args(field.annotation) if field else ()
 
