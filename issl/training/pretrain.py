@@ -251,7 +251,7 @@ class Pretraining(pl.LightningModule):
         super().__init__()
         self.run, self.seed, self.execution, self.fused = run, seed, execution, fused
         self.arrays, self.n_train = arrays, arrays.n_pretraining
-        self.labelled = arrays.meta["splits"]["train"] / self.n_train
+        self.labelled = arrays.meta["splits"]["train"] / self.n_train  # the fraction of them with a label
         self.identity = {"spec": run.canonical(), "seed": seed, "data": arrays.meta["sha256"]}
         self.encoder = encoders.build(run.encoder, run.data.image_size).to(memory_format=torch.channels_last)
         self.objective = objectives.build(run.objective, run.encoder.dim, self.encoder)

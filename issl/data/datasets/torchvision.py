@@ -4,6 +4,7 @@ The data sets that the paper's authors evaluate on have a reader of their own, f
 """
 
 import inspect
+import operator
 import pickle
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -148,12 +149,13 @@ def _item(spec: Torchvision, part: Any, row: int) -> tuple[Image.Image, Any]:
 def _class_of(spec: Torchvision, item: tuple[Image.Image, Any], row: int) -> int:
     """The label of an item. Raises UserError if it is no whole number."""
     label = item[1]
-    if isinstance(label, bool) or not isinstance(label, int | np.integer):
+    try:
+        return operator.index(label)  # of Python, numpy or torch
+    except TypeError:
         raise UserError(
             f"{spec.path}: {spec.name}: image {row} has no number of a class but {type(label).__name__}: choose "
             "another argument under `split`, e.g. `target_type`, or another data set"
-        )
-    return int(label)
+        ) from None
 
 
 def _open(spec: Torchvision, parts: Sequence[Any], labels: Sequence[np.ndarray]) -> Rows:
