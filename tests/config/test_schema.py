@@ -76,7 +76,7 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
         ((3,), {}, "config: 3: must be a word: put it in quotes, not 3"),
         ((*PUBLISHED, "values", "SimCLR"), "high", "values.SimCLR: must be a number, or a mapping of columns to num"),
         ((*PUBLISHED, "values", "SimCLR"), {"a": "high"}, "values.SimCLR.a: must be a number, not 'high'"),
-        (("data", "mine"), {}, "config: data.mine: needs a kind, allowed: cifar10, folder, imagenet, "),
+        (("data", "mine"), {}, "config: data.mine: needs a kind, allowed: cifar10, folder, huggingface, imagenet, "),
         (("methods", "simclr", "label"), "", "methods.simclr.label: must not be empty"),
         (("experiments", "fig7c", "figure", "size"), [1, 2, 3], "figure.size: must have 2 or fewer entries, not [1,"),
         (("experiments", "fig7c", "figure", "reference"), [[]], "figure.reference.0: must be a word or a number"),
