@@ -18,6 +18,7 @@ from issl.data import arrays
 from issl.errors import UserError
 from issl.jobs import devices
 from issl.jobs.execution import Execution
+from issl.models import encoders
 from issl.models.preprocessing import eight_bits
 from issl.spec.encoder import ResNet
 from issl.spec.run import RunSpec
@@ -100,6 +101,8 @@ def fit(
     if n_train < 2:
         raise UserError(f"images: {len(squares)} images, {n_test} of them held out, leave {n_train} to train on")
     run = _run(method, encoder, squares.shape[1], n_train, epochs, augment or {}, optim or {})
+    if not isinstance(run.encoder, ResNet):
+        encoders.check(run.encoder, squares.shape[1], [squares.shape[1]])
     execution = validate(Execution, {"device": device, "precision": precision, "progress": False}, "fit")
     order = np.random.default_rng(seed).permutation(len(squares))
     with tempfile.TemporaryDirectory(prefix="issl-") as temporary:

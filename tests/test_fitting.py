@@ -114,6 +114,15 @@ def test_a_mistake_is_one_line_that_names_it(images, change, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_an_encoder_of_timm_is_checked_before_it_is_trained(images):
+    pytest.importorskip("timm")
+    vit = {"arch": "timm/vit_tiny_patch16_224", "dim": 192, "patch": 4}
+    fitted = issl.fit(images, encoder=vit, method="untrained", device="cpu")
+    assert fitted.transform(images[:2]).shape == (2, 192)
+    with pytest.raises(UserError, match="16 px is no multiple of its patches of 5 px"):
+        issl.fit(images, encoder=vit | {"patch": 5}, method="untrained", device="cpu")
+
+
 def test_the_package_itself_imports_nothing_heavy():
     code = "import sys, issl; assert 'torch' not in sys.modules; print(issl.fit.__name__, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
