@@ -1,12 +1,14 @@
 # Look-up helpers for the rules, based on the plan of a preset.
+import os
 import sys
-from contextlib import redirect_stderr
+from contextlib import chdir, redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
 
 from snakemake.cli import parse_args
 
 from issl.config import resources
+from issl.errors import UserError
 from issl.planning import runtime
 
 IMAGE = "issl.sif"  # in the folder of config.yaml, built from containers/issl.def; used with --sdm apptainer
@@ -55,6 +57,9 @@ def command_line():
     program = Path(sys.argv[0]).name
     if not workflow.is_main_process or program not in ("snakemake", "__main__.py"):
         return None
-    again = StringIO()  # Snakemake has named its profiles already
-    with redirect_stderr(again):
-        return parse_args(sys.argv[1:])[1]
+    # With --directory, this is another folder than that of the command, where its profiles are.
+    for folder in (os.curdir, os.environ.get("PWD", os.curdir)):
+        again = StringIO()  # Snakemake has named its profiles already
+        with redirect_stderr(again), chdir(folder), suppress(SystemExit):
+            return parse_args(sys.argv[1:])[1]
+    raise UserError(again.getvalue().strip().rpartition("\n")[2])

@@ -1,6 +1,9 @@
 """What the real snakemake plans for every target and preset, before anything has run."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -291,3 +294,26 @@ def test_every_target_that_a_plan_makes_is_known_in_any_spelling_of_its_path(fre
         files = [file for name in plan.rows for file in (*plan.files(name), *plan.scores(name), *plan.histories(name))]
         targets = [*plan.targets(), *files]
         refuse_unknown([*targets, *(f"./{target}" for target in targets)], plans, [])
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["called from a shell", "by a program"])
+def test_with_another_directory_nothing_ends_without_a_word(fresh, knows):
+    """A profile is named from the folder of the command, which Snakemake has left when it reads the Snakefile."""
+    program = Path(sys.executable).with_name("snakemake")
+    command = [
+        program,
+        "-s",
+        PROJECT / "Snakefile",
+        "--directory",
+        fresh,
+        "--profile",
+        "slurm",
+        "-n",
+        "results/fig7d.pdf",
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "PWD"}
+    environment |= {"SLURM_CONF": os.devnull} | ({"PWD": str(PROJECT)} if knows else {})
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: unknown result 'results/fig7d.pdf'" if knows else "error: Error: profile directory")
