@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from extending import blocks
 from project import PROJECT
-
-PAGE = (PROJECT / "docs/extending.md").read_text()
 
 MEANS = """
 from typing import ClassVar, Literal
@@ -26,11 +25,6 @@ class Means(Value):
 def evaluate(grid, task):
     return []
 """
-
-
-def blocks(section, language):
-    text = PAGE.partition(f"## {section}\n")[2].partition("\n## ")[0]
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def install(folder: Path, package: str, group: str, entries: dict[str, str], **modules: str):
