@@ -60,11 +60,11 @@ def of_features(folder: Path, n: int, n_test: int, dim: int, classes: int) -> Ro
 
     Pages of the mapped files count where they are resident.
     """
-    from benchmarks.probing import blank_images
+    from benchmarks.probing import pixels
     from issl.probing import shards
 
     labels = np.arange(n) % classes
-    blank_images(folder / "data", labels, n - n_test, classes)
+    pixels(folder / "data", labels, n - n_test, classes)
     draws = np.random.default_rng(SEED)
     for start in range(0, n, shards.ROWS):
         z = draws.random((min(shards.ROWS, n - start), dim), np.float32).astype(np.float16)
@@ -99,12 +99,12 @@ def _pretrain(run: str) -> None:
 
 
 def _probe(folder: str) -> None:
-    from benchmarks.probing import BLANK
+    from benchmarks.probing import PIXELS
     from issl.probing.job import Job, probe
 
     grid = ProbeGrid(probes=tuple(Linear(kind="linear", weight_decay=d, epochs=1) for d in (1e-4, 1e-5, 1e-6)))
     paths = (Path(folder) / name for name in ("features", "data", "scores.csv"))
-    encoding = Encoding(data=BLANK, resize=1, crop=1)
+    encoding = Encoding(data=PIXELS, resize=1, crop=1)
     probe(grid, SEED, Job("drawn", encoding, *paths, 1, Execution(device="auto", progress=False)))
 
 

@@ -41,7 +41,7 @@ GRID = Row("probes_512", "s", f"ratio >= {LEAST['cpu']}, on a GPU {LEAST['cuda']
 WIDE = replace(GRID, name="probes_2048")
 NAMES = (GRID.name, WIDE.name)
 
-BLANK = Synthetic(kind="synthetic")  # what `blank_images` says of itself
+PIXELS = Synthetic(kind="synthetic")  # what `pixels` says of itself
 
 Rows = tuple[Tensor, Tensor]  # features (n, dim), labels (n,)
 
@@ -169,7 +169,7 @@ def jobs(probes: Sequence[Linear], z: Tensor, labels: Tensor, n_train: int, clas
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        blank_images(folder / "data", labels.numpy(), n_train, classes)
+        pixels(folder / "data", labels.numpy(), n_train, classes)
         shards.write(folder / "features", 0, z.numpy())
         together = _job(folder, probes)
         alone = sum(_job(folder, [probe]) for probe in probes)
@@ -179,7 +179,7 @@ def jobs(probes: Sequence[Linear], z: Tensor, labels: Tensor, n_train: int, clas
 def _job(folder: Path, probes: Sequence[Linear]) -> float:
     options = {
         "encoder": "drawn",
-        "spec": Encoding(data=BLANK, resize=1, crop=1).canonical(),
+        "spec": Encoding(data=PIXELS, resize=1, crop=1).canonical(),
         "probes": ProbeGrid(probes=tuple(probes)).canonical(),
         "seed": SEED,
         "features": folder / "features",
@@ -194,18 +194,22 @@ def _job(folder: Path, probes: Sequence[Linear]) -> float:
     return time.perf_counter() - started
 
 
-def blank_images(folder: Path, labels: np.ndarray, n_train: int, classes: int) -> None:
-    """A prepared data set of one black pixel an image: probes read labels and splits, never images."""
+def pixels(folder: Path, labels: np.ndarray, n_train: int, classes: int) -> None:
+    """A prepared data set of one pixel an image, all different: probes read labels and splits, never images."""
     content = arrays.Content(
         labels=labels,
         splits={"train": n_train, "test": len(labels) - n_train},
         classes=[str(number) for number in range(classes)],
         image_size=1,
-        open=lambda: lambda start, stop: np.zeros((stop - start, 1, 1, 3), np.uint8),
-        source={"name": "blank"},
+        open=lambda: _numbered,
+        source={"name": "pixels"},
         parallel=False,
     )
-    arrays.write(folder, content, BLANK)
+    arrays.write(folder, content, PIXELS)
+
+
+def _numbered(start: int, stop: int) -> np.ndarray:
+    return np.arange(start, stop, dtype=">u4").view(np.uint8).reshape(-1, 1, 1, 4)[..., 1:]
 
 
 if __name__ == "__main__":

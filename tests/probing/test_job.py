@@ -32,7 +32,7 @@ def numbered(start, stop):
 
 
 def prepare(folder, z, labels, n_train):
-    """Features, and a data set of four classes with black images: such probes read labels and splits only."""
+    """Features, and a data set of four classes with such images: these probes read labels and splits only."""
     images = Content(
         labels=labels,
         splits={"train": n_train, "test": len(labels) - n_train},
