@@ -52,7 +52,7 @@ def test_names_of_rows_and_paths_cannot_reach_a_shell(tmp_path):
         for label in ("a", "b $(touch trace)"):
             (images / split / label).mkdir(parents=True)
             for index in range(number):
-                color = (40 * index % 255, 100, 200 if label == "a" else 0)
+                color = (40 * index % 255, 100 if split == "train" else 120, 200 if label == "a" else 0)
                 Image.new("RGB", (16, 16), color).save(images / split / label / f"{index}; touch trace.png")
     raw = read_config(PROJECT / "config.yaml")
     tiny = raw["presets"]["tiny"]
