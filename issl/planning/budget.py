@@ -133,12 +133,16 @@ def _solution(
     places = pulp.lpSum(place * variable for place, variable in enumerate(is_run.values(), 1))
     if hours is not None:
         problem += cost <= hours
+    chosen: set[str] | None = None
     for objective in (-pulp.lpSum(worth), cost, places):
         if not objective:  # without a term, solvers refuse it
             continue
         problem.setObjective(objective)
-        problem.solve(pulp.PULP_CBC_CMD(msg=False))
+        problem.solve(pulp.PULP_CBC_CMD(msg=False, warmStart=True))  # from the last solution, which stays possible
         if problem.status != pulp.LpStatusOptimal:
-            raise RuntimeError(f"the solver found no optimum: {pulp.LpStatus[problem.status]}")
+            if chosen is None:
+                raise RuntimeError(f"the solver found no optimum: {pulp.LpStatus[problem.status]}")
+            break  # CBC may fail to decide between equal choices, by rounding; the last one is as good
         problem += objective <= pulp.value(objective) + ENOUGH
-    return {name for name, variable in is_run.items() if (variable.value() or 0) > 0.5}
+        chosen = {name for name, variable in is_run.items() if (variable.value() or 0) > 0.5}
+    return chosen or set()

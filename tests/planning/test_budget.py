@@ -3,6 +3,7 @@
 import random
 from itertools import product
 
+import pulp
 import pytest
 
 from issl.planning.budget import Job, Number, Trial, cheapest, choose, curve, least
@@ -119,3 +120,19 @@ def test_the_curve_never_falls_and_ends_with_everything():
     assert values == sorted(values)
     assert values[-1] == pytest.approx(worth({job.name for job in jobs}, numbers, trials))
     assert all(choice.hours <= budget + 1e-6 for budget, choice in points)
+
+
+def test_a_solver_that_cannot_decide_between_equal_choices_still_gives_the_best(monkeypatch):
+    """As CBC does now and then: it calls the second problem impossible, although the first solution solves it."""
+    solve, calls = pulp.LpProblem.solve, []
+
+    def failing(problem, solver):
+        calls.append(problem)
+        solve(problem, solver)
+        if len(calls) > 1:
+            problem.status = pulp.LpStatusInfeasible
+
+    monkeypatch.setattr(pulp.LpProblem, "solve", failing)
+    jobs = [Job("a", 1.0), Job("b", 2.0), Job("c", 2.0)]
+    numbers = [Number("one", frozenset({"a"}), 1.0), Number("two", frozenset({"b", "c"}), 5.0)]
+    assert choose(jobs, numbers, [], 4.0).jobs == ("b", "c") and len(calls) == 2
