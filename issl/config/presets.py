@@ -15,19 +15,8 @@ from issl.config.validation import validate
 from issl.errors import UserError
 
 RESERVED = (  # rules, and folders in results/
-    *(
-        "all",
-        "prepare",
-        "pretrain",
-        "featurize",
-        "probe",
-        "aggregate",
-        "plot",
-        "tabulate",
-        "compare",
-        "curves",
-        "times",
-    ),
+    *("all", "prepare", "pretrain", "featurize", "probe", "aggregate", "plot", "tabulate"),
+    *("compare", "curves", "times"),
     *("runs", "weights", "data", "logs", "benchmarks", "reproduction"),
 )
 

@@ -53,7 +53,7 @@ def _make(spec: DataSpec, folder: str | Path, threads: int, progress: bool) -> N
 
 def _degenerate(content: Content | Listing, spec: DataSpec) -> Iterator[str]:
     """Why nothing can be learned from a data set, or scored on it."""
-    where = getattr(spec, "path", None) or getattr(spec, "archive", spec.name)
+    where = faults.place(spec)
     if len(content.classes) < 2:
         found = f"only one class, '{content.classes[0]}'" if content.classes else "no class"
         layout = ": is this the layout <split>/<class>/<file>?" if isinstance(spec, ImageFolder | ImageNet) else ""

@@ -150,10 +150,9 @@ def write(
                 each += copies.digests(images[start:stop])
                 bar.update(stop - start)
         faults.refuse(wrong)
-        place = getattr(spec, "path", None) or getattr(spec, "archive", spec.name)
         labelled = sum(content.splits[split] for split in ("train", "test"))  # the rest have no class to differ in
         found = copies.faults(each[:labelled], content.labels[:labelled], content.splits["train"], content.classes)
-        faults.refuse(f"{place}: {fault}" for fault in found)
+        faults.refuse(f"{faults.place(spec)}: {fault}" for fault in found)
         images.flush()  # to the disk: a machine that sees meta.json must see the images too
         del images
         _finish(part, content, spec, digest.hexdigest(), code)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from issl.errors import SHOWN, UserError, printable
+from issl.spec.data import DataSpec
 
 
 def refuse(faults: Iterable[str]) -> None:
@@ -27,3 +28,8 @@ def one_sided(where: str, train: np.ndarray, test: np.ndarray, classes: Sequence
     for labels, others, split in ((train, test, "training"), (test, train, "test")):
         for label in np.setdiff1d(others, labels).tolist():
             yield f"{where}: class '{classes[label]}' has no {split} images: correct `split`"
+
+
+def place(spec: DataSpec) -> str:
+    """Where the files of a data set are, or else its name, for a message."""
+    return getattr(spec, "path", None) or getattr(spec, "archive", spec.name)

@@ -54,13 +54,16 @@ def describe(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
-def usage(device: torch.device, precision: str, started: float) -> dict[str, str | float]:
-    """Device, precision, run time and memory of a job, for provenance; `started` is its `time.monotonic()`."""
+def usage(
+    device: torch.device, precision: str, started: float, gpu_percent: float | None
+) -> dict[str, str | float | None]:
+    """Device, precision, run time, memory and how busy a GPU was, for provenance; `started` is `time.monotonic()`."""
     return {
         "device": describe(device),
         "precision": precision,
         "seconds": time.monotonic() - started,
         "peak_memory_gb": peak_memory_gb(device),
+        "gpu_percent": gpu_percent,
     }
 
 

@@ -77,7 +77,7 @@ def _featurize(
             log.info("features of %d of %d images", stop, arrays.n_labelled)
     # The folder last: if the job is killed in between, the next attempt finds all shards and only renames it.
     spread_out = spread.of(shards.Features(part, arrays.n_labelled, device, 0), arrays)
-    usage = devices.usage(device, precision, started) | {"gpu_percent": watch.percent}
+    usage = devices.usage(device, precision, started, watch.percent)
     write_json(out.with_suffix(".json"), about | spread_out | usage | made_by)
     if out.exists():
         shutil.rmtree(out)

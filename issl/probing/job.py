@@ -73,7 +73,7 @@ def _probe(grid: ProbeGrid, seed: int, job: Job) -> None:
     )
     with utilisation.Watch(device) as watch:
         scores = evaluate(grid, task)
-    usage = devices.usage(device, precision, started) | {"gpu_percent": watch.percent}
+    usage = devices.usage(device, precision, started, watch.percent)
     write_json(job.out.with_suffix(".json"), about | usage | made_by)
     write_csv(job.out, COLUMNS, [row for score in scores for row in score.rows(grid.kind)])
     shutil.rmtree(part, ignore_errors=True)
