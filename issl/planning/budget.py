@@ -124,10 +124,12 @@ def _solution(
     for nth, alternatives in enumerate(goals):
         # Real numbers, which are whole because jobs are.
         reached = [pulp.LpVariable(f"goal{nth}_{place}", 0, 1) for place in range(len(alternatives))]
-        for (needs, value), is_reached in zip(alternatives, reached):
-            worth.append(value * is_reached)
-            for name in sorted(needs & is_run.keys()):
-                problem += is_reached <= is_run[name]
+        worth += [value * is_reached for (_, value), is_reached in zip(alternatives, reached)]
+        for name in sorted(frozenset().union(*(needs for needs, _ in alternatives)) & is_run.keys()):
+            # As at most one is reached. One constraint for each of them would allow more fractions, and take longer.
+            problem += (
+                pulp.lpSum(each for (needs, _), each in zip(alternatives, reached) if name in needs) <= is_run[name]
+            )
         problem += pulp.lpSum(reached) <= 1 if hours is not None else pulp.lpSum(reached) >= 1
     cost = pulp.lpSum(job.hours * is_run[job.name] for job in jobs if job.hours)
     places = pulp.lpSum(place * variable for place, variable in enumerate(is_run.values(), 1))
