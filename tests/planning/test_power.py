@@ -62,9 +62,7 @@ def test_one_seed_decides_nothing_unless_the_preset_is_comparable():
 def test_fewer_seeds_are_the_first_ones_of_more():
     """What is told of two seeds does not depend on how many are planned for."""
     expected = [Expected(BETTER[0], 0.5, 0.2, Variance(0.1, 3), IMAGES)]
-    deviations = {
-        point: draws for point, draws in zip(BETTER[0].weights, np.random.default_rng(1).normal(size=(2, 50, 4)))
-    }
+    deviations = dict(zip(BETTER[0].weights, np.random.default_rng(1).normal(size=(2, 50, 4))))
     whole = holds(expected, deviations, LEVEL)
     for n in (1, 2, 3):
         first = {point: draws[:, :n] for point, draws in deviations.items()}
