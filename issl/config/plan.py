@@ -18,7 +18,7 @@ from issl.spec.encoding import Encoding
 from issl.spec.probe import READS_IMAGES, ProbeGrid, grid_id
 from issl.spec.run import RunSpec
 
-RUN_FILES = ("encoder.safetensors", "history.csv", "run.json", "checkpoints/", "wandb/")
+RUN_FILES = ("encoder.safetensors", "history.csv", "run.json", "checkpoints/", "wandb/", "tensorboard/", "csv/")
 
 
 class Scored(NamedTuple):

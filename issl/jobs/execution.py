@@ -37,3 +37,6 @@ class Execution(Value):
         2, description="pretraining stops this long before its Slurm time limit, or at 4/5 of the time that it gets"
     )
     wandb: Wandb = Wandb()
+    track: tuple[Literal["tensorboard", "csv"], ...] = Field(
+        (), description="where else each epoch's row goes, in the run's folder; tensorboard needs issl[tensorboard]"
+    )

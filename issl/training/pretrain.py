@@ -115,8 +115,10 @@ def train(
         module.progress = Progress(
             out / CHECKPOINTS, {"run": run_id(run), **about, **here, "epochs": run.epochs, "host": made_by["host"]}
         )
-    logger = (distributed.is_rank_zero() and tracking.logger(execution.wandb, run, seed, experiments, out)) or False
-    trainer = _trainer(run, device, precision, execution, launcher, out / CHECKPOINTS, logger)
+    trackers = []
+    if distributed.is_rank_zero():
+        trackers = tracking.loggers(execution, run, seed, experiments, out, out / CHECKPOINTS)
+    trainer = _trainer(run, device, precision, execution, launcher, out / CHECKPOINTS, trackers)
     with utilisation.Watch(device) as watch:
         _fit(trainer, module, out / CHECKPOINTS)
     if not distributed.is_rank_zero():
@@ -159,7 +161,7 @@ def _trainer(
     execution: Execution,
     launcher: Launcher,
     folder: Path,
-    logger: pl.loggers.Logger | bool,
+    trackers: list[pl.loggers.Logger],
 ) -> pl.Trainer:
     """Lightning's loop with our own checkpoints in `folder`."""
     bar = execution.progress and sys.stdout.isatty()
@@ -176,7 +178,7 @@ def _trainer(
             checkpoints.Checkpoints(folder, execution.checkpoint_minutes, execution.stop_minutes),
             *([pl.callbacks.TQDMProgressBar(refresh_rate=10)] if bar else []),
         ],
-        logger=logger,
+        logger=trackers or False,
         enable_progress_bar=bar,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -198,14 +200,14 @@ def _fit(trainer: pl.Trainer, module: "Pretraining", folder: Path) -> None:
             warnings.filterwarnings("ignore", ".*your dataloader is not resumable.*")
             trainer.fit(module, ckpt_path=resume, weights_only=True)
     except allocation.Stopped as stopped:
-        tracking.finish(trainer.logger)
+        tracking.finish(trainer.loggers)
         if stopped.walltime_over and distributed.is_rank_zero():
             log.info("%s", stopped)  # Slurm may end this process before it is raised
             requeue(steps=trainer.global_step - first_step)
         raise
     finally:
         module.steps = None  # ends the decoding processes in any case
-    tracking.finish(trainer.logger)
+    tracking.finish(trainer.loggers)
 
 
 def _write(module: "Pretraining", out: Path, record: Mapping[str, Any]) -> None:
@@ -350,8 +352,8 @@ class Pretraining(pl.LightningModule):
             log.info(self.history.line(epochs))
         if self.progress:
             self.progress.epoch_ended(row, epoch + 1, sum(each["seconds"] for each in self.history.rows))
-        if self.logger:
-            self.logger.log_metrics(row, step=epoch)
+        for tracker in self.loggers:
+            tracker.log_metrics(row, step=epoch)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

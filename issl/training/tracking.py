@@ -1,21 +1,61 @@
-"""Weights & Biases: one run per pretraining, with the same id when it resumes."""
+"""Where a training can be followed from elsewhere: Weights & Biases, TensorBoard, a CSV file; a row for each epoch.
 
-from collections.abc import Sequence
+`history.csv` has the same rows, but only at the end.
+"""
+
+import secrets
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from issl.jobs.execution import Wandb
+from issl.errors import UserError
+from issl.jobs.execution import Execution, Wandb
+from issl.jobs.files import write_json
+from issl.jobs.records import read_record
 from issl.spec.run import RunSpec, run_id
 from issl.training.lightning import pl
 
+ID = "wandb.json"  # among the checkpoints: who trains anew has another id, who resumes the same
 
-def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], folder: Path) -> pl.loggers.Logger | None:
-    """The logger that the config asks for, or None; wandb is imported, and the network used, only if it asks for one.
 
-    The run is grouped by its first experiment and tagged with all of them. Only the spec is sent: no paths, no
-    environment, no git remote (which may hold a token).
+def loggers(
+    execution: Execution, run: RunSpec, seed: int, experiments: Sequence[str], folder: Path, checkpoints: Path
+) -> list[pl.loggers.Logger]:
+    """The loggers that the config asks for. Raises UserError if the package of one is not installed.
+
+    Packages are imported, and the network is used, only for those that it asks for.
     """
-    if wandb.mode == "disabled":
-        return None
+    found: list[pl.loggers.Logger] = []
+    if execution.wandb.mode != "disabled":
+        found.append(_wandb(execution.wandb, run, seed, experiments, folder, checkpoints))
+    if "tensorboard" in execution.track:
+        found.append(_tensorboard(folder))
+    if "csv" in execution.track:  # in a folder of its own for each attempt
+        found.append(pl.loggers.CSVLogger(folder, name="csv", flush_logs_every_n_steps=1))
+    return found
+
+
+def finish(trackers: Iterable[pl.loggers.Logger]) -> None:
+    """Finishes every logger, so that everything is written or sent."""
+    for each in trackers:
+        each.finalize("success")
+        if isinstance(each, pl.loggers.WandbLogger):
+            each.experiment.finish()
+
+
+def _tensorboard(folder: Path) -> pl.loggers.Logger:
+    try:
+        return pl.loggers.TensorBoardLogger(folder, name="tensorboard", version="")
+    except ModuleNotFoundError:
+        raise UserError("execution.track: tensorboard is not installed: pip install 'issl[tensorboard]'") from None
+
+
+def _wandb(
+    wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], folder: Path, checkpoints: Path
+) -> pl.loggers.Logger:
+    """W&B's logger. The run is grouped by its first experiment and tagged with all of them.
+
+    Only the spec is sent: no paths, no environment, no git remote (which may hold a token).
+    """
     import wandb as client
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -23,7 +63,7 @@ def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], fo
     return pl.loggers.WandbLogger(
         project=wandb.project,
         entity=wandb.entity,
-        id=name,
+        id=_id(name, checkpoints / ID),
         name=name,
         group=experiments[0] if experiments else None,
         tags=list(experiments),
@@ -35,7 +75,8 @@ def logger(wandb: Wandb, run: RunSpec, seed: int, experiments: Sequence[str], fo
     )
 
 
-def finish(logger: pl.loggers.Logger | None) -> None:
-    """Finishes the W&B run, so that everything is written or sent."""
-    if logger:
-        logger.experiment.finish()
+def _id(name: str, note: Path) -> str:
+    """An id that this training keeps when it resumes, and that the same run in another results folder has not."""
+    if not note.exists():
+        write_json(note, {"id": f"{name}-{secrets.token_hex(4)}"})
+    return read_record(note, keys=("id",))["id"]

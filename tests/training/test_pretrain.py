@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import shutil
-import sys
 from functools import cache
 
 import numpy as np
@@ -18,7 +17,7 @@ from issl import objectives
 from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs import fingerprint, locks, provenance
-from issl.jobs.execution import Execution, Wandb
+from issl.jobs.execution import Execution
 from issl.models import encoders
 from issl.objectives.base import Clock
 from issl.objectives.wmse import WMSE
@@ -503,28 +502,3 @@ def test_the_history_averages_an_epoch_and_estimates_the_time_left():
     row = kept.end_epoch(0, 0.1, 64)
     assert (row["loss"], row["lr"]) == (3.0, 0.1)
     assert "epoch 1/3  loss 3.0000  online accuracy 50.0 %" in kept.line(3) and "ETA 0:00:0" in kept.line(3)
-
-
-# --- tracking ---
-
-
-def test_wandb_offline_has_one_run_with_a_stable_id_and_no_key(synthetic, make_run, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "a1b2c3d4" * 5)
-    run = make_run(optim={"epochs": 2})
-    tracked = CPU.model_copy(update={"wandb": Wandb(mode="offline")})
-    pretrain.pretrain(run, 1, synthetic, tmp_path, tracked, ["fig7c", "table1_contrastive"])
-    (folder,) = (tmp_path / "wandb").glob("offline-run-*")
-    assert folder.name.endswith(f"-{run_id(run)}-s1")
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not any(b"a1b2c3d4a1b2c3d4" in path.read_bytes() for path in written)
-    content = (folder / f"run-{run_id(run)}-s1.wandb").read_bytes()
-    assert b"fig7c" in content and b"table1_contrastive" in content
-    shutil.rmtree(tmp_path / "wandb")
-
-
-def test_disabled_tracking_does_not_even_import_wandb(synthetic, make_run, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)  # an import of it raises ImportError
-    pretrain.pretrain(make_run(optim={"epochs": 2}), 1, synthetic, tmp_path / "out", CPU)
-    with pytest.raises(ImportError):
-        online = CPU.model_copy(update={"wandb": Wandb(mode="offline")})
-        pretrain.pretrain(make_run(optim={"epochs": 2}), 1, synthetic, tmp_path / "tracked", online)
