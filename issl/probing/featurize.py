@@ -20,7 +20,6 @@ from issl.jobs.locks import locked
 from issl.jobs.records import refuse_other
 from issl.probing import encoders, images, shards, spread
 from issl.spec.encoding import Encoding
-from issl.views import augment
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +92,7 @@ class _Encode:
     @torch.no_grad()
     def __call__(self, squares: Tensor, first: int) -> np.ndarray:
         """Raises UserError if a feature is not finite; `first` is the row number of the first image."""
-        clean = augment.clean(squares.to(self.device).permute(0, 3, 1, 2))
+        clean = images.inputs(squares, self.device)
         with devices.autocast(self.device, self.precision):
             z = self.network(clean).to(torch.float16)
         if not z.isfinite().all():
