@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from issl import hub
 from issl.jobs.files import sha256
 from issl.models.encoders import builder
+from issl.spec.augment import Augment
 from issl.spec.encoding import Encoding
 from issl.spec.released import MODELS
 
@@ -36,6 +37,12 @@ class Trunk(nn.Module):
 def features(encoder: str, encoding: Encoding) -> int:
     """Dimension of the features. Raises as `hub.network` does."""
     return hub.settings(encoder).dim if encoding.layer == "output" else hub.channels(encoder)
+
+
+def augmentation(encoder: str) -> Augment | None:
+    """The views that a run was trained with; None for released weights, whose files do not tell. Raises as `hub`."""
+    spec = None if encoder in MODELS else hub.notes(encoder).get("spec")
+    return Augment(**json.loads(spec).get("augment", {})) if spec else None
 
 
 def parts(encoder: str) -> tuple[Any, ...]:

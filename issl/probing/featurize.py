@@ -18,7 +18,7 @@ from issl.jobs.execution import Execution
 from issl.jobs.files import write_json
 from issl.jobs.locks import locked
 from issl.jobs.records import refuse_other
-from issl.probing import encoders, images, shards, spread
+from issl.probing import encoders, images, pairs, shards, spread
 from issl.spec.encoding import Encoding
 
 log = logging.getLogger(__name__)
@@ -75,9 +75,10 @@ def _featurize(
             shards.write(part, start, z)
             log.info("features of %d of %d images", stop, arrays.n_labelled)
     # The folder last: if the job is killed in between, the next attempt finds all shards and only renames it.
-    spread_out = spread.of(shards.Features(part, arrays.n_labelled, device, 0), arrays)
+    measures = spread.of(shards.Features(part, arrays.n_labelled, device, 0), arrays)
+    measures |= pairs.of(encoder, encoding, arrays, device, encode.of_views, workers)
     usage = devices.usage(device, precision, started, watch.percent)
-    write_json(out.with_suffix(".json"), about | spread_out | usage | made_by)
+    write_json(out.with_suffix(".json"), about | measures | usage | made_by)
     if out.exists():
         shutil.rmtree(out)
     part.rename(out)
@@ -92,9 +93,13 @@ class _Encode:
     @torch.no_grad()
     def __call__(self, squares: Tensor, first: int) -> np.ndarray:
         """Raises UserError if a feature is not finite; `first` is the row number of the first image."""
-        clean = images.inputs(squares, self.device)
-        with devices.autocast(self.device, self.precision):
-            z = self.network(clean).to(torch.float16)
+        z = self.of_views(images.inputs(squares, self.device)).to(torch.float16)
         if not z.isfinite().all():
             raise UserError(f"{self.name}: features of images from row {first} on are not finite in float16")
         return z.cpu().numpy()
+
+    @torch.no_grad()
+    def of_views(self, views: Tensor) -> Tensor:
+        """Representations of normalised images on the device, (B, 3, S, S) -> (B, dim)."""
+        with devices.autocast(self.device, self.precision):
+            return self.network(views)
