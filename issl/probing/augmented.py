@@ -56,7 +56,8 @@ def _evaluate(probe: Augmented, task: Task) -> Iterator[Score]:
     trunk = hub.network(task.images.encoder).to(device, memory_format=torch.channels_last)
     look = _Look(trunk, device, precision)
     heads = nn.ModuleDict({name: build(trunk, task.classes, task.seed) for name in SETS}).to(device)
-    sgd = torch.optim.SGD(parameter_groups(heads, probe), lr=rate(probe, 0), momentum=probe.momentum, nesterov=True)
+    groups = parameter_groups(heads, probe)
+    sgd = torch.optim.SGD(groups, lr=rate(probe, 0), momentum=probe.momentum, nesterov=probe.momentum > 0)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     save = saves.of(probe, task)
     for epoch in range(save.resume(device, heads=heads, sgd=sgd, scaler=scaler), probe.epochs):

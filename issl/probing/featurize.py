@@ -62,7 +62,8 @@ def _featurize(
     part, about = out.with_name(f"{out.name}.part"), {**about, "precision": precision}
     shards.discard_others(part, about)
     left = shards.missing(part, shards.planned(arrays, encoding.batch_size), dim)
-    network = encoders.representation(encoder, encoding)  # may raise: before anything is written
+    # Either may raise: before anything is written.
+    network, views = encoders.representation(encoder, encoding), encoders.augmentation(encoder)
     shards.begin(part, about)
     encode = _Encode(encoder, network.to(device, memory_format=torch.channels_last), device, precision)
     with utilisation.Watch(device) as watch:
@@ -76,7 +77,7 @@ def _featurize(
             log.info("features of %d of %d images", stop, arrays.n_labelled)
     # The folder last: if the job is killed in between, the next attempt finds all shards and only renames it.
     measures = spread.of(shards.Features(part, arrays.n_labelled, device, 0), arrays)
-    measures |= pairs.of(encoder, encoding, arrays, device, encode.of_views, workers)
+    measures |= pairs.of(views, encoding, arrays, device, encode.of_views, workers)
     usage = devices.usage(device, precision, started, watch.percent)
     write_json(out.with_suffix(".json"), about | measures | usage | made_by)
     if out.exists():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from issl.data.arrays import Arrays
-from issl.probing import encoders, images
+from issl.probing import images
 from issl.probing.spread import alignment, some
 from issl.spec.augment import Augment
 from issl.spec.encoding import Encoding
@@ -17,19 +17,19 @@ IMAGES = 1024  # of the test split: then the standard error is a 32nd of the sta
 
 
 def of(
-    encoder: str,
+    settings: Augment | None,
     encoding: Encoding,
     arrays: Arrays,
     device: torch.device,
     encode: Callable[[Tensor], Tensor],
     workers: int,
 ) -> dict[str, float]:
-    """`alignment` of test images, for a record; nothing for released weights, or if a representation overflows.
+    """`alignment` of test images, for a record; nothing without settings of views, or if a representation overflows.
 
-    `encode` maps views, (n, 3, S, S) float32 on the device, to representations. The views are the same for every
-    encoder with these settings of views, whatever its seed. For photographs they are the two large ones.
+    `settings` are those of the encoder's pretraining; `encode` maps views, (n, 3, S, S) float32 on the device, to
+    representations. The views are the same for every encoder with these settings, whatever its seed. For photographs
+    they are the two large ones.
     """
-    settings = encoders.augmentation(encoder)
     if settings is None:
         return {}
     drawn = _of_photographs if settings.views else _of_squares

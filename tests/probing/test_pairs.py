@@ -10,9 +10,10 @@ from small_hub import PLAIN
 
 from issl import hub
 from issl.data.arrays import read
+from issl.errors import UserError
 from issl.jobs.execution import Execution
 from issl.models.encoders import build
-from issl.probing import pairs, spread
+from issl.probing import encoders, pairs, spread
 from issl.probing.featurize import featurize
 from issl.spec.augment import Augment, Crops
 from issl.spec.encoding import Encoding
@@ -57,7 +58,7 @@ def test_alignment_of_known_arrangements():
 
 
 def of(folder, encoding, arrays, encode=lambda views: views.flatten(1), workers=0):
-    return pairs.of(str(folder), encoding, arrays, CPU, encode, workers)["alignment"]
+    return pairs.of(encoders.augmentation(str(folder)), encoding, arrays, CPU, encode, workers)["alignment"]
 
 
 def test_views_that_change_nothing_are_aligned(a_run, synthetic_arrays):
@@ -120,16 +121,29 @@ def test_the_record_of_features_has_it(a_run, synthetic_arrays, tmp_path):
     assert record.keys() >= {"rank_me", "uniformity"}
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("{", "weights do not name their run"),
+        ('{"augment": {"strenght": 2}}', r"spec\.augment: strenght: unknown key, did you mean 'strength'\?"),
+    ],
+)
+def test_settings_of_views_that_cannot_be_read_are_refused_before_any_work(tmp_path, spec, message):
+    save_file({"bn1.running_mean": torch.zeros(64)}, tmp_path / hub.WEIGHTS, metadata={"spec": spec})
+    with pytest.raises(UserError, match=message):
+        encoders.augmentation(str(tmp_path))
+
+
 def test_released_weights_have_none(models, listed, encoding, tmp_path):
     featurize("plain", encoding(), listed[0], tmp_path / "features", 0, Execution(device="cpu", precision="32"))
     record = json.loads((tmp_path / "features.json").read_text())
     assert "alignment" not in record and "uniformity" in record
 
 
-def test_representations_that_overflow_have_none(a_run, synthetic_arrays):
+def test_representations_that_overflow_have_none(synthetic_arrays):
     folder, spec = synthetic_arrays
-    run, encoding = a_run(spec, Augment()), Encoding(data=spec, resize=16, crop=16)
-    assert pairs.of(str(run), encoding, read(folder), CPU, lambda views: views.flatten(1) / 0, 0) == {}
+    encoding = Encoding(data=spec, resize=16, crop=16)
+    assert pairs.of(Augment(), encoding, read(folder), CPU, lambda views: views.flatten(1) / 0, 0) == {}
 
 
 def test_the_images_are_a_share_of_the_test_split(a_run, synthetic_arrays, monkeypatch):
