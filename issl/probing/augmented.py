@@ -17,7 +17,7 @@ from issl import hub
 from issl.errors import UserError
 from issl.jobs import devices
 from issl.models.encoders import ExpandingHead
-from issl.probing import images, saves
+from issl.probing import images, on_images, saves
 from issl.probing.scores import Accuracies, Score, named
 from issl.probing.subsets import hold_out
 from issl.probing.task import Task
@@ -65,7 +65,7 @@ def _evaluate(probe: Augmented, task: Task) -> Iterator[Score]:
             group["lr"] = rate(probe, epoch)
         order = epoch_order("augmented order", task.seed, epoch, n_train, probe.batch_size)
         heads.train()
-        crops = images.mirrored_crops(task, probe.min_area, [train[places] for places in order], "augmented", epoch)
+        crops = on_images.mirrored_crops(task, probe.min_area, [train[places] for places in order], "augmented", epoch)
         for places, squares in zip(order, crops):
             targets, kept_here = labels[train[places]].to(device), in_kept[places].to(device)
             loss = _loss(heads, look(squares), targets, kept_here, device, precision)
@@ -149,7 +149,7 @@ def score(heads: nn.ModuleDict, rows: list[int], task: Task, look: "_Look") -> d
         seen = Representations(*(each.float() for each in look(squares)))
         return torch.stack(list(logits(heads, seen).values()), 1)  # (B, H, classes)
 
-    return dict(zip(heads, images.accuracies(task, rows, of_squares)))
+    return dict(zip(heads, on_images.accuracies(task, rows, of_squares)))
 
 
 # --- images ----------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from issl.errors import UserError
 from issl.jobs import devices
-from issl.probing import encoders, images, saves
+from issl.probing import encoders, images, on_images, saves
 from issl.probing.scores import Accuracies, Score
 from issl.probing.subsets import hold_out, stratified
 from issl.probing.task import Task
@@ -68,7 +68,7 @@ def fit_and_score(probe: FineTuned, task: Task, name: str, fit_on: np.ndarray, s
         network.train()
         every = epoch_order("fine-tuning order", task.seed, epoch, len(numbers), probe.batch_size)
         order = [numbers[places] for places in every if len(places) > 1]
-        crops = images.mirrored_crops(task, probe.min_area, order, "fine-tuning", epoch)
+        crops = on_images.mirrored_crops(task, probe.min_area, order, "fine-tuning", epoch)
         for step, (rows, squares) in enumerate(zip(order, crops), epoch * len(order)):
             sgd.param_groups[0]["lr"] = rate(probe, len(numbers), step / (probe.epochs * len(order)))
             with devices.autocast(device, precision):
@@ -88,7 +88,7 @@ def fit_and_score(probe: FineTuned, task: Task, name: str, fit_on: np.ndarray, s
             return network(images.inputs(squares, device)).float()[:, None]  # (b, 1, classes)
 
     network.eval()
-    return images.accuracies(task, score_on.tolist(), of_squares)[0]
+    return on_images.accuracies(task, score_on.tolist(), of_squares)[0]
 
 
 def rate(probe: FineTuned, labels: int, done: float) -> float:

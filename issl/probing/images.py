@@ -1,9 +1,8 @@
-"""The images of a prepared data set for evaluation: resized and center-cropped, or randomly cropped and mirrored."""
+"""The images of a prepared data set for evaluation: resized and center-cropped, or one by one as they are."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,8 @@ from torch import Tensor
 
 from issl.data.arrays import Arrays
 from issl.errors import UserError
-from issl.probing.scores import Accuracies, Tally
-from issl.probing.task import Task
 from issl.spec.encoding import Encoding
 from issl.views import augment, decode
-
-REQUEST = 64  # images that a worker process decodes at a time, at most
 
 
 @dataclass(frozen=True)
@@ -80,32 +75,3 @@ def central_squares(images: Sequence[np.ndarray], encoding: Encoding) -> Tensor:
 def inputs(squares: Tensor, device: torch.device) -> Tensor:
     """What encoders take: (n, S, S, 3) uint8 -> (n, 3, S, S) float32 on the device, normalised."""
     return augment.clean(squares.to(device, non_blocking=True).permute(0, 3, 1, 2))
-
-
-def mirrored_crops(task: Task, min_area: float, order: Iterable[Tensor], purpose: str, epoch: int) -> Iterator[Tensor]:
-    """A random crop, randomly mirrored, of each image of each batch of the order: (B, S, S, 3) uint8.
-
-    A crop depends on the purpose, the seed, the epoch and the image.
-    """
-    images, workers = one_by_one(task.images.arrays, task.images.encoding, task.threads)
-    requests = [list(batch.split(REQUEST)) for batch in order]
-    wanted = (decode.CropRequest(rows.tolist(), purpose, task.seed, epoch) for batch in requests for rows in batch)
-    crops = decode.mirrored_crops(images, min_area, wanted, workers, pin=task.device.type == "cuda")
-    for batch in requests:
-        yield torch.cat(list(islice(crops, len(batch))))
-
-
-@torch.no_grad()
-def accuracies(task: Task, rows: Sequence[int], logits: Callable[[Tensor], Tensor]) -> list[Accuracies]:
-    """Accuracies of H classifiers on the central squares of these rows.
-
-    `logits` takes squares, (b, S, S, 3) uint8, and gives those of every classifier, (b, H, classes).
-    """
-    images, workers = one_by_one(task.images.arrays, task.images.encoding, task.threads)
-    tally, labels, done = None, torch.from_numpy(task.labels), 0
-    for squares in decode.central_squares(images, list(rows), workers):
-        found = logits(squares)
-        tally = tally or Tally(found.shape[1], task.classes, task.device)
-        tally.add(found, labels[rows[done : done + len(squares)]].to(task.device))
-        done += len(squares)
-    return tally.scores()
