@@ -1,4 +1,4 @@
-# scores and histories (and, for a table that shows what is in them, records of features) of one experiment -> tidy results
+# scores, histories and, where a table shows their measures, records of features of one experiment -> tidy results
 
 
 rule aggregate:

@@ -76,7 +76,8 @@ MEASURES: dict[Measure, tuple[str, int, str]] = {
 
 def _of(measures: Sequence[Measure]) -> str:
     """Note on the columns that need no labels."""
-    return "".join(f" {MEASURES[name][0]} is {MEASURES[name][2]}." for name in measures)
+    said = (f"{MEASURES[name][0]} is {MEASURES[name][2]}." for name in measures)
+    return "".join(f" {sentence[0].upper()}{sentence[1:]}" for sentence in said)
 
 
 def _metrics(results: pd.DataFrame) -> str:

@@ -83,7 +83,7 @@ def test_a_table_can_have_columns_for_what_representations_are_like():
         ("16.0 ± 5.0", "0.250 ± 0.000", "-2.50 ± 0.50", "2"),  # sample deviation 7.07 / sqrt(2)
         ("16.0 ± 5.0", "–", "-1.00", "2"),
     ]
-    assert all(f" {name} is the " in grid.meaning for name in ("RankMe", "alignment", "uniformity"))
+    assert all(f" {name} is the " in grid.meaning for name in ("RankMe", "Alignment", "Uniformity"))
     text = tables.markdown(grid)
     assert "| A | 43.5 ± 1.5 | 40.5 ± 0.5 | 16.0 ± 5.0 | 0.250 ± 0.000 | -2.50 ± 0.50 | 2 |" in text
     assert r"16.0 $\pm$ 5.0 & 0.250 $\pm$ 0.000 & -2.50" in tables.latex(grid, "")
