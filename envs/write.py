@@ -24,7 +24,7 @@ ENVIRONMENTS = {
         (
             *COMMAND,
             *ENCODERS,
-            *(f"issl.probing.{name}" for name in ("job", "heads", "cached", "augmented", "classifiers")),
+            *(f"issl.probing.{name}" for name in ("job", "heads", "cached", "augmented", "fine_tuned", "classifiers")),
         ),
     ),
     "times": (

@@ -64,6 +64,11 @@ def settings(model: str | Path) -> encoders.Settings:
     return MODELS[str(model)].encoder if str(model) in MODELS else _settings_of(_existing(model))[0]
 
 
+def notes(model: str | Path) -> dict[str, str]:
+    """The metadata of a run's weights file, without reading weights. Raises UserError as `load` does."""
+    return weights.read_notes(_file(_existing(model)))
+
+
 def channels(model: str | Path) -> int:
     """Channels of the encoder's maps, without reading weights. Raises UserError as `load` does."""
     found = settings(model)

@@ -1,10 +1,11 @@
-# scores and histories of one experiment -> tidy results
+# scores, histories and, where a table shows their measures, records of features of one experiment -> tidy results
 
 
 rule aggregate:
     input:
         scores=lambda w: plan(w).scores(w.experiment),
         histories=lambda w: plan(w).histories(w.experiment),
+        records=lambda w: plan(w).measured(w.experiment),
     output:
         "{root}/{experiment}.csv",
     log:

@@ -13,6 +13,7 @@ from pydantic import (
     PositiveFloat,
     TypeAdapter,
     WithJsonSchema,
+    field_validator,
 )
 
 from issl.spec.value import Value
@@ -123,11 +124,23 @@ def figure_of(text: str) -> Lines | Scatter:
     return TypeAdapter(Figure).validate_json(text)
 
 
+# Of representations without labels, in the record of their features: issl/probing/spread.py.
+Measure = Literal["rank_me", "alignment", "uniformity"]
+
+
 class Table(Value):
     """A table of accuracies: a line per row, and a column for each value of `columns`, or just one."""
 
     caption: str
     columns: tuple[Literal["probe", "fraction", "metric"], ...] = ()
+    measures: tuple[Measure, ...] = Field((), description="of the representations, without labels: a column for each")
+
+    @field_validator("measures")
+    @classmethod
+    def _distinct(cls, measures: tuple[Measure, ...]) -> tuple[Measure, ...]:
+        if twice := [name for name in measures if measures.count(name) > 1]:
+            raise ValueError(f"'{twice[0]}' is listed twice")
+        return measures
 
     @property
     def axes(self) -> tuple[str, tuple[str, ...]]:

@@ -92,7 +92,7 @@ class Plan:
         ]
         if not self.config.existing_only:
             return every
-        return [each for each in every if all(Path(self.root, path).exists() for path in needed(each))]
+        return [each for each in every if all(Path(self.root, path).exists() for path in self._shown(experiment, each))]
 
     def scores(self, experiment: str) -> list[str]:
         """Paths of the score files of an experiment, in the order of `rows_for`."""
@@ -102,6 +102,20 @@ class Plan:
         """The training history of those of `rows_for` that have one, in the same order."""
         ours = [each for each in self.scored(experiment) if each.row.trained_here]
         return [f"{self.root}/{row.encoder(seed)}/history.csv" for row, _, seed in ours]
+
+    def measured(self, experiment: str) -> list[str]:
+        """The record of the features of each of `rows_for`, in the same order, if the table shows what is in it."""
+        scored = self.scored(experiment) if self._measures(experiment) else []
+        return [f"{self.root}/{row.features(seed)}.json" for row, _, seed in scored]
+
+    def _shown(self, experiment: str, scored: Scored) -> list[str]:
+        """Everything that showing a score file in this experiment takes, below the results folder."""
+        record = [f"{scored.row.features(scored.seed)}.json"] if self._measures(experiment) else []
+        return [*needed(scored), *record]
+
+    def _measures(self, experiment: str) -> tuple[str, ...]:
+        table = self.config.experiments[experiment].table
+        return table.measures if table else ()
 
     def rows_for(self, experiment: str) -> list[dict[str, Any]]:
         """Columns of the tidy results for each score file, before the file's own."""

@@ -377,6 +377,8 @@ def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: Place)
             raise UserError(f"{where}: the augmented protocol crops photographs: it needs data of kind imagenet")
         if encoding.layer != "output" or encoding.batch_norm != "eval":
             raise UserError(f"{where}: the augmented protocol needs 'layer: output' and 'batch_norm: eval'")
+    if grid.kind == "fine_tuned" and encoding.batch_norm != "eval":
+        raise UserError(f"{where}: a fine-tuned encoder is scored in eval mode: it needs 'batch_norm: eval'")
     images, classes = encoding.data.n_train, encoding.data.n_classes
     if images is None or classes is None:
         return

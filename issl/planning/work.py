@@ -7,7 +7,7 @@ from typing import NamedTuple
 from issl.planning import flops
 from issl.spec.encoder import Encoder
 from issl.spec.encoding import Encoding
-from issl.spec.probe import KNN, READS_IMAGES, ProbeGrid, label_count, label_fraction
+from issl.spec.probe import KNN, FineTuned, ProbeGrid, label_count, label_fraction
 from issl.spec.run import RunSpec
 from issl.spec.shape import Shape
 from issl.spec.value import Value, short_hash
@@ -67,8 +67,9 @@ def featurizing(encoder: Shape | Encoder, encoding: Encoding, sizes: Sizes) -> W
 def probing(grid: ProbeGrid, encoder: Shape | Encoder, encoding: Encoding, sizes: Sizes) -> Work:
     """Training and scoring the probes of a grid on the representations of an encoder.
 
-    A step of a head costs three products with its weights; one of the augmented protocol also encodes its images. An
-    iteration of a scikit-learn classifier passes over all images.
+    A step of a head costs three products with its weights; one of the augmented protocol also encodes its images, and
+    fine-tuning passes through the encoder forwards and backwards, which is as much as encoding them three times, and
+    encodes the test images. An iteration of a scikit-learn classifier passes over all images.
     """
     steps = operations = 0.0
     for probe in grid.probes:
@@ -84,7 +85,9 @@ def probing(grid: ProbeGrid, encoder: Shape | Encoder, encoding: Encoding, sizes
         widths = (encoder.dim, *([hidden, hidden] if hidden else []), sizes.classes)
         steps += passes * math.ceil(images / getattr(probe, "batch_size", images))
         operations += passes * images * 6 * sum(a * b for a, b in itertools.pairwise(widths))
-    if grid.kind in READS_IMAGES:  # once for all heads
+        if isinstance(probe, FineTuned):
+            operations += (3 * passes * images + sizes.test) * flops.of_image(encoder, encoding.crop)
+    if grid.kind == "augmented":  # once for all heads
         operations += grid.probes[0].epochs * sizes.train * flops.of_image(encoder, encoding.crop)
     shape = _hash(grid, encoder, encoding, sizes)
     return Work(f"probe {grid.kind}", shape, 1, steps, operations)

@@ -5,9 +5,7 @@ all of the work, runs once for both.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,20 +16,16 @@ from torch.nn import functional as F
 from issl import hub
 from issl.errors import UserError
 from issl.jobs import devices
-from issl.jobs.files import whole
 from issl.models.encoders import ExpandingHead
-from issl.probing import encoders, images
-from issl.probing.scores import Accuracies, Score, Tally, named
+from issl.probing import images, on_images, saves
+from issl.probing.scores import Accuracies, Score, named
 from issl.probing.subsets import hold_out
 from issl.probing.task import Task
 from issl.spec.probe import Augmented, ProbeGrid
-from issl.spec.value import short_hash
-from issl.views import augment, decode
 from issl.views.random import epoch_order, generator
 
 log = logging.getLogger(__name__)
 
-REQUEST = 64  # images that a worker process decodes at a time, at most
 SETS = ("all", "kept")  # training images of the heads
 
 
@@ -53,27 +47,25 @@ def evaluate(grid: ProbeGrid, task: Task) -> list[Score]:
 
 
 def _evaluate(probe: Augmented, task: Task) -> Iterator[Score]:
-    images_, device, precision = task.images, task.device, task.precision
-    files = images.of_files(images_.arrays, images_.encoding)
+    device, precision = task.device, task.precision
     train, labels, n_train = torch.from_numpy(task.train), torch.from_numpy(task.labels), len(task.train)
     kept, left = hold_out(task.labels[task.train], np.arange(n_train), probe.holdout, task.seed)
     in_kept = torch.zeros(n_train, dtype=torch.bool)
     in_kept[torch.from_numpy(kept)] = True
 
-    trunk = hub.network(images_.encoder).to(device, memory_format=torch.channels_last)
+    trunk = hub.network(task.images.encoder).to(device, memory_format=torch.channels_last)
     look = _Look(trunk, device, precision)
     heads = nn.ModuleDict({name: build(trunk, task.classes, task.seed) for name in SETS}).to(device)
-    sgd = torch.optim.SGD(parameter_groups(heads, probe), lr=rate(probe, 0), momentum=probe.momentum, nesterov=True)
+    groups = parameter_groups(heads, probe)
+    sgd = torch.optim.SGD(groups, lr=rate(probe, 0), momentum=probe.momentum, nesterov=probe.momentum > 0)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    about = {"probe": probe.canonical(), "seed": task.seed} | encoders.origin(images_.encoder, images_.encoding)
-    about["data"] = images_.arrays.meta["sha256"]
-    state = _State(images_.part / short_hash(probe.canonical()), about)
-    for epoch in range(state.resume(heads, sgd, scaler, device), probe.epochs):
+    save = saves.of(probe, task)
+    for epoch in range(save.resume(device, heads=heads, sgd=sgd, scaler=scaler), probe.epochs):
         for group in sgd.param_groups:
             group["lr"] = rate(probe, epoch)
         order = epoch_order("augmented order", task.seed, epoch, n_train, probe.batch_size)
         heads.train()
-        crops = _crops(files, probe, [train[places] for places in order], epoch, task)
+        crops = on_images.mirrored_crops(task, probe.min_area, [train[places] for places in order], "augmented", epoch)
         for places, squares in zip(order, crops):
             targets, kept_here = labels[train[places]].to(device), in_kept[places].to(device)
             loss = _loss(heads, look(squares), targets, kept_here, device, precision)
@@ -84,9 +76,9 @@ def _evaluate(probe: Augmented, task: Task) -> Iterator[Score]:
         if not loss.isfinite():
             raise UserError(f"the heads diverged in epoch {epoch}: lower lr")
         log.info("epoch %d/%d, loss %.3f", epoch + 1, probe.epochs, loss.item())
-        state.save(epoch + 1, heads, sgd, scaler)
-    tested = score(heads["all"], files, task.test.tolist(), task, look)
-    held_out = score(heads["kept"], files, task.train[left].tolist(), task, look)
+        save.write(epoch + 1, heads=heads, sgd=sgd, scaler=scaler)
+    tested = score(heads["all"], task.test.tolist(), task, look)
+    held_out = score(heads["kept"], task.train[left].tolist(), task, look)
     for name in tested:
         found = Score(name, n_train, len(task.test), tested[name], held_out[name])
         log.info("%s", found)
@@ -149,19 +141,15 @@ def _loss(
     return sum(F.cross_entropy(each.float(), targets) for each, targets in answers)
 
 
-@torch.no_grad()
-def score(
-    heads: nn.ModuleDict, files: decode.Photos, rows: list[int], task: Task, look: "_Look"
-) -> dict[str, Accuracies]:
+def score(heads: nn.ModuleDict, rows: list[int], task: Task, look: "_Look") -> dict[str, Accuracies]:
     """Accuracies of each head on the central squares of these rows."""
     heads.eval()
-    tally, labels, done = Tally(len(heads), task.classes, look.device), torch.from_numpy(task.labels), 0
-    for squares in decode.central_squares(files, rows, task.threads):
+
+    def of_squares(squares: Tensor) -> Tensor:
         seen = Representations(*(each.float() for each in look(squares)))
-        stacked = torch.stack(list(logits(heads, seen).values()), 1)  # (B, H, classes)
-        tally.add(stacked, labels[rows[done : done + len(squares)]].to(look.device))
-        done += len(squares)
-    return dict(zip(heads, tally.scores()))
+        return torch.stack(list(logits(heads, seen).values()), 1)  # (B, H, classes)
+
+    return dict(zip(heads, on_images.accuracies(task, rows, of_squares)))
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
@@ -175,7 +163,7 @@ class _Look:
 
     @torch.no_grad()
     def __call__(self, squares: Tensor) -> Representations:
-        clean = augment.clean(squares.to(self.device, non_blocking=True).permute(0, 3, 1, 2))
+        clean = images.inputs(squares, self.device)
         with devices.autocast(self.device, self.precision):
             z, maps = self.trunk.with_maps(clean)  # (B, dim), (B, channels, h, w)
             return Representations(z, four_corners(maps))
@@ -185,47 +173,3 @@ def four_corners(maps: Tensor) -> Tensor:
     """Averages over all but the last row and column, and so on: (B, channels, h, h) -> (B, channels, 2, 2)."""
     side = maps.shape[-1]
     return F.avg_pool2d(maps, side - 1, stride=1) if side > 1 else maps.expand(-1, -1, 2, 2)
-
-
-def _crops(files: decode.Photos, probe: Augmented, order: Iterable[Tensor], epoch: int, task: Task) -> Iterator[Tensor]:
-    """Random crops of each batch of the order, (B, S, S, 3) uint8."""
-    requests = [list(batch.split(REQUEST)) for batch in order]
-    wanted = (decode.CropRequest(rows.tolist(), "augmented", task.seed, epoch) for batch in requests for rows in batch)
-    pin = task.device.type == "cuda"
-    crops = decode.mirrored_crops(files, probe.min_area, wanted, task.threads, pin=pin)
-    for batch in requests:
-        yield torch.cat(list(islice(crops, len(batch))))
-
-
-# --- saving ----------------------------------------------------------------------------------------------------------
-
-
-class _State:
-    """The save of a training run, written atomically, with the settings that it belongs to."""
-
-    def __init__(self, part: Path, about: Mapping[str, Any]):
-        self.file, self.about = part / "state.pt", dict(about)
-
-    def save(self, epoch: int, heads: nn.Module, sgd: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
-        """Saves the state from which the next epoch starts."""
-        states = {"heads": heads.state_dict(), "sgd": sgd.state_dict(), "scaler": scaler.state_dict()}
-        with whole(self.file) as temporary:
-            torch.save({"about": self.about, "epoch": epoch, **states}, temporary)
-
-    def resume(
-        self, heads: nn.Module, sgd: torch.optim.Optimizer, scaler: torch.amp.GradScaler, device: torch.device
-    ) -> int:
-        """Loads the save, if any, and returns the next epoch. Raises UserError if it is damaged or does not fit."""
-        if not self.file.exists():
-            return 0
-        try:
-            saved = torch.load(self.file, map_location=device, weights_only=True)
-            if saved["about"] != self.about:
-                raise KeyError("about")
-        except Exception as error:
-            raise UserError(f"{self.file}: not a save of this evaluation ({error}); delete it to start over") from None
-        heads.load_state_dict(saved["heads"])
-        sgd.load_state_dict(saved["sgd"])
-        scaler.load_state_dict(saved["scaler"])
-        log.info("continuing after epoch %d", saved["epoch"])
-        return saved["epoch"]

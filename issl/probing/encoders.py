@@ -7,8 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from issl import hub
+from issl.config.validation import validate
+from issl.errors import UserError
 from issl.jobs.files import sha256
 from issl.models.encoders import builder
+from issl.spec.augment import Augment
 from issl.spec.encoding import Encoding
 from issl.spec.released import MODELS
 
@@ -36,6 +39,21 @@ class Trunk(nn.Module):
 def features(encoder: str, encoding: Encoding) -> int:
     """Dimension of the features. Raises as `hub.network` does."""
     return hub.settings(encoder).dim if encoding.layer == "output" else hub.channels(encoder)
+
+
+def augmentation(encoder: str) -> Augment | None:
+    """The views that a run was trained with; None for released weights, whose files do not tell.
+
+    Raises as `hub.network` does, and UserError for settings that this version does not know.
+    """
+    spec = None if encoder in MODELS else hub.notes(encoder).get("spec")
+    if spec is None:
+        return None
+    try:
+        content = json.loads(spec).get("augment", {})
+    except (AttributeError, json.JSONDecodeError) as error:
+        raise UserError(f"{encoder}: its weights do not name their run ({error}); pretrain again") from None
+    return validate(Augment, content, f"{encoder}: spec.augment")
 
 
 def parts(encoder: str) -> tuple[Any, ...]:

@@ -18,9 +18,8 @@ from issl.jobs.execution import Execution
 from issl.jobs.files import write_json
 from issl.jobs.locks import locked
 from issl.jobs.records import refuse_other
-from issl.probing import encoders, images, shards, spread
+from issl.probing import encoders, images, pairs, shards, spread
 from issl.spec.encoding import Encoding
-from issl.views import augment
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,8 @@ def _featurize(
     part, about = out.with_name(f"{out.name}.part"), {**about, "precision": precision}
     shards.discard_others(part, about)
     left = shards.missing(part, shards.planned(arrays, encoding.batch_size), dim)
-    network = encoders.representation(encoder, encoding)  # may raise: before anything is written
+    # Either may raise: before anything is written.
+    network, views = encoders.representation(encoder, encoding), encoders.augmentation(encoder)
     shards.begin(part, about)
     encode = _Encode(encoder, network.to(device, memory_format=torch.channels_last), device, precision)
     with utilisation.Watch(device) as watch:
@@ -76,9 +76,10 @@ def _featurize(
             shards.write(part, start, z)
             log.info("features of %d of %d images", stop, arrays.n_labelled)
     # The folder last: if the job is killed in between, the next attempt finds all shards and only renames it.
-    spread_out = spread.of(shards.Features(part, arrays.n_labelled, device, 0), arrays)
+    measures = spread.of(shards.Features(part, arrays.n_labelled, device, 0), arrays)
+    measures |= pairs.of(views, encoding, arrays, device, encode.of_views, workers)
     usage = devices.usage(device, precision, started, watch.percent)
-    write_json(out.with_suffix(".json"), about | spread_out | usage | made_by)
+    write_json(out.with_suffix(".json"), about | measures | usage | made_by)
     if out.exists():
         shutil.rmtree(out)
     part.rename(out)
@@ -93,9 +94,13 @@ class _Encode:
     @torch.no_grad()
     def __call__(self, squares: Tensor, first: int) -> np.ndarray:
         """Raises UserError if a feature is not finite; `first` is the row number of the first image."""
-        clean = augment.clean(squares.to(self.device).permute(0, 3, 1, 2))
-        with devices.autocast(self.device, self.precision):
-            z = self.network(clean).to(torch.float16)
+        z = self.of_views(images.inputs(squares, self.device)).to(torch.float16)
         if not z.isfinite().all():
             raise UserError(f"{self.name}: features of images from row {first} on are not finite in float16")
         return z.cpu().numpy()
+
+    @torch.no_grad()
+    def of_views(self, views: Tensor) -> Tensor:
+        """Representations of normalised images on the device, (B, 3, S, S) -> (B, dim)."""
+        with devices.autocast(self.device, self.precision):
+            return self.network(views)

@@ -15,6 +15,7 @@ KINDS = {
     "mlp": "issl.probing.heads",
     "cached": "issl.probing.cached",
     "augmented": "issl.probing.augmented",
+    "fine_tuned": "issl.probing.fine_tuned",
     "logistic": "issl.probing.classifiers",
     "svm": "issl.probing.classifiers",
     "knn": "issl.probing.neighbours",

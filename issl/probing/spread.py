@@ -1,8 +1,8 @@
-"""How features are spread over their space, without labels or training.
+"""What representations are like without labels or training: their rank, their uniformity and their alignment.
 
 RankMe: Garrido et al., *RankMe: Assessing the downstream performance of pretrained self-supervised representations by
 their rank*, ICML 2023, equation 1. Uniformity: Wang & Isola, *Understanding contrastive representation learning through
-alignment and uniformity on the hypersphere*, ICML 2020, section 4.1.2.
+alignment and uniformity on the hypersphere*, ICML 2020, section 4.1, with their exponents: t = 2, alpha = 2.
 """
 
 import math
@@ -22,13 +22,13 @@ EPSILON = 1e-7  # added to each share, as by Garrido et al.
 
 def of(features: Features, arrays: Arrays) -> dict[str, float]:
     """`rank_me` of the training images and `uniformity` of the test images, for a record; nothing if one overflows."""
-    found = [features(features.place(_some(arrays, *which))) for which in (("train", ROWS), ("test", PAIRED))]
+    found = [features(features.place(some(arrays, *which))) for which in (("train", ROWS), ("test", PAIRED))]
     if not all(z.isfinite().all() for z in found):
         return {}
     return {"rank_me": rank_me(found[0]), "uniformity": uniformity(found[1])}
 
 
-def _some(arrays: Arrays, split: str, most: int) -> Tensor:
+def some(arrays: Arrays, split: str, most: int) -> Tensor:
     """Row numbers of a split: all, or `most` at equal distances, so those of all classes."""
     rows = np.arange(len(arrays.labels))[arrays.split(split)]
     chosen = np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64)
@@ -58,3 +58,13 @@ def uniformity(z: Tensor) -> float:
         return 0.0
     u = F.normalize(z.double(), dim=1)
     return torch.pdist(u).square().mul(-2).exp().mean().log().item()
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """The mean of |u - v|^2 over the rows of two views' representations, (n, d) each, at unit length; lower is better.
+
+    0 if the views of an image are always represented alike; 2 on average if they are as far apart as unrelated rows of
+    a uniform distribution.
+    """
+    u, v = (F.normalize(z.double(), dim=1) for z in (first, second))
+    return (u - v).square().sum(1).mean().item()

@@ -6,10 +6,12 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from issl.config.display import Lines, Scatter, Selection, Table, point_name
+from issl.config.display import Lines, Measure, Scatter, Selection, Table, point_name
 from issl.errors import UserError
+from issl.jobs.records import read_record
 
 SELECTIONS = get_args(Selection)
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 OF_SETTINGS = ("setting", "weight_decay", "test_acc", "holdout_acc")  # columns in which the settings of a point differ
 SCORES = ("kind", "setting", "weight_decay", "fraction", "n_labels", "n_test", "metric", "test_acc", "holdout_acc")
 
@@ -21,6 +23,7 @@ TEXT = (
 NUMBERS = (
     *("dim", "epochs", "batch_size", "strength", "blur", "seed", "log_loss"),
     *("weight_decay", "fraction", "n_labels", "n_test", "test_acc", "holdout_acc"),
+    *MEASURES,
 )
 # For pandas: words stay words, so a row or a setting may be called None, 007 or 1e3.
 WORDS = {
@@ -30,23 +33,37 @@ WORDS = {
 }
 
 
-def aggregate(rows: Sequence[Mapping[str, Any]], scores: Sequence[Path], histories: Sequence[Path]) -> pd.DataFrame:
+def aggregate(
+    rows: Sequence[Mapping[str, Any]],
+    scores: Sequence[Path],
+    histories: Sequence[Path],
+    records: Sequence[Path] = (),
+) -> pd.DataFrame:
     """One row per (row of the experiment, seed, probe, setting, metric).
 
     `rows` are the plan's facts about each of `scores`, in the same order; `histories` are those of the runs trained
-    here among them. `log_loss` is for pairs of a clean and an augmented test image after the last epoch, and empty for
-    methods without it, for released weights and for untrained encoders. Raises UserError if a score file lacks a
-    metric, or if there are no rows.
+    here among them; `records` are those of the features of each, whose `MEASURES` become columns, or none. `log_loss`
+    is for pairs of a clean and an augmented test image after the last epoch, and empty for methods without it, for
+    released weights and for untrained encoders. Raises UserError if a score file lacks a metric, or if there are no
+    rows.
     """
     if not rows:
         raise UserError("this experiment has no results yet; set existing_only to false to make them")
     tables, left, of_the_file = [], iter(histories), ("metrics", "n_settings", "trained_here")
-    for row, path in zip(rows, scores, strict=True):
+    measures = [_measures(path) for path in records] or [{}] * len(rows)
+    for row, path, measured in zip(rows, scores, measures, strict=True):
         log_loss = _log_loss(next(left)) if row["trained_here"] else float("nan")
-        facts = {key: value for key, value in row.items() if key not in of_the_file} | {"log_loss": log_loss}
+        facts = {key: value for key, value in row.items() if key not in of_the_file}
+        facts |= {"log_loss": log_loss} | measured
         table = _scores(path, row["metrics"], row["n_settings"])
         tables.append(pd.DataFrame([facts] * len(table)).join(table))
     return pd.concat(tables, ignore_index=True)
+
+
+def _measures(path: Path) -> dict[str, float]:
+    """What a record of features says; nothing if an older version wrote it, or the encoder has no views."""
+    record = read_record(path)
+    return {name: record.get(name, float("nan")) for name in MEASURES}
 
 
 def _scores(path: Path, metrics: Sequence[str], n_settings: int) -> pd.DataFrame:
@@ -166,3 +183,8 @@ def over_seeds(picked: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     summary = groups[list(SELECTIONS)].agg(["mean", "sem"])
     summary.columns = [name if statistic == "mean" else f"{name}_sem" for name, statistic in summary.columns]
     return summary.assign(seeds=groups["seed"].nunique(), n_test=groups["n_test"].min()).reset_index()
+
+
+def measured(picked: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """`mean` and standard error `sem` of a measure over seeds, by line; missing where no seed has it, or only one."""
+    return picked.drop_duplicates(["line", "seed"]).groupby("line", sort=False)[measure].agg(["mean", "sem"])

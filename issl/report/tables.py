@@ -1,14 +1,14 @@
 """Tables from tidy results: both accuracies of each row, beside the published number."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from issl.config.display import Table
+from issl.config.display import Measure, Table
 from issl.config.evidence import Published
-from issl.report.results import SELECTIONS, over_seeds, points
+from issl.report.results import SELECTIONS, measured, over_seeds, points
 from issl.report.templates import plain, render
 
 Cells = tuple[str, ...]
@@ -26,8 +26,9 @@ class Grid:
 
 
 def grid(results: pd.DataFrame, table: Table, published: Published | None) -> Grid:
-    """Both accuracies of each row beside the published number, column by column, and the number of seeds."""
-    summary = over_seeds(points(results, table), ["line", "column"])
+    """Both accuracies of each row beside the published number, column by column, its measures, and its seeds."""
+    shown = points(results, table)
+    summary = over_seeds(shown, ["line", "column"])
     seeds = summary.groupby("line")["seeds"].min()
     found = summary.set_index(["line", "column"])
     sources = {"published": published} if published else {}
@@ -43,8 +44,13 @@ def grid(results: pd.DataFrame, table: Table, published: Published | None) -> Gr
                 cells.append(ABSENT if value is None else digits(value, each.precision))
             here = found.loc[line, column] if (line, column) in found.index else None
             cells += [ABSENT if here is None else percent(here[name], here[f"{name}_sem"]) for name in SELECTIONS]
+    for measure in table.measures:
+        title, places, _ = MEASURES[measure]
+        header.append(title)
+        for (mean, sem), cells in zip(measured(shown, measure).loc[list(rows)].to_numpy(), rows.values()):
+            cells.append(_number(mean, sem, places))
     body = [(*cells, str(seeds[line])) for line, cells in rows.items()]
-    return Grid((*header, "seeds"), body, MEANING + _metrics(results))
+    return Grid((*header, "seeds"), body, MEANING + _metrics(results) + _of(table.measures))
 
 
 MEANING = (
@@ -52,6 +58,26 @@ MEANING = (
     "test split, as in the paper's code, or on a held-out part of the training split; the first is optimistic. ± is "
     "the standard error over seeds."
 )
+
+
+# Of a measure: its heading, its digits after the point, and what it is.
+MEASURES: dict[Measure, tuple[str, int, str]] = {
+    "rank_me": ("RankMe", 1, "the effective rank of the training images' representations; higher: more dimensions"),
+    "alignment": (
+        *("alignment", 3),
+        "the mean squared distance of the unit-length representations of two views of a test image; lower: more alike",
+    ),
+    "uniformity": (
+        *("uniformity", 2),
+        "the logarithm of the mean Gaussian potential of pairs of test images; lower: more evenly spread",
+    ),
+}
+
+
+def _of(measures: Sequence[Measure]) -> str:
+    """Note on the columns that need no labels."""
+    said = (f"{MEASURES[name][0]} is {MEASURES[name][2]}." for name in measures)
+    return "".join(f" {sentence[0].upper()}{sentence[1:]}" for sentence in said)
 
 
 def _metrics(results: pd.DataFrame) -> str:
@@ -83,7 +109,14 @@ def _title(column: str, table: Table) -> str:
 
 def percent(mean: float, sem: float) -> str:
     """A fraction in per cent, with its standard error if there is one."""
-    return f"{100 * mean:.1f}" + ("" if pd.isna(sem) else f" ± {100 * sem:.1f}")
+    return _number(100 * mean, 100 * sem, 1)
+
+
+def _number(mean: float, sem: float, places: int) -> str:
+    """A mean with its standard error if there is one; a dash if it is missing."""
+    if pd.isna(mean):
+        return ABSENT
+    return f"{mean:.{places}f}" + ("" if pd.isna(sem) else f" ± {sem:.{places}f}")
 
 
 def markdown(grid: Grid, caption: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Probes: classifiers on frozen representations. One class of settings for each kind."""
+"""Probes: classifiers on representations. One class of settings for each kind."""
 
 import math
 from typing import Annotated, Any, Literal, Self, Union, get_args
@@ -66,6 +66,19 @@ class Augmented(Value):
     holdout: Holdout = Field(0.02, description="fraction of the training images on which the head is selected")
 
 
+class FineTuned(Value):
+    """The encoder and a linear layer on it, trained on few labels as by SimCLR (Chen et al. 2020, appendix B.5)."""
+
+    kind: Literal["fine_tuned"]
+    fraction: Annotated[float, Field(gt=0, le=1)] = Field(0.01, description="of the training labels, stratified")
+    epochs: PositiveInt = Field(60, description="SimCLR's for 1 % of the labels; for 10 % it has 30")
+    batch_size: Annotated[int, Field(ge=2)] = Field(256, description="SimCLR has 4096 of 12 811 or more labels")
+    lr: PositiveFloat = Field(0.05, description="SimCLR's, for 256 images; scaled linearly with the batch size")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Nesterov's; SimCLR's")
+    min_area: Probability = Field(0.08, description="smallest crop, as a fraction of the image; SimCLR's code")
+    holdout: Holdout = Field(0.1, description="fraction of these labels on which a setting is selected")
+
+
 class _Searched(Value):
     """A scikit-learn classifier on features scaled to [0, 1]; C by random search, then refitted on all images."""
 
@@ -116,7 +129,7 @@ class KNN(Value):
         return self
 
 
-Own = Linear | MLP | Cached | Augmented | Logistic | SVM | KNN
+Own = Linear | MLP | Cached | Augmented | FineTuned | Logistic | SVM | KNN
 Probe = Annotated[
     Union[plugins.members("issl.probes", "kind", Value, get_args(Own))],  # noqa: UP007
     Field(discriminator="kind"),
@@ -126,7 +139,7 @@ KINDS: dict[str, type[Value]] = {
     get_args(member.model_fields["kind"].annotation)[0]: member for member in get_args(get_args(Probe)[0])
 }
 
-READS_IMAGES = frozenset({"augmented"})  # kinds that need no features
+READS_IMAGES = frozenset({"augmented", "fine_tuned"})  # kinds that need no features
 ON_CPU = frozenset({"logistic", "svm"})  # kinds that scikit-learn trains
 
 

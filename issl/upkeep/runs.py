@@ -9,16 +9,15 @@ import pandas as pd
 
 from issl.errors import UserError, nearest
 from issl.jobs.records import finished_runs, read_record
-from issl.report.results import SELECTIONS, read_scores, selected
+from issl.report.results import MEASURES, SELECTIONS, read_scores, selected
 from issl.spec.value import flat
 
 KEYS = ("run", "seed", "spec", "seconds")  # of a record
 COLUMNS = (
     *("root", "run", "seed", "method", "dim", "epochs", "loss", "test_online_acc", "hours", "started"),
-    *("data", "rank_me", "uniformity", "probe", "n_labels", "metric", *SELECTIONS),
+    *("data", *MEASURES, "probe", "n_labels", "metric", *SELECTIONS),
 )
 UNUSED = {"optim", "augment"}  # by an untrained encoder
-SPREAD = ("rank_me", "uniformity")  # of the features of a data set, in their record
 
 
 class Run(NamedTuple):
@@ -71,16 +70,16 @@ def _rows(run: Run) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 def _scores(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob("probes/*/*.csv")):
         points = selected(read_scores(path).assign(row=path.stem))
-        about = {"data": path.parent.name, "probe": path.stem} | _spread(folder, path.parent.name)
+        about = {"data": path.parent.name, "probe": path.stem} | _measures(folder, path.parent.name)
         for point in points.to_dict("records"):
             yield about | {name: point[name] for name in ("n_labels", "metric", *SELECTIONS)}
 
 
-def _spread(folder: Path, data: str) -> dict[str, float]:
-    """How the features of a data set are spread; nothing if another version encoded them, or a probe read images."""
+def _measures(folder: Path, data: str) -> dict[str, float]:
+    """What features are like without labels; nothing if another version encoded them, or only images were read."""
     record = folder / f"features/{data}.json"
     found = read_record(record) if record.exists() else {}
-    return {name: found[name] for name in SPREAD if name in found}
+    return {name: found[name] for name in MEASURES if name in found}
 
 
 def chosen(name: str, runs: Sequence[Run]) -> list[Run]:
@@ -113,7 +112,7 @@ def headlines(table: pd.DataFrame) -> pd.DataFrame:
 def readable(table: pd.DataFrame) -> pd.DataFrame:
     """`results` for people: accuracies in per cent, and no columns that the names of runs and probes say already."""
     rounded = {name: (100 * table[name].astype(float)).round(1) for name in (*SELECTIONS, "test_online_acc")}
-    rounded |= {name: table[name].astype(float).round(digits) for name, digits in zip(SPREAD, (1, 2))}
+    rounded |= {name: table[name].astype(float).round(digits) for name, digits in zip(MEASURES, (1, 3, 2))}
     shown = table.assign(**rounded, hours=table["hours"].round(3), n_labels=table["n_labels"].astype("Int64"))
     return shown.drop(columns=["root", "method", "dim", "epochs", "started"])
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +30,16 @@ from issl.views.augment import Draws
 from issl.views.random import generator
 
 CHUNK = 32  # images that a worker process decodes at a time
+
+
+class Pixels(Protocol):
+    """Images that are read one by one."""
+
+    size: int  # of the center crop, in pixels
+    resize: int  # shorter side before the center crop, in pixels
+
+    def pixels(self, row: int) -> np.ndarray:
+        """An image in full resolution, (H, W, 3) uint8."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +109,7 @@ class CropRequest(NamedTuple):
     epoch: int
 
 
-def central_squares(photos: Photos, rows: Sequence[int], workers: int, pin: bool = False) -> Iterator[Tensor]:
+def central_squares(photos: Pixels, rows: Sequence[int], workers: int, pin: bool = False) -> Iterator[Tensor]:
     """Center crops of these rows for evaluation, in order: (b, S, S, 3) uint8, b at most `CHUNK`.
 
     `workers` processes decode, or this one for 0. Raises UserError for a file that cannot be decoded.
@@ -107,13 +117,13 @@ def central_squares(photos: Photos, rows: Sequence[int], workers: int, pin: bool
     return squares(photos, (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)), workers, pin)
 
 
-def squares(photos: Photos, chunks: Iterable[Sequence[int]], workers: int, pin: bool = False) -> Iterator[Tensor]:
+def squares(photos: Pixels, chunks: Iterable[Sequence[int]], workers: int, pin: bool = False) -> Iterator[Tensor]:
     """`central_squares` of given chunks of rows: one tensor per chunk."""
     return _made(partial(_squares, photos), chunks, workers, pin)
 
 
 def crops(
-    photos: Photos, spec: Augment, wanted: Iterable[CropRequest], workers: int, pin: bool = False
+    photos: Pixels, spec: Augment, wanted: Iterable[CropRequest], workers: int, pin: bool = False
 ) -> Iterator[list[Views]]:
     """Random views: for each of `wanted`, in order, a list with an entry for each of `spec.views`.
 
@@ -124,7 +134,7 @@ def crops(
 
 
 def mirrored_crops(
-    photos: Photos, min_area: float, wanted: Iterable[CropRequest], workers: int, pin: bool = False
+    photos: Pixels, min_area: float, wanted: Iterable[CropRequest], workers: int, pin: bool = False
 ) -> Iterator[Tensor]:
     """One random crop of each image, resized to the center crop's size and randomly mirrored: (n, S, S, 3) uint8 for
     each of `wanted`, in order. Otherwise like `crops`; torchvision's RandomResizedCrop and RandomHorizontalFlip.
@@ -143,14 +153,14 @@ def joined(chunks: Sequence[Views], device: torch.device) -> tuple[Tensor, Draws
     return images, Draws(**{name: values.flatten(0, 1) for name, values in draws.items()})
 
 
-def _squares(photos: Photos, rows: Sequence[int]) -> Tensor:
+def _squares(photos: Pixels, rows: Sequence[int]) -> Tensor:
     images = torch.empty(len(rows), photos.size, photos.size, 3, dtype=torch.uint8)
     for image, row in zip(images.numpy(), rows):
         image[:] = central_square(photos.pixels(row), photos.resize, photos.size)
     return images
 
 
-def _crops(photos: Photos, spec: Augment, wanted: CropRequest) -> list[tuple[Tensor, dict[str, np.ndarray]]]:
+def _crops(photos: Pixels, spec: Augment, wanted: CropRequest) -> list[tuple[Tensor, dict[str, np.ndarray]]]:
     n = len(wanted.rows)
     images = [torch.empty(g.number, n, 3, g.size, g.size, dtype=torch.uint8) for g in spec.views]
     draws: list[list[Draws]] = [[] for _ in spec.views]
@@ -162,7 +172,7 @@ def _crops(photos: Photos, spec: Augment, wanted: CropRequest) -> list[tuple[Ten
     return [(views, _sent(drawn)) for views, drawn in zip(images, draws)]
 
 
-def _mirrored_crops(photos: Photos, min_area: float, wanted: CropRequest) -> Tensor:
+def _mirrored_crops(photos: Pixels, min_area: float, wanted: CropRequest) -> Tensor:
     images = torch.empty(len(wanted.rows), photos.size, photos.size, 3, dtype=torch.uint8)
     for image, row in zip(images.numpy(), wanted.rows):
         photo = photos.pixels(row)

@@ -297,6 +297,34 @@ def test_the_official_dino_recipe_differs_in_four_settings(paper):
     )
 
 
+def test_a_table_of_measures_needs_the_record_of_every_rows_features(paper):
+    """Also of rows that only probes on images score; other tables need none."""
+    rows = paper.rows["baselines"]
+    expected = [f"results/{row.features(1)}.json" for row in rows for _ in row.probes]
+    assert paper.measured("baselines") == expected and len(expected) == len(paper.rows_for("baselines")) == 4 * 15
+    others = [name for name in paper.rows if name != "baselines"]
+    assert not any(paper.measured(name) for name in others)
+
+
+def test_existing_only_shows_no_row_without_the_measures_of_its_table(raw, tmp_path, monkeypatch):
+    plan = catalog.plans(raw)["results"]
+    scored = next(each for each in plan.scored("baselines") if plan.grids[grid_id_of(each)].kind == "fine_tuned")
+    monkeypatch.chdir(tmp_path)
+    for path in catalog.needed(scored):
+        Path("results", path).parent.mkdir(parents=True, exist_ok=True)
+        Path("results", path).touch()
+    plan = catalog.plans(raw | {"existing_only": True})["results"]
+    assert plan.scores("baselines") == plan.measured("baselines") == []
+    record = Path("results", f"{scored.row.features(scored.seed)}.json")
+    record.parent.mkdir(parents=True)
+    record.touch()
+    assert plan.scores("baselines") == [f"results/{scored.path}"] and plan.measured("baselines") == [str(record)]
+
+
+def grid_id_of(scored):
+    return grid_id(scored.row.probes[scored.probe])
+
+
 def test_existing_only_uses_results_on_disk(raw, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = catalog.plans(raw | {"existing_only": True})["results"]

@@ -223,6 +223,41 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
             "probes: k 90001 exceeds the 90000 training images that are not held out",
         ),
         (
+            ("experiments", "fig7c", "probes"),
+            [{"kind": "fine_tuned", "fraction": 0.001}],
+            "probes: fraction 0.001 of 100000 training images is less than one per class",
+        ),
+        (
+            ("experiments", "fig7c", "probes"),
+            [{"kind": "fine_tuned", "lr": [0.05, 0.1], "fraction": 0.01}],
+            "holdout 0.1 of fraction 0.01 of 100000 training images, on which a setting is selected, is less than",
+        ),
+        (
+            (*TRANSFER, "probes"),
+            [{"kind": "fine_tune"}],
+            "row 'CIFAR-10': probes.0: unknown kind 'fine_tune', did you mean 'fine_tuned'?",
+        ),
+        (
+            (*TRANSFER, "probes"),
+            [{"kind": "fine_tuned", "batch_size": 1}],
+            "probes.0.batch_size: must be greater than or equal to 2, not 1",
+        ),
+        (
+            (*TRANSFER,),
+            {
+                "rows": {"A": {"weights": RELEASED, "data": "cifar10", "features": {"batch_norm": "train"}}},
+                "probes": [{"kind": "fine_tuned"}],
+                "table": {"caption": "A."},
+            },
+            "row 'A': a fine-tuned encoder is scored in eval mode: it needs 'batch_norm: eval'",
+        ),
+        (
+            (*TRANSFER, "table", "measures"),
+            ["rankme"],
+            "table_transfer.table.measures.0: must be 'rank_me', 'alignment' or 'uniformity', not 'rankme'",
+        ),
+        ((*TRANSFER, "table", "measures"), ["alignment"] * 2, "table.measures: 'alignment' is listed twice"),
+        (
             ("experiments", "fig7c", "figure", "kind"),
             "linse",
             "unknown kind 'linse', did you mean 'lines'?",

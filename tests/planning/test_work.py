@@ -61,6 +61,17 @@ def test_a_step_of_a_head_is_three_products(make_run, probe, steps, weights):
     assert job.flops == pytest.approx(2 * 10 * 100 * 6 * weights)
 
 
+def test_fine_tuning_passes_thrice_through_the_encoder_for_each_label_and_epoch(make_run):
+    """Forwards and backwards, for each probe; and once for each test image."""
+    encoding, encoder = Encoding(data=make_run().data, resize=16, crop=16), Shape(arch="resnet10", width=8, dim=64)
+    settings = {"kind": "fine_tuned", "epochs": 7, "batch_size": 8}
+    grid = ProbeGrid(probes=({**settings, "fraction": 0.5}, {**settings, "fraction": 0.1}))
+    job = work.probing(grid, encoder, encoding, SIZES)
+    assert job.stage == "probe fine_tuned" and job.steps == 7 * 7 + 7 * 2
+    passes = 3 * 7 * (50 + 10) + 2 * 20
+    assert job.flops == pytest.approx(passes * flops.of_image(encoder, 16) + 7 * 60 * 6 * 64 * 5)
+
+
 def test_a_kind_that_was_added_later_has_work(make_run):
     class Added(Value):
         kind: Literal["added"] = "added"
@@ -74,7 +85,7 @@ def test_a_kind_that_was_added_later_has_work(make_run):
     assert job.stage == "probe added" and job.flops == 100 * 6 * 64 * 5
 
 
-@pytest.mark.parametrize("kind", ["logistic", "svm", "cached", "augmented", "knn"])
+@pytest.mark.parametrize("kind", ["logistic", "svm", "cached", "augmented", "fine_tuned", "knn"])
 def test_every_kind_of_probe_has_work(make_run, kind):
     encoding = Encoding(data=make_run().data, resize=16, crop=16)
     grid = ProbeGrid(probes=({"kind": kind},))

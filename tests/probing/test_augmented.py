@@ -14,7 +14,7 @@ from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs.execution import Execution
 from issl.models.encoders import build as build_encoder
-from issl.probing import augmented, images
+from issl.probing import augmented, images, saves
 from issl.probing.job import Job, probe
 from issl.probing.scores import COLUMNS, of_one
 from issl.probing.task import Images, Task
@@ -120,18 +120,18 @@ def state_of(part):
 
 def test_a_killed_training_resumes_to_the_same_result(models, listed, encoding, tmp_path, monkeypatch):
     at_once = evaluate(encoding(), listed, tmp_path / "at_once")
-    save = augmented._State.save
+    write = saves.Save.write
 
-    def dying(self, epoch, *arguments):
-        save(self, epoch, *arguments)
+    def dying(self, epoch, **parts):
+        write(self, epoch, **parts)
         if epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(augmented._State, "save", dying)
+    monkeypatch.setattr(saves.Save, "write", dying)
     with pytest.raises(KeyboardInterrupt):
         evaluate(encoding(), listed, tmp_path / "killed")
     epochs = []
-    monkeypatch.setattr(augmented._State, "save", lambda self, epoch, *a: epochs.append(epoch) or save(self, epoch, *a))
+    monkeypatch.setattr(saves.Save, "write", lambda self, epoch, **p: epochs.append(epoch) or write(self, epoch, **p))
     assert evaluate(encoding(), listed, tmp_path / "killed") == at_once
     assert epochs == [3]
     one, other = (torch.load(state_of(tmp_path / name))["heads"] for name in ("at_once", "killed"))

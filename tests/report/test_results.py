@@ -9,6 +9,7 @@ from issl.config.display import Lines, Scatter, Table
 from issl.errors import UserError
 from issl.probing.scores import COLUMNS
 from issl.report.results import (
+    MEASURES,
     NUMBERS,
     SCORES,
     TEXT,
@@ -162,6 +163,23 @@ def test_the_log_loss_comes_from_the_last_epoch(tmp_path, history):
     assert aggregate([row()], [path], [history])["log_loss"].isna().all()
 
 
+def test_records_of_features_give_the_measures_of_each_row(tmp_path, history):
+    path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4), ("y", 0.6, 0.3))
+    full, old = tmp_path / "full.json", tmp_path / "old.json"
+    full.write_text('{"rank_me": 12.5, "alignment": 0.5, "uniformity": -2.5, "seconds": 3}')
+    old.write_text('{"rank_me": 7.0}')
+    rows, histories = [row("A", 1), row("A", 2)], [history, history]
+    table = aggregate(rows, [path, path], histories, [full, old])
+    table.to_csv(tmp_path / "results.csv", index=False)
+    for found in (table, read_results(tmp_path / "results.csv")):
+        assert found["rank_me"].tolist() == [12.5, 12.5, 7.0, 7.0]
+        assert found["alignment"].tolist()[:2] == [0.5, 0.5] and found["alignment"][2:].isna().all()
+        assert len(selected(found)) == 2, "a missing measure loses no result"
+    assert "rank_me" not in aggregate(rows, [path, path], histories)
+    with pytest.raises(UserError, match=r"gone\.json"):
+        aggregate(rows, [path, path], histories, [full, tmp_path / "gone.json"])
+
+
 def test_encoders_that_were_not_trained_here_have_no_log_loss_and_need_no_history(tmp_path, history):
     """The histories are those of the trained runs alone, in order."""
     path = write_scores(tmp_path / "scores.csv", ("x", 0.5, 0.4))
@@ -293,7 +311,7 @@ def test_results_of_released_weights_are_read_with_their_unknown_numbers(tmp_pat
 
 
 def test_every_column_of_the_results_is_read_as_a_word_a_number_or_a_truth_value():
-    assert {*tidy(("A", 1, 1e-4, 0.4, 0.5))} == {*TEXT, *NUMBERS, "released"}
+    assert {*tidy(("A", 1, 1e-4, 0.4, 0.5)), *MEASURES} == {*TEXT, *NUMBERS, "released"}
 
 
 @pytest.mark.parametrize("names", [("None", "NA"), ("007", "1e3"), ("True", ""), ("1", "1.0")])

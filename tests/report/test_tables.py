@@ -68,6 +68,40 @@ def test_a_table_can_have_columns_for_parts_of_the_labels():
     assert grid.rows[1] == ("B", "61.0 ± 1.0", "61.0 ± 1.0", "–", "–", "–", "2")
 
 
+MEASURED = TWO_ROWS.assign(
+    rank_me=TWO_ROWS["seed"] * 10 + 1.0,  # 11 and 21
+    alignment=[0.25] * 4 + [float("nan")] * 4,  # of A; B has no settings of views
+    uniformity=[-2.0, -2.0, -3.0, -3.0, -1.0, -1.0, float("nan"), float("nan")],
+)
+
+
+def test_a_table_can_have_columns_for_what_representations_are_like():
+    shown = Table(caption="", measures=["rank_me", "alignment", "uniformity"])
+    grid = tables.grid(MEASURED, shown, None)
+    assert grid.header[3:] == ("RankMe", "alignment", "uniformity", "seeds")
+    assert [row[3:] for row in grid.rows] == [
+        ("16.0 ± 5.0", "0.250 ± 0.000", "-2.50 ± 0.50", "2"),  # sample deviation 7.07 / sqrt(2)
+        ("16.0 ± 5.0", "–", "-1.00", "2"),
+    ]
+    assert all(f" {name} is the " in grid.meaning for name in ("RankMe", "Alignment", "Uniformity"))
+    text = tables.markdown(grid)
+    assert "| A | 43.5 ± 1.5 | 40.5 ± 0.5 | 16.0 ± 5.0 | 0.250 ± 0.000 | -2.50 ± 0.50 | 2 |" in text
+    assert r"16.0 $\pm$ 5.0 & 0.250 $\pm$ 0.000 & -2.50" in tables.latex(grid, "")
+    assert '<td style="text-align:right">16.0 ± 5.0</td>' in html(text, "title")
+
+
+def test_measures_are_of_an_encoder_whatever_probes_it_has():
+    """One probe more changes neither the mean nor the number of seeds that it is over."""
+    both = pd.concat([MEASURED, MEASURED.assign(probe="svm", kind="svm", grid="svm-00000000")])
+    grid = tables.grid(both, Table(caption="", columns=["probe"], measures=["rank_me"]), None)
+    assert [row[-2:] for row in grid.rows] == [("16.0 ± 5.0", "2")] * 2
+    assert grid.header.count("RankMe") == 1
+
+
+def test_a_table_that_asks_for_none_has_no_measures():
+    assert tables.grid(MEASURED, TABLE, None) == tables.grid(TWO_ROWS, TABLE, None)
+
+
 def judged(row, probe, metric, *settings):
     """(test, held-out) of each setting of one probe, by one metric."""
     rows = [(row, 0, decay, test, held_out) for decay, (test, held_out) in enumerate(settings)]

@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from issl.spec import probe
-from issl.spec.probe import KNN, MLP, SVM, Augmented, Cached, Linear, Logistic, ProbeGrid, grid_id, setting
+from issl.spec.probe import KNN, MLP, SVM, Augmented, Cached, FineTuned, Linear, Logistic, ProbeGrid, grid_id, setting
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from issl.spec.probe import KNN, MLP, SVM, Augmented, Cached, Linear, Logistic, 
         (MLP(kind="mlp", hidden=16), "mlp-b147e8b6"),
         (Cached(kind="cached", lr=0.3), "cached-8a4a1aee"),
         (Augmented(kind="augmented"), "augmented-621760b5"),
+        (FineTuned(kind="fine_tuned"), "fine_tuned-a60474c7"),
         (Logistic(kind="logistic"), "logistic-c2f4fca8"),
         (SVM(kind="svm"), "svm-2871c393"),
     ],
@@ -39,7 +40,7 @@ def test_a_grid_travels_as_json():
 
 
 def test_every_kind_is_in_the_table_of_kinds():
-    assert list(probe.KINDS.values()) == [Linear, MLP, Cached, Augmented, Logistic, SVM, KNN]
+    assert list(probe.KINDS.values()) == [Linear, MLP, Cached, Augmented, FineTuned, Logistic, SVM, KNN]
     assert all(get_args(model.model_fields["kind"].annotation) == (kind,) for kind, model in probe.KINDS.items())
     assert probe.KINDS.keys() > probe.READS_IMAGES | probe.ON_CPU
 

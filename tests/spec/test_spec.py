@@ -384,6 +384,19 @@ FROZEN = [
             "holdout": 0.02,
         },
     ),
+    (
+        probe.FineTuned(kind="fine_tuned"),
+        {
+            "kind": "fine_tuned",
+            "fraction": 0.01,
+            "epochs": 60,
+            "batch_size": 256,
+            "lr": 0.05,
+            "momentum": 0.9,
+            "min_area": 0.08,
+            "holdout": 0.1,
+        },
+    ),
     *(
         (
             model(kind=kind),

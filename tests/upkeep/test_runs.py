@@ -64,15 +64,17 @@ def test_a_run_has_the_accuracies_of_both_selections():
     assert float(row["hours"]) == pytest.approx(0.1)
 
 
-def test_a_run_has_the_spread_of_its_features_if_their_record_tells_it():
+def test_a_run_has_the_measures_of_its_features_if_their_record_tells_it():
     told = put("simclr-z64-e9-00000001", scores=[score(0.5, 0.4)])
     put("simclr-z64-e9-00000002", scores=[score(0.5, 0.4)])
     (told / "features").mkdir()
-    (told / "features/toy-00000000.json").write_text(json.dumps({"rank_me": 31.26, "uniformity": -2.875}))
+    (told / "features/toy-00000000.json").write_text(
+        json.dumps(measures := {"rank_me": 31.26, "alignment": 0.4321, "uniformity": -2.875})
+    )
     first, second = listed()
-    assert (float(first["rank_me"]), float(first["uniformity"])) == (31.26, -2.875)
-    assert (second["rank_me"], second["uniformity"]) == ("", "")
-    assert " 31.3 " in call("runs") and " -2.88 " in call("runs")
+    assert {name: float(first[name]) for name in measures} == measures
+    assert {second[name] for name in measures} == {""}
+    assert all(f" {number} " in call("runs") for number in (31.3, 0.432, -2.88))
 
 
 def test_a_run_without_scores_is_listed_too():

@@ -89,11 +89,11 @@ OF_THE_PAPER = {
 }
 
 
-# Of experiments/, with two probes: four methods are in the tables of the paper, and share their runs with them.
+# Of experiments/, with two to four probes: four methods are in the tables of the paper, and share their runs with them.
 ADDED = {
-    "results/baselines.md": jobs(15, tabulate=1, probe=2 * 15),
+    "results/baselines.md": jobs(15, tabulate=1, probe=4 * 15),
     "results/baselines_wmse.md": jobs(8, tabulate=1, probe=2 * 8),
-    "results/tiny/baselines.md": jobs(2 * 15, tabulate=1, probe=2 * 2 * 15),
+    "results/tiny/baselines.md": jobs(2 * 15, tabulate=1, probe=3 * 2 * 15),
 }
 
 

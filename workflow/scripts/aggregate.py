@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with to_file(snakemake.log[0]):
-    scores, histories = (list(map(Path, files)) for files in (snakemake.input.scores, snakemake.input.histories))
-    results = aggregate(snakemake.params.rows, scores, histories)
+    inputs = snakemake.input
+    files = (list(map(Path, paths)) for paths in (inputs.scores, inputs.histories, inputs.records))
+    results = aggregate(snakemake.params.rows, *files)
     with whole(snakemake.output[0]) as temporary:
         results.to_csv(temporary, index=False)
