@@ -1,16 +1,17 @@
 """Multinomial logistic regression and one-against-rest linear SVMs, each solved to its optimum for many values of C.
 
-Both minimise f = ½ ‖w‖² + C Σ loss over the rows, as scikit-learn's `LogisticRegression` and `LinearSVC(dual=False)` do:
-the intercepts of a logistic regression are not penalised, those of an SVM are; its loss is the squared hinge.
+Both minimise f = ½ ‖w‖² + C Σ loss over the rows, as `LogisticRegression` and `LinearSVC(dual=False)` of scikit-learn do:
+the intercepts of a logistic regression are not penalised, those of an SVM are; the loss of an SVM is the squared hinge.
 
 The features are rotated to their principal axes first. There, a diagonal preconditioner is close to the inverse of the
 Hessian, and features with more columns than rows lose the columns that no row reaches. Values of C are solved in
 ascending order, each from the solution of the one before.
 
-f is strongly convex with modulus 1, so f - min f <= ½ ‖∇f‖² (Boyd and Vandenberghe, Convex Optimization, 9.1.2; exact if
-the gradient of unpenalised intercepts is 0). A fit ends when this bound is at most `gap` times f.
+A fit ends when ‖∇f‖ <= tol ‖w‖. As f is strongly convex in w with modulus 1, the relative error of w is then at most tol,
+and that of f tol² (Boyd and Vandenberghe, Convex Optimization, 9.1.2). A bound on f alone would not do: with a small C,
+f hardly depends on w. Intercepts that are not penalised may have a gradient of tol C / 10 000 a row more.
 
-Features and products with them are float32; sums over the rows and line searches are float64.
+Features and products with them are float32; sums over rows, line searches and small systems are float64.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ MEMORY = 10  # steps that L-BFGS remembers
 ROWS = 8192  # rows that are rotated or converted at once
 FORCING = 0.1  # conjugate gradients end when the residual, in the preconditioner's norm, has fallen to this
 SHARE = 0.75  # of the columns: with fewer active rows, a system of rows is smaller than conjugate gradients are long
+ROUNDING = 3e-7  # of a sum of float32 terms, relative to the sum of their sizes
 RESOLVED = 1e-10  # of the largest eigenvalue: what float32 features cannot tell from 0
 
 
@@ -56,7 +58,7 @@ def memory(n: int, d: int, classes: int) -> int:
 
 
 def logistic(
-    x: Tensor, labels: Tensor, classes: int, Cs: Sequence[float], gap: float, max_iter: int
+    x: Tensor, labels: Tensor, classes: int, Cs: Sequence[float], tol: float, max_iter: int
 ) -> dict[float, Fit]:
     """Logistic regressions of (n, d) float32 features with labels (n,) below K, for each C. **Overwrites x.**
 
@@ -69,25 +71,25 @@ def logistic(
     for C in sorted(set(Cs)):
         # Two classes have one weight vector in scikit-learn, w, and ± w / 2 here, whose penalty is half as large.
         ours = C / 2 if classes == 2 else C
-        start, objective, iterations = _logistic(axes, labels, start, ours, gap, max_iter, f"C = {C:.4g}")
+        start, objective, iterations = _logistic(axes, labels, start, ours, tol, max_iter, f"C = {C:.4g}")
         weights = start[:, :-1] @ axes.directions.T
         objective *= C / ours
         fits[C] = Fit(weights, start[:, -1] - weights @ mean, objective, iterations)
     return fits
 
 
-def svm(x: Tensor, labels: Tensor, classes: int, Cs: Sequence[float], gap: float, max_iter: int) -> dict[float, Fit]:
+def svm(x: Tensor, labels: Tensor, classes: int, Cs: Sequence[float], tol: float, max_iter: int) -> dict[float, Fit]:
     """SVMs of (n, d + 1) float32 features, the last a 1, with labels (n,) below K, for each C. **Overwrites x.**
 
     Raises UserError if one has not reached its optimum after `max_iter` iterations.
     """
     axes = principal(x)
     signs = 2.0 * F.one_hot(labels, classes).float() - 1
-    start = torch.zeros(classes, axes.z.shape[1], device=x.device)
+    start = torch.zeros(classes, axes.z.shape[1], dtype=torch.float64, device=x.device)
     fits = {}
     for C in sorted(set(Cs)):
-        start, objective, iterations = _svm(axes, signs, start, C, gap, max_iter)
-        weights = start @ axes.directions.T
+        start, objective, iterations = _svm(axes, signs, start, C, tol, max_iter)
+        weights = start.float() @ axes.directions.T
         fits[C] = Fit(weights[:, :-1], weights[:, -1], objective, iterations)
     return fits
 
@@ -120,7 +122,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _logistic(
-    axes: Axes, labels: Tensor, theta: Tensor, C: float, gap: float, max_iter: int, name: str
+    axes: Axes, labels: Tensor, theta: Tensor, C: float, tol: float, max_iter: int, name: str
 ) -> tuple[Tensor, float, int]:
     """L-BFGS on weights and intercepts (K, r + 1), with the preconditioner as its first matrix in every iteration."""
     penalty = torch.ones_like(theta[0])
@@ -130,10 +132,11 @@ def _logistic(
     loss, residuals, weights = _softmax(scores, labels)
     gradient = _gradient(axes.z, residuals, C) + penalty * theta
     for iteration in range(max_iter + 1):
-        objective = (_dot(penalty * theta, theta) / 2 + C * loss).item()
-        bound = (_dot(gradient, gradient) / 2).item()
-        if bound <= gap * objective:
-            return theta, objective, iteration
+        squared = _dot(penalty * theta, theta)
+        of_weights, of_intercepts = (part.double().norm() for part in (gradient[:, :-1], gradient[:, -1]))
+        size = squared.sqrt()
+        if of_weights <= tol * size and of_intercepts <= tol * (size + 1e-4 * C * len(labels)):
+            return theta, (squared / 2 + C * loss).item(), iteration
         inverse = 1 / (penalty + C * weights[:, None] * curvature)
         direction = -_inverse_times(steps, inverse, gradient)
         along = _decisions(axes.z, direction)
@@ -141,7 +144,7 @@ def _logistic(
 
         def slope(t: Tensor, scores=scores, along=along, flat=flat, steep=steep) -> Tensor:
             _, residuals, _ = _softmax(scores + t.float() * along, labels)
-            return flat + t * steep + C * (residuals * along).sum(dtype=torch.float64)
+            return _resolved(flat + t * steep, C * (residuals * along)[None])
 
         t = _flattened(slope, _dot(gradient, direction)[None], enough=0.3).float()
         theta, scores, before = theta + t * direction, scores.add_(along, alpha=t.item()), gradient
@@ -150,7 +153,7 @@ def _logistic(
         change = gradient - before
         if (product := t * _dot(direction, change)) > 0:
             steps = [*steps[-MEMORY + 1 :], (t * direction, change, product)]
-    raise _unsolved(name, bound / objective, gap, max_iter)
+    raise _unsolved(name, of_weights.hypot(of_intercepts) / size, tol, max_iter)
 
 
 def _decisions(z: Tensor, theta: Tensor) -> Tensor:
@@ -191,37 +194,48 @@ def _inverse_times(steps: Sequence[tuple[Tensor, Tensor, Tensor]], inverse: Tens
 # --- SVM: Newton's method --------------------------------------------------------------------------------------------
 
 
-def _svm(
-    axes: Axes, signs: Tensor, weights: Tensor, C: float, gap: float, max_iter: int
-) -> tuple[Tensor, float, int]:
-    """Newton's method on weights (K, r), each class by itself; classes that have reached their optimum rest.
+def _svm(axes: Axes, signs: Tensor, weights: Tensor, C: float, tol: float, max_iter: int) -> tuple[Tensor, float, int]:
+    """Newton's method on weights (K, r) float64, each class by itself; classes that have reached their optimum rest.
 
     f is quadratic as long as the same rows are active, i.e. within the margin (Keerthi and DeCoste, 2005).
     """
     z, weights = axes.z, weights.clone()
-    scores = z @ weights.T
+    scores = z @ weights.float().T
+    left = torch.arange(len(weights), device=z.device)
     for iteration in range(max_iter + 1):
-        slack = (1 - signs * scores).clamp_(min=0)
-        gradient = weights - 2 * C * ((signs * slack).T @ z)
-        objective = weights.double().square().sum(1) / 2 + C * slack.square().sum(0, dtype=torch.float64)
-        bounds = gradient.double().square().sum(1) / 2
-        left = (bounds > gap * objective).nonzero()[:, 0]
-        if not len(left):
-            return weights, objective.sum().item(), iteration
         sign, score, weight = signs[:, left], scores[:, left], weights[left]
-        direction = _newton(axes, slack[:, left] > 0, sign, weight, gradient[left], C)
-        along = z @ direction.T
-        flat, steep = ((other.double() * direction).sum(1) for other in (weight, direction))
+        slack = (1 - sign * score).clamp_(min=0)
+        gradient = weight - 2 * C * ((sign * slack).T @ z)
+        errors, sizes = gradient.norm(dim=1), weight.norm(dim=1)
+        few = slack.count_nonzero(0) < SHARE * z.shape[1]
+        for number in (
+            (few & (errors > tol * sizes)).nonzero()[:, 0].tolist()
+        ):  # float32 may not resolve their gradients
+            rows = slack[:, number].nonzero()[:, 0]
+            gradient[number] = _gradient_of_rows(z[rows].double(), sign[rows, number].double(), weight[number], C)
+            errors[number] = gradient[number].norm()
+        open_ = errors > tol * sizes
+        if not open_.any():
+            losses = (1 - signs * scores).clamp_(min=0).square().sum(dtype=torch.float64)
+            return weights, (weights.square().sum() / 2 + C * losses).item(), iteration
+        left, sign, score, weight = left[open_], sign[:, open_], score[:, open_], weight[open_]
+        direction = _newton(axes, slack[:, open_] > 0, sign, weight, gradient[open_], C)
+        along = z @ direction.float().T
+        flat, steep = ((other * direction).sum(1) for other in (weight, direction))
 
         def slope(t: Tensor, sign=sign, score=score, along=along, flat=flat, steep=steep) -> Tensor:
             slack = (1 - sign * (score + t.float() * along)).clamp_(min=0)
-            return flat + t * steep - 2 * C * (slack * sign * along).sum(0, dtype=torch.float64)
+            return _resolved(flat + t * steep, -2 * C * (slack * sign * along).T)
 
-        t = _flattened(slope, (gradient[left].double() * direction).sum(1), enough=0.1).float()
+        t = _flattened(slope, (gradient[open_] * direction).sum(1), enough=0.1)
         weights[left] = weight + t[:, None] * direction
-        scores[:, left] = score + t * along
-    worst = (bounds / objective).max().item()
-    raise _unsolved(f"C = {C:.4g}, {len(left)} of {len(weights)} classes", worst, gap, max_iter)
+        scores[:, left] = score + t.float() * along
+    raise _unsolved(f"C = {C:.4g}, {len(left)} of {len(weights)} classes", (errors / sizes).max(), tol, max_iter)
+
+
+def _gradient_of_rows(z: Tensor, signs: Tensor, weights: Tensor, C: float) -> Tensor:
+    """The gradient (r,) where these rows (m, r) are the active ones."""
+    return weights - 2 * C * (signs * (1 - signs * (z @ weights)).clamp_(min=0)) @ z
 
 
 def _newton(axes: Axes, active: Tensor, signs: Tensor, weights: Tensor, gradient: Tensor, C: float) -> Tensor:
@@ -237,10 +251,10 @@ def _newton(axes: Axes, active: Tensor, signs: Tensor, weights: Tensor, gradient
         system = z @ z.T
         system.diagonal().add_(1 / (2 * C))
         solution = torch.cholesky_solve(signs[rows, number, None].double(), torch.linalg.cholesky(system))
-        direction[number] = (solution[:, 0] @ z - weights[number]).float()
+        direction[number] = solution[:, 0] @ z - weights[number]
     many = (~few).nonzero()[:, 0]
     if len(many):
-        direction[many] = _conjugate_gradients(axes, active[:, many].float(), -gradient[many], C)
+        direction[many] = _conjugate_gradients(axes, active[:, many].float(), -gradient[many].float(), C).double()
     return direction
 
 
@@ -296,8 +310,15 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a.double() * b).sum()
 
 
-def _unsolved(what: str, bound: float, gap: float, max_iter: int) -> UserError:
+def _resolved(value: Tensor, terms: Tensor) -> Tensor:
+    """value + terms.sum(1), (P,) float64; 0 where float32 terms (P, ...) do not tell it from 0."""
+    terms = terms.flatten(1)
+    total = value + terms.sum(1, dtype=torch.float64)
+    return total.where(total.abs() > ROUNDING * terms.abs().sum(1, dtype=torch.float64), 0)
+
+
+def _unsolved(what: str, error: Tensor, tol: float, max_iter: int) -> UserError:
     return UserError(
-        f"probes: {what}: after {max_iter} iterations the objective may be {bound:.1e} of itself above its minimum, "
-        f"{gap:.1e} is allowed; raise the probe's max_iter or tol"
+        f"probes: {what}: after {max_iter} iterations the gradient is {error:.1e} times the weights, above "
+        f"tol {tol:g}; raise the probe's max_iter or tol"
     )
