@@ -68,7 +68,7 @@ def probing(grid: ProbeGrid, encoder: Shape | Encoder, encoding: Encoding, sizes
     """Training and scoring the probes of a grid on the representations of an encoder.
 
     A step of a head costs three products with its weights; one of the augmented protocol also encodes its images. An
-    iteration of a scikit-learn classifier passes over all images.
+    iteration of a classifier of transfer passes over all images.
     """
     steps = operations = 0.0
     for probe in grid.probes:

@@ -1,15 +1,15 @@
 """Multinomial logistic regression and one-against-rest linear SVMs, each solved to its optimum for many values of C.
 
-Both minimise f = ½ ‖w‖² + C Σ loss over the rows, as `LogisticRegression` and `LinearSVC(dual=False)` of scikit-learn do:
+Both minimise f = ½ ‖w‖² + C Σ loss over the rows, like scikit-learn's `LogisticRegression` and `LinearSVC(dual=False)`:
 the intercepts of a logistic regression are not penalised, those of an SVM are; the loss of an SVM is the squared hinge.
 
 The features are rotated to their principal axes first. There, a diagonal preconditioner is close to the inverse of the
 Hessian, and features with more columns than rows lose the columns that no row reaches. Values of C are solved in
 ascending order, each from the solution of the one before.
 
-A fit ends when ‖∇f‖ <= tol ‖w‖. As f is strongly convex in w with modulus 1, the relative error of w is then at most tol,
-and that of f tol² (Boyd and Vandenberghe, Convex Optimization, 9.1.2). A bound on f alone would not do: with a small C,
-f hardly depends on w. Intercepts that are not penalised may have a gradient of tol C / 10 000 a row more.
+A fit ends when ‖∇f‖ <= tol ‖w‖. As f is strongly convex in w with modulus 1, the relative error of w is then at most
+tol, and that of f tol² (Boyd and Vandenberghe, Convex Optimization, 9.1.2). A bound on f alone would not do: with a
+small C, f hardly depends on w. Intercepts that are not penalised may have a gradient of tol C / 10 000 a row more.
 
 Features and products with them are float32; sums over rows, line searches and small systems are float64.
 """
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from issl.errors import UserError
 
 MEMORY = 10  # steps that L-BFGS remembers
-ROWS = 8192  # rows that are rotated or converted at once
+ROWS = 1024  # that are rotated or converted at once
 FORCING = 0.1  # conjugate gradients end when the residual, in the preconditioner's norm, has fallen to this
 SHARE = 0.75  # of the columns: with fewer active rows, a system of rows is smaller than conjugate gradients are long
 ROUNDING = 3e-7  # of a sum of float32 terms, relative to the sum of their sizes
@@ -53,8 +53,10 @@ class Axes:
 def memory(n: int, d: int, classes: int) -> int:
     """Bytes that a fit of n rows takes at its peak, the features included, which are in memory once."""
     rank = min(n, d + 1)
-    eigenvectors = 8 * rank * rank * 4  # the matrix, its eigenvectors and LAPACK's workspace, float64
-    return 4 * n * (d + 1) + max(eigenvectors, 4 * 8 * n * classes) + 4 * rank * (d + 1)
+    axes = 4 * 8 * rank**2  # float64: the matrix, its eigenvectors, and twice as much for LAPACK
+    newton = 4 * 8 * n * classes + 18 * rank**2  # scores and the like of all rows; the system of one class of an SVM
+    parts = 4 * 8 * ROWS * min(n, d)
+    return 4 * (n + rank) * (d + 1) + max(axes, newton) + parts
 
 
 def logistic(
@@ -64,7 +66,7 @@ def logistic(
 
     Raises UserError if one has not reached its optimum after `max_iter` iterations.
     """
-    mean = x.mean(0, dtype=torch.float64).float()
+    mean = (sum(rows.double().sum(0) for rows in x.split(ROWS)) / len(x)).float()
     axes = principal(x.sub_(mean))
     start = torch.zeros(classes, axes.z.shape[1] + 1, device=x.device)
     fits = {}
@@ -98,23 +100,26 @@ def principal(x: Tensor) -> Axes:
     """The principal axes of (n, d) rows, without centring them. Overwrites x, unless it has more columns than rows."""
     n, d = x.shape
     if n >= d:
-        curvature, directions = torch.linalg.eigh(_product(x.T, x))
+        curvature, directions = torch.linalg.eigh(_product(x.T, x, torch.float32))
         directions = directions.float()
         for rows in x.split(ROWS):
             rows.copy_(rows @ directions)
         return Axes(x, directions, curvature.clamp_(min=0).float())
-    squares, sides = torch.linalg.eigh(_product(x, x.T))
+    squares, sides = torch.linalg.eigh(_product(x, x.T, torch.float64))
     kept = squares > RESOLVED * squares[-1]
     lengths, sides = squares[kept].sqrt(), sides[:, kept]
     directions = torch.cat([(columns.double() @ sides / lengths).float() for columns in x.T.split(ROWS)])
     return Axes((sides * lengths).float(), directions, squares[kept].float())
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b in float64, converted in parts along the inner dimension."""
+def _product(a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """a @ b in float64, the sum of products of parts in `dtype`.
+
+    float32 will do where eigenvectors are only directions to rotate to: they are orthonormal, whatever the matrix.
+    """
     total = torch.zeros(len(a), b.shape[1], dtype=torch.float64, device=a.device)
     for left, right in zip(a.split(ROWS, dim=1), b.split(ROWS)):
-        total.addmm_(left.double(), right.double())
+        total += left.to(dtype) @ right.to(dtype)
     return total
 
 
