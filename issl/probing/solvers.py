@@ -51,11 +51,11 @@ class Axes:
 
 
 def memory(n: int, d: int, classes: int) -> int:
-    """Bytes that a fit of n rows takes at its peak, the features included, which are in memory once."""
+    """Bytes that a fit of n rows takes at its peak, about; the features included, which are in memory once."""
     rank = min(n, d + 1)
     axes = 4 * 8 * rank**2  # float64: the matrix, its eigenvectors, and twice as much for LAPACK
-    newton = 4 * 8 * n * classes + 18 * rank**2  # scores and the like of all rows; the system of one class of an SVM
-    parts = 4 * 8 * ROWS * min(n, d)
+    newton = 4 * 16 * n * classes + 18 * rank**2  # scores and the like of all rows; the system of one class of an SVM
+    parts = 16 * ROWS * n if n <= d else 4 * ROWS * d
     return 4 * (n + rank) * (d + 1) + max(axes, newton) + parts
 
 
