@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
@@ -94,6 +94,25 @@ def test_the_optimum_is_that_of_scikit_learn(kind, shape):
         if kind == "logistic" and shape[2] > 2:  # only differences between classes count
             decisions, wanted = (each - each.mean(1, keepdims=True) for each in (decisions, wanted))
         assert np.abs(decisions - wanted).max() < 0.01 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+def test_the_optimum_is_where_the_authors_scikit_learn_ended(C):
+    """Before version 1.4, the loss was not divided by the number of rows, and tol 1e-3 meant its gradient."""
+    x, labels = drawn(400, 30, 4, 1.5)
+    rows, chosen = np.hstack([x, np.ones((len(x), 1))]), np.eye(4)[labels]
+
+    def loss_and_gradient(flat):
+        theta = flat.reshape(4, -1)
+        weights = theta * (np.arange(31) < 30)
+        logs = rows @ theta.T
+        logs -= np.logaddexp.reduce(logs, 1)[:, None]
+        gradient = (np.exp(logs) - chosen).T @ rows + weights / C
+        return (weights**2).sum() / (2 * C) - (logs * chosen).sum(), gradient.ravel()
+
+    options = {"gtol": 1e-3, "maxiter": 1000}
+    ended = minimize(loss_and_gradient, np.zeros(4 * 31), jac=True, method="L-BFGS-B", options=options)
+    assert solved("logistic", x, labels, [C])[C].objective == pytest.approx(C * ended.fun, rel=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
