@@ -2,9 +2,9 @@
 
 The figures are CPU seconds, so set OMP_NUM_THREADS=1: what one thread takes, whatever else runs on the machine.
 
-scikit-learn's logistic regression gets the loosest tolerance, of powers of ten, with which its objectives are within 1e-4
-of the smallest; its SVM would then take minutes for one large C, so it keeps the protocol's. The objectives are among
-the details.
+scikit-learn's logistic regression gets the loosest tolerance, of powers of ten, with which its objectives are within
+1e-4 of the smallest; its SVM would then take minutes for one large C, so it keeps the protocol's. The objectives are
+among the details.
 """
 
 import json
