@@ -35,6 +35,8 @@ BENCHMARKS = {
     "decode_m8": ("decoding", "images"),
     "probes_512": ("probing", "grid"),
     "probes_2048": ("probing", "grid"),
+    "transfer_logistic": ("transfer", "logistic"),
+    "transfer_svm": ("transfer", "svm"),
     "scaling_batch": ("scaling", "curves"),
     "scaling_dim": ("scaling", "curves"),
     "scaling_heads": ("scaling", "curves"),

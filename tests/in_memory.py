@@ -23,10 +23,10 @@ class InMemory:
         return self.z[rows].float()
 
 
-def task(z: Tensor, labels: np.ndarray, n_train: int, seed: int = 0, precision: str = "32", threads: int = 1) -> Task:
+def task(z: Tensor, labels: np.ndarray, n_train: int, seed: int = 0, precision: str = "32") -> Task:
     """A task on features (N, dim) and labels (N,), of which the first `n_train` are for training."""
     rows = np.arange(len(labels))
     return Task(
-        *(seed, np.asarray(labels), rows[:n_train], rows[n_train:], int(max(labels)) + 1, CPU, precision, threads),
+        *(seed, np.asarray(labels), rows[:n_train], rows[n_train:], int(max(labels)) + 1, CPU, precision),
         features=InMemory(z),
     )

@@ -69,7 +69,7 @@ def probing(grid: ProbeGrid, encoder: Shape | Encoder, encoding: Encoding, sizes
 
     A step of a head costs three products with its weights; one of the augmented protocol also encodes its images, and
     fine-tuning passes through the encoder forwards and backwards, which is as much as encoding them three times, and
-    encodes the test images. An iteration of a scikit-learn classifier passes over all images.
+    encodes the test images. An iteration of a classifier of transfer passes over all images.
     """
     steps = operations = 0.0
     for probe in grid.probes:

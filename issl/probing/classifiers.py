@@ -1,85 +1,98 @@
-"""Transfer with scikit-learn's classifiers: logistic regression and a linear SVM on features scaled to [0, 1]."""
+"""Transfer: logistic regression and a linear SVM on features scaled to [0, 1], as scikit-learn defines them."""
 
 import logging
 import time
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from scipy.stats import loguniform
-from sklearn.base import ClassifierMixin, clone
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import PredefinedSplit, RandomizedSearchCV
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler
-from sklearn.svm import LinearSVC
+from torch import Tensor
 
-from issl.probing.scores import Accuracies, Score, named, of_one
+from issl.probing import solvers
+from issl.probing.scores import Accuracies, Score, Tally, named
 from issl.probing.subsets import hold_out
 from issl.probing.task import Task
 from issl.spec.probe import SVM, Logistic, ProbeGrid
 
 log = logging.getLogger(__name__)
 
+ROWS = 8192  # that are read and scored at once
+
 
 def evaluate(grid: ProbeGrid, task: Task) -> list[Score]:
     """Scores of each classifier with C = 1, and with the best C on a stratified held-out part of the training rows.
 
-    The second is refitted on all training rows. Only it has held-out scores: the first was not selected. `task.threads`
-    values of C are tried in parallel. Raises UserError if a class is too small to hold out images.
+    The second is refitted on all training rows. Only it has held-out scores: the first was not selected.
+    Raises UserError if a class is too small to hold out images, or if a fit does not reach its optimum.
     """
-    z = task.features(torch.arange(len(task.labels))).numpy()
-    return [score for probe in grid.probes for score in named(_evaluate(probe, task, z), probe, grid)]
+    return [score for probe in grid.probes for score in named(_evaluate(probe, task), probe, grid)]
 
 
-def _evaluate(probe: Logistic | SVM, task: Task, z: np.ndarray) -> Iterator[Score]:
-    (z_train, y_train), (z_test, y_test) = ((z[rows], task.labels[rows]) for rows in (task.train, task.test))
-    _, left = hold_out(y_train, np.arange(len(y_train)), probe.holdout, task.seed)
-    fold = np.full(len(y_train), -1)
-    fold[left] = 0
-    plain = pipeline(probe, task.seed)
-    step = plain.steps[-1][0]
-    search = RandomizedSearchCV(
-        plain,
-        {f"{step}__C": loguniform(probe.lowest, probe.highest)},
-        n_iter=probe.draws,
-        scoring="accuracy",
-        cv=PredefinedSplit(fold),
-        random_state=task.seed,
-        n_jobs=task.threads,
-        error_score="raise",
-    )
-    for name, classifier in (("C = 1", plain), ("tuned", search)):
-        started = time.monotonic()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", ConvergenceWarning)
-            classifier.fit(z_train, y_train)
-        for warning in {str(each.message).splitlines()[0] for each in caught}:
-            log.warning("%s, %s: %s", probe.kind, name, warning)
-        held_out = None
-        if classifier is search:
-            name = f"tuned, C = {search.best_params_[f'{step}__C']:.4g}"
-            held_out = accuracies(
-                clone(search.best_estimator_).fit(z_train[fold < 0], y_train[fold < 0]), z_train[left], y_train[left]
-            )
-        score = Score(name, len(y_train), len(y_test), accuracies(classifier, z_test, y_test), held_out)
-        log.info("%s, %s, %.0f s", probe.kind, score, time.monotonic() - started)
+def _evaluate(probe: Logistic | SVM, task: Task) -> Iterator[Score]:
+    kept, left = hold_out(task.labels[task.train], task.train, probe.holdout, task.seed)
+    tried = loguniform(probe.lowest, probe.highest).rvs(probe.draws, random_state=np.random.RandomState(task.seed))
+    searched = fitted(probe, task, kept, tried.tolist())
+    held_out = {C: accuracies(searched[C], task, left) for C in tried.tolist()}
+    best = max(held_out, key=lambda C: held_out[C]["top-1"])  # of equal ones the first
+    final = fitted(probe, task, task.train, [1.0, best])
+    for name, C, selected_by in (("C = 1", 1.0, None), (f"tuned, C = {best:.4g}", best, held_out[best])):
+        found = accuracies(final[C], task, task.test)
+        score = Score(name, len(task.train), len(task.test), found, selected_by)
+        log.info("%s, %s", probe.kind, score)
         yield score
 
 
-def pipeline(probe: Logistic | SVM, seed: int) -> Pipeline:
-    """Scaler and classifier with C = 1; both are fitted on the same rows."""
-    shared = {"C": 1.0, "tol": probe.tol, "max_iter": probe.max_iter, "random_state": seed}
-    if isinstance(probe, SVM):
-        return make_pipeline(MinMaxScaler(), LinearSVC(dual=False, **shared))
-    return make_pipeline(MinMaxScaler(), LogisticRegression(solver="lbfgs", **shared))
+class Classifier:
+    """Decisions of a fitted classifier on features as they are: the scaling is that of its training rows."""
+
+    def __init__(self, fit: solvers.Fit, scaling: tuple[Tensor, Tensor], present: Tensor, classes: int):
+        self.fit, (self.low, self.range) = fit, scaling
+        self.present, self.classes = present, classes
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Features (n, d) -> decisions (n, classes); a class without training rows is never chosen."""
+        decisions = z.new_full((len(z), self.classes), -float("inf"))
+        scaled = (z - self.low) / self.range
+        decisions[:, self.present] = torch.addmm(self.fit.intercepts, scaled, self.fit.weights.T)
+        return decisions
 
 
-def accuracies(classifier: ClassifierMixin, z: np.ndarray, labels: np.ndarray) -> Accuracies:
-    """Accuracies of a fitted classifier."""
-    decisions = classifier.decision_function(z)
-    if decisions.ndim == 1:  # two classes
-        decisions = np.stack([-decisions, decisions], 1)
-    return of_one(torch.from_numpy(decisions), torch.from_numpy(labels))
+def fitted(probe: Logistic | SVM, task: Task, rows: np.ndarray, Cs: list[float]) -> dict[float, Classifier]:
+    """Classifiers on some rows, for each C. Their features are in memory once, as float32."""
+    started = time.monotonic()
+    svm = isinstance(probe, SVM)
+    x, scaling = scaled(task, rows, extra=svm)
+    present, labels = torch.from_numpy(task.labels[rows]).to(task.device).unique(return_inverse=True)
+    need = solvers.memory(len(rows), task.features.dim, len(present))
+    log.info("%s: %d rows, %d values of C; up to %.1f GB", probe.kind, len(rows), len(Cs), need / 1e9)
+    solve = solvers.svm if svm else solvers.logistic
+    fits = solve(x, labels, len(present), Cs, probe.tol, probe.max_iter)
+    log.info("%s: solved in %.0f s", probe.kind, time.monotonic() - started)
+    return {C: Classifier(fit, scaling, present, task.classes) for C, fit in fits.items()}
+
+
+def scaled(task: Task, rows: np.ndarray, extra: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Features (n, d) of some rows, each scaled to [0, 1]; the smallest value of each, and its range, 1 if that is 0.
+
+    With `extra`, a last column of 1 is added.
+    """
+    dim = task.features.dim
+    x = torch.ones(len(rows), dim + extra, device=task.device)
+    places = task.features.place(torch.from_numpy(rows)).split(ROWS)
+    for part, place in zip(x.split(ROWS), places):
+        part[:, :dim] = task.features(place)
+    low, high = x[:, :dim].amin(0), x[:, :dim].amax(0)
+    size = high - low
+    size[size == 0] = 1
+    x[:, :dim].sub_(low).div_(size)
+    return x, (low, size)
+
+
+def accuracies(classifier: Classifier, task: Task, rows: np.ndarray) -> Accuracies:
+    """Accuracies of a fitted classifier on some rows."""
+    tally = Tally(1, task.classes, task.device)
+    for part in torch.from_numpy(rows).split(ROWS):
+        labels = torch.from_numpy(task.labels[part.numpy()]).to(task.device)
+        tally.add(classifier(task.features(task.features.place(part)))[:, None], labels)
+    return tally.scores()[0]

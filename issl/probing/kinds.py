@@ -9,7 +9,7 @@ from issl.spec import plugins
 from issl.spec import probe as spec
 from issl.spec.probe import ProbeGrid
 
-# Imported when needed: scikit-learn and SciPy take seconds, and most kinds need neither.
+# Imported when needed: SciPy takes seconds, and most kinds do not need it.
 KINDS = {
     "linear": "issl.probing.heads",
     "mlp": "issl.probing.heads",

@@ -80,14 +80,14 @@ class FineTuned(Value):
 
 
 class _Searched(Value):
-    """A scikit-learn classifier on features scaled to [0, 1]; C by random search, then refitted on all images."""
+    """A linear classifier on features scaled to [0, 1]; C by random search, then refitted on all images."""
 
     draws: PositiveInt = Field(10, description="values of C to try, log-uniform")
     lowest: PositiveFloat = 1e-4
     highest: PositiveFloat = 100.0
     holdout: Holdout = Field(0.1, description="fraction of the training images on which C is selected")
-    max_iter: PositiveInt = 1000
-    tol: PositiveFloat = 1e-3
+    max_iter: PositiveInt = Field(1000, description="iterations after which a fit is an error")
+    tol: PositiveFloat = Field(1e-3, description="relative error of the weights, at most; its square of the objective")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -97,13 +97,13 @@ class _Searched(Value):
 
 
 class Logistic(_Searched):
-    """Logistic regression, lbfgs."""
+    """Logistic regression, as scikit-learn defines it."""
 
     kind: Literal["logistic"]
 
 
 class SVM(_Searched):
-    """Linear support vector machine, squared hinge, solved in the primal."""
+    """Linear support vector machine, squared hinge, one class against the rest, as scikit-learn defines it."""
 
     kind: Literal["svm"]
 
@@ -140,7 +140,7 @@ KINDS: dict[str, type[Value]] = {
 }
 
 READS_IMAGES = frozenset({"augmented", "fine_tuned"})  # kinds that need no features
-ON_CPU = frozenset({"logistic", "svm"})  # kinds that scikit-learn trains
+ON_CPU = frozenset({"logistic", "svm"})  # kinds whose jobs request no GPU: minutes on a CPU
 
 
 class ProbeGrid(Value):

@@ -83,7 +83,7 @@ def test_probes_of_one_experiment_do_not_pay_for_those_of_another(raw):
     assert linear["featurize"] == mlp["featurize"] and mlp["featurize"].mem_gb == 77
 
 
-def test_only_probes_of_scikit_learn_request_no_gpu(raw):
+def test_only_the_classifiers_of_transfer_request_no_gpu(raw):
     kinds = [{"kind": kind} for kind in ("linear", "mlp", "cached", "logistic", "svm")]
     changed = merge(raw, {"experiments": {"table_transfer": {"probes": kinds, "published": None}}})
     plan = catalog.plans(changed)["results"]

@@ -108,7 +108,7 @@ def test_every_kind_on_features_writes_rows_of_one_form(prepared, probes, settin
     assert len(rows) == len({(row["setting"], row["metric"]) for row in rows}) == 3 * settings
     assert {(row["kind"], row["fraction"], row["n_labels"]) for row in rows} == {(probes[0].kind, "1.0", "200")}
     assert all(0.2 < float(row["test_acc"]) <= 1 for row in rows)
-    assert json.loads((prepared / "s.json").read_text())["precision"] == precision, "scikit-learn has float32 alone"
+    assert json.loads((prepared / "s.json").read_text())["precision"] == precision, "the solvers have float32 alone"
 
 
 def test_features_of_another_data_set_are_refused(prepared):
