@@ -9,7 +9,7 @@ from issl.config.plan import Plan
 from issl.planning.asked import by_default
 from issl.planning.calibration import Estimate
 from issl.planning.cost import Costs, total
-from issl.planning.listing import Entry
+from issl.planning.listing import PULLED, Entry
 
 MEASURE = "issl plan --measure"
 MOST = 3  # settings of a run that the table shows
@@ -52,7 +52,9 @@ def summary(plan: Plan, entries: Sequence[Entry], costs: Costs | None) -> str:
     n_jobs = sum(len(entry.states) for entry in entries)
     done = sum(words == "done" for entry in entries for words in entry.states.values())
     shared = sum(len(plan.experiments_of(entry.name)) > 1 for entry in entries)
-    what = f"{len(entries)} runs, {n_jobs} with their seeds: {done} done; {shared} runs serve several results"
+    pulled = sum(words == PULLED for entry in entries for words in entry.states.values())
+    state = f"{done} done" + f", {pulled} to be pulled" * bool(pulled)
+    what = f"{len(entries)} runs, {n_jobs} with their seeds: {state}; {shared} runs serve several results"
     return f"{what}. Left: {left(plan, entries, costs)}"
 
 
