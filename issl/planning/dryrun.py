@@ -48,7 +48,7 @@ def total(jobs: Iterable[tuple[str, Mapping[str, str]]], plans: Mapping[str, Pla
         pulled += filter(None, sources)
         unknown |= offer.unknown
         parts.append(_time(left, plans[root], cost.of(plans[root], plans)))
-    pulls = f"; of pretrain are pulled {shared.counted(pulled)}" if pulled or unknown else ""
+    pulls = f"; to be pulled: {shared.counted(pulled)}" if pulled or unknown else ""
     return f"{counts}: {' and '.join(parts)}{pulls}" + "".join(f"; {why}" for why in unknown.values())
 
 

@@ -91,8 +91,8 @@ def _workplace(folder: Path, n_bytes: int) -> Iterator[Path]:
     finally:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
-        with suppress(OSError):  # not empty: it is needed
-            for each in new:
+        for each in new:
+            with suppress(OSError):  # not empty: it is needed
                 each.rmdir()
 
 

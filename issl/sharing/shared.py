@@ -64,7 +64,7 @@ def pull_planned(dag: Any, plans: Mapping[str, Plan], name: str) -> None:
         _remember(asked)
     if wanted:
         left = len(wanted) - len(pulled)
-        print(f"shared: {counted(pulled)} pulled; {left} to train here", file=sys.stderr, flush=True)
+        print(f"shared: pulled {counted(pulled)}; {left} to train here", file=sys.stderr, flush=True)
 
 
 def find(
@@ -97,9 +97,8 @@ def find(
 
 
 def counted(sources: Iterable[str]) -> str:
-    """Of the sources of some runs: "2 runs from A, 1 from B", or "no runs"."""
-    numbers = Counter(sources)
-    return "runs: " + ", ".join(f"{number} from {source}" for source, number in numbers.items()) if numbers else "none"
+    """How many of some runs each source has: "2 from A, 1 from B", or "none"."""
+    return ", ".join(f"{number} from {source}" for source, number in Counter(sources).items()) or "none"
 
 
 def _decided(job: Job) -> bool:

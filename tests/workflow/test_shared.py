@@ -1,13 +1,12 @@
 """A workflow whose config names sources pulls what they have, before anything trains, and trains the rest."""
 
 import json
-import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 
 import pytest
 from project import planned, snakemake
-from small_workflow import edited, write
+from small_workflow import write
 from web import serving
 
 from issl.config import plan as catalog
@@ -44,9 +43,9 @@ def test_what_a_source_has_is_not_trained_and_the_figure_is_equal(finished, publ
     write(tmp_path, config | {"shared": [str(published)]})
     figure = "results/tiny/fig7c.pdf"
     dry = snakemake(tmp_path, "-n", figure)
-    assert f"of pretrain are pulled runs: 2 from {published}" in dry.stderr
+    assert f"; to be pulled: 2 from {published}" in dry.stderr
     done = snakemake(tmp_path, figure, "--cores", "2")
-    assert f"shared: runs: 2 from {published} pulled; 0 to train here" in done.stderr
+    assert f"shared: pulled 2 from {published}; 0 to train here" in done.stderr
     assert trained(tmp_path) == set() and len(trained(finished)) == 4
     assert figure_of(tmp_path) == figure_of(finished)
     for record in (tmp_path / "results/tiny/runs").glob("*/s1/run.json"):
@@ -63,10 +62,12 @@ def test_the_rest_is_trained_here(finished, published, config, tmp_path):
         dry = snakemake(tmp_path, "-n", target, "--config", shared)
         assert "not asked yet, `issl plan` does" in dry.stderr and not server.asked, "a dry run uses no network"
         done = snakemake(tmp_path, target, "--cores", "2", "--config", shared)
-        assert f"shared: runs: 1 from {server.url} pulled; 1 to train here" in done.stderr
+        assert f"shared: pulled 1 from {server.url}; 1 to train here" in done.stderr
         assert {run.split("-")[0] for run in trained(tmp_path)} == {"simclr"}
         plans = catalog.load(tmp_path / "config.yaml")
-        wanted = {name for name in plans["results/tiny"].runs if name in {path.name for path in published.glob("runs/*")}}
+        wanted = {
+            name for name in plans["results/tiny"].runs if name in {path.name for path in published.glob("runs/*")}
+        }
         asked = {path.split("/")[2] for path in server.asked if path.startswith("/runs/")}
         assert asked < wanted, "only what is needed"
 
@@ -86,22 +87,25 @@ def test_a_source_that_is_down_stops_it_before_any_job_and_says_how_to_go_on(pub
     assert "http://127.0.0.1:9/runs: not asked yet" in dry.stderr
 
 
-def test_runs_on_other_images_and_forced_ones_are_trained(published, config, tmp_path):
-    """Another set of images with the same settings, such as a folder that somebody edited, makes other runs."""
-    write(tmp_path, config | {"shared": [str(published)]})
-    figure = "results/tiny/fig7c.pdf"
-    arrays = catalog.load(tmp_path / "config.yaml")["results/tiny"].arrays
-    spec = next(iter(catalog.load(tmp_path / "config.yaml")["results/tiny"].data.values()))
-    changed = tmp_path / "changed"
-    shutil.copytree(published, changed)
-    record = next(changed.glob("runs/*/s1/run.json"))
-    write(tmp_path, edited(config, ("shared",), [str(published)]))
-    snakemake(tmp_path, *arrays(spec), "--cores", "1")
-    meta = tmp_path / arrays(spec)[-1]
-    content = json.loads(meta.read_text())
-    content["sha256"]["images"] = "0" * 64
-    meta.write_text(json.dumps(content))
-    assert record.exists()
-    done = snakemake(tmp_path, figure, "--cores", "2", "--until", "pretrain", check=False)
-    assert done.stderr.count("was trained on other images") == 2
-    assert "shared: none pulled; 2 to train here" in done.stderr
+def test_runs_of_other_images_are_not_taken(published, config, tmp_path):
+    """A set of images with the same settings and another content, such as a folder that somebody edited."""
+    write(tmp_path, config | {"shared": str(published)})
+    plan = catalog.load(tmp_path / "config.yaml")["results/tiny"]
+    (data,) = plan.data.values()
+    *_, about = plan.arrays(data)
+    snakemake(tmp_path, about, "--cores", "1")
+    meta = json.loads((tmp_path / about).read_text())
+    (tmp_path / about).write_text(json.dumps(meta | {"sha256": meta["sha256"] | {"images": "0" * 64}}))
+    done = snakemake(tmp_path, "results/tiny/fig7c.pdf", "--cores", "2", "--until", "pretrain")
+    assert done.stderr.count(f"of {published} was trained on other images") == 2
+    assert "shared: pulled none; 2 to train here" in done.stderr
+    assert len(trained(tmp_path)) == 2
+
+
+def test_a_forced_training_trains(published, config, tmp_path):
+    write(tmp_path, config | {"shared": str(published)})
+    target = "results/tiny/fig7c.pdf"
+    snakemake(tmp_path, target, "--cores", "2", "--until", "pretrain")
+    assert trained(tmp_path) == set()
+    snakemake(tmp_path, target, "--cores", "2", "--until", "pretrain", "--forcerun", "pretrain")
+    assert len(trained(tmp_path)) == 2
