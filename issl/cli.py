@@ -393,21 +393,21 @@ def show(run: str, plans: Plans) -> None:
 
 
 @issl.command()
-@click.argument("run")
+@click.argument("runs", nargs=-1, required=True)
 @click.option("--from", "source", metavar="SOURCE", help="A folder, http(s)://... or hf:ORG/NAME; else `shared`.")
 @click.option("--seed", type=click.IntRange(min=0), help="Only this one; otherwise every seed that the source has.")
 @click.option("--preset", help="Preset whose results it joins; otherwise the one that has this run.")
 @_config
-def pull(plans: Plans, run: str, source: str | None, seed: int | None, preset: str | None) -> None:
-    """Bring a published run here: encoder, history, record and scores, checked, instead of training it.
+def pull(plans: Plans, runs: tuple[str, ...], source: str | None, seed: int | None, preset: str | None) -> None:
+    """Bring published runs here instead of training them: encoder, history, record and scores, checked.
 
-    RUN is its id, or the path of its folder. What is here already is never replaced.
+    Each of RUNS is an id, or the path of a run's folder or of one seed's. What is here already is never replaced.
     """
     from issl.sharing.pull import pull
     from issl.sharing.shared import find
 
-    found = find(plans, run, source, seed, _of_preset(plans, preset) if preset else None)
-    for job, origin, files in found:
+    chosen = _of_preset(plans, preset) if preset else None
+    for job, origin, files in [each for run in runs for each in find(plans, run, source, seed, chosen)]:
         names = pull(origin, job.run, job.seed, files, job.folder)
         size = sum(files[name].size for name in names) / 1e6
         brought = f"pulled {len(names)} files, {size:.1f} MB, from {origin}" if names else "nothing to do, it is here"
