@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import HOST, Handler, content, finished_run
 from filelock import FileLock
+from runs import HOST, Handler, content, finished_run
 from safetensors.numpy import load_file, save_file
 from web import serving
 

@@ -10,9 +10,9 @@ from unittest.mock import create_autospec
 
 import pytest
 import yaml
-from conftest import GRID, HOST, content, finished_run
 from huggingface_hub import HfApi
 from huggingface_hub.repocard_data import model_index_to_eval_results
+from runs import GRID, HOST, content, finished_run
 
 from issl.errors import UserError
 from issl.sharing import push as module

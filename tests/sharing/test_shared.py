@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import finished_run
+from runs import finished_run
 
 from issl.cli import issl
 from issl.config import plan as catalog
