@@ -34,6 +34,7 @@ Plans = dict[str, catalog.Plan]  # by results folder
 Wanted = Sequence[tuple[catalog.Plan, Sequence[str]]]  # plans, each with the experiments asked for
 
 _folder = click.Path(file_okay=False, path_type=Path)
+_existing = click.Path(exists=True, file_okay=False, path_type=Path)
 _file = click.Path(dir_okay=False, path_type=Path)
 _spec = click.option("--spec", required=True, help="Spec of the job, as JSON.")
 _seed = click.option("--seed", type=click.IntRange(min=0), required=True)
@@ -224,8 +225,8 @@ def export(run: Path, out: Path) -> None:
 @click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True)
 @click.option("--budget", metavar="TIME", help="Choose the runs that show most within it: 40h, 2d, or 6000epochs.")
 @click.option("--decide", multiple=True, metavar="CLAIM", help="Choose the cheapest runs that decide this claim.")
-@click.option("--seeds-up-to", type=click.IntRange(min=1), default=5, show_default=True, help="Most seeds of a run.")
-@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="GPUs that share the runs.")
+@click.option("--seeds-up-to", type=click.IntRange(1, 100), help="Most seeds of a run.  [default: 5]")
+@click.option("--gpus", type=click.IntRange(min=1), help="GPUs that share the runs.  [default: 1]")
 @click.option("--slot", metavar="TIME", help="A job's time limit, at which longer runs stop and continue in another.")
 @click.option("--chart", type=_folder, help="Draw the schedule, and what other budgets would show, into this folder.")
 @_config
@@ -246,16 +247,15 @@ def plan(
     """
     from issl.planning.asked import asked
 
-    chooses = bool(choice["budget"] or choice["decide"])
-    if chooses and as_json:
-        raise UserError("--json: is for the whole plan, without --budget and --decide")
-    if not chooses and (choice["chart"] or choice["slot"]):
-        raise UserError("--chart and --slot: need --budget or --decide")
+    given = {name: value for name, value in choice.items() if value}
+    chooses = "budget" in given or "decide" in given
+    if given and not chooses:
+        raise UserError(f"--{next(iter(given)).replace('_', '-')}: needs --budget or --decide")
     wanted = asked(plans, targets, preset)
     if measure:
         _measure(wanted, steps)
     if chooses:
-        _advise(plans, wanted, device, **choice)
+        _advise(plans, wanted, device, as_json, **given)
     else:
         _list(plans, wanted, device, as_json)
 
@@ -284,20 +284,24 @@ def _list(plans: Plans, wanted: Wanted, device: str | None, as_json: bool) -> No
         for reason in offer.unknown.values():
             click.echo(f"shared: {reason}", err=True)
         runs = entries(one, experiments, costs, offer.runs)
-        command = page.start(one, experiments, given["configfiles"], given["settings"])
+        command = page.start(one, experiments, given["configfiles"], given["settings"], given["targets"])
         if as_json:
             found.append(page.as_json(one, runs, costs, command))
-            continue
-        terminal.show_rows(page.columns(costs), page.rows(runs, costs))
-        click.echo(f"{page.summary(one, runs, costs)}\nstart: {command}")
+        elif page.complete(runs):
+            click.echo(page.nothing_left(runs, command))
+        else:
+            terminal.show_rows(page.columns(costs), page.rows(runs, costs))
+            click.echo(f"{page.summary(one, runs, costs)}\nstart: {command}")
     if as_json:
         click.echo(json.dumps(found, indent=2))
 
 
-def _advise(plans: Plans, wanted: Wanted, device: str | None, chart: Path | None, **limits: Any) -> None:
+def _advise(
+    plans: Plans, wanted: Wanted, device: str | None, as_json: bool, chart: Path | None = None, **given: Any
+) -> None:
     """Shows the best choice within a budget, or the cheapest one that decides claims."""
     from issl.planning import cost
-    from issl.planning.advice import Limits, advise
+    from issl.planning.advice import IN_EPOCHS, UNMEASURED, Limits, advise, outlook
     from issl.planning.start import commands
     from issl.upkeep import terminal
 
@@ -306,25 +310,29 @@ def _advise(plans: Plans, wanted: Wanted, device: str | None, chart: Path | None
             f"--budget and --decide plan for one preset, not for {' and '.join(p.preset for p, _ in wanted)}"
         )
     ((one, experiments),) = wanted
-    advice = advise(one, experiments, Limits(**limits), cost.of(one, plans, device))
+    limits, config = Limits(**given), click.get_current_context().params
+    advice = advise(one, experiments, limits, cost.of(one, plans, device))
+    if advice is None and as_json:
+        raise UserError(f"--budget: must be in epochs, as in 6000epochs. {UNMEASURED}")
+    if advice is None:
+        click.echo(f"{UNMEASURED} Choose one of these budgets instead, as in --budget 6000epochs:")
+        terminal.show(outlook(one, experiments, limits))
+        return
+    lines = commands(advice.plan, advice.experiments, advice.choice, config["configfiles"], config["settings"])
+    if chart:
+        from issl.planning import pictures
+
+        drawn = pictures.draw(chart, advice)
+    if as_json:
+        click.echo(json.dumps(advice.as_json(lines), indent=2))
+        return
     if advice.unit == "epochs":
-        click.echo(
-            "Costs are epochs of pretraining, without probes: nothing was measured here, or a limit is in epochs."
-        )
+        click.echo(IN_EPOCHS)
     terminal.show(advice.runs())
     terminal.show(advice.claims())
     click.echo(advice.summary())
-    if chart:
-        from issl.planning import pictures
-        from issl.planning.budget import curve
-
-        schedule = pictures.gantt(advice.parts, advice.gpus, advice.names(), advice.unit)
-        budgets = pictures.budget_curve(curve(*advice.offer), advice.choice.hours, advice.unit)
-        for path in pictures.draw(chart, schedule, budgets):
-            click.echo(path)
-    given = click.get_current_context().params
-    for line in commands(advice.plan, advice.experiments, advice.choice, given["configfiles"], given["settings"]):
-        click.echo(f"\n{line}")
+    for line in [*map(str, drawn if chart else ()), *(f"\n{line}" for line in lines)]:
+        click.echo(line)
 
 
 @issl.command()
@@ -363,7 +371,7 @@ def status(plans: Plans, targets: tuple[str, ...], preset: str | None, every: bo
 
 
 @issl.command()
-@click.argument("roots", nargs=-1, type=_folder)
+@click.argument("roots", nargs=-1, type=_existing)
 @click.option("--all", "every", is_flag=True, help="Also list every job.")
 @_config
 def times(roots: tuple[Path, ...], every: bool, plans: Plans) -> None:
@@ -433,9 +441,9 @@ def push(plans: Plans, runs: tuple[str, ...], to: str) -> None:
 
 
 @issl.command()
-@click.argument("roots", nargs=-1, type=_folder)
-@click.option("--where", multiple=True, metavar="COLUMN=TEXT", help="Only rows with this text in that column.")
-@click.option("--sort", metavar="COLUMN", help="Largest first.")
+@click.argument("roots", nargs=-1, type=_existing)
+@click.option("--where", multiple=True, metavar="COLUMN=TEXT", help="Only rows with this text; linear* is a pattern.")
+@click.option("--sort", metavar="COLUMN", help="Largest first; accuracy stands for val_selected.")
 @click.option("--csv", is_flag=True, help="Tidy CSV with every column, instead of a table.")
 @_config
 def runs(roots: tuple[Path, ...], where: tuple[str, ...], sort: str | None, csv: bool, plans: Plans) -> None:
@@ -448,11 +456,12 @@ def runs(roots: tuple[Path, ...], where: tuple[str, ...], sort: str | None, csv:
         name, given, text = condition.partition("=")
         if not given:
             raise UserError(f"--where {condition}: must be COLUMN=TEXT")
-        table = table[table[_column(name, table)].astype(str) == text]
+        table = on_disk.matching(table, _column(name, table), text)
     if not csv:
         table = on_disk.headlines(table)
     if sort:
-        table = table.sort_values(_column(sort, table), ascending=False, kind="stable")
+        column = _column("val_selected" if sort == "accuracy" else sort, table)
+        table = table.sort_values(column, ascending=False, kind="stable")
     if csv:
         click.echo(table.to_csv(index=False), nl=False)
     else:
@@ -480,7 +489,10 @@ def compare(first: str, second: str, plans: Plans) -> None:
     known = on_disk.finished(map(Path, plans))
     sides = [on_disk.chosen(name, known) for name in (first, second)]
     settings, scores = on_disk.compared(*sides)
-    terminal.show(settings)
+    if settings.empty:
+        click.echo("both have the same settings")
+    else:
+        terminal.show(settings)
     terminal.show(scores)
 
 

@@ -1,15 +1,18 @@
 """The answers of `issl plan --budget` and `--decide`: which runs and seeds, what they show, and their schedule."""
 
+import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from issl.config.plan import Plan
 from issl.errors import UserError, nearest
-from issl.planning.budget import Choice, Trial, cheapest, choose, least, shown
+from issl.planning.budget import Choice, Trial, cheapest, choose, curve, least, shown
 from issl.planning.choices import Offer, epochs_left, offer, runs, with_seeds
 from issl.planning.cost import Costs
 from issl.planning.listing import hours_left, words
@@ -18,6 +21,11 @@ from issl.planning.schedule import Part, makespan, schedule
 
 HOURS = {"h": 1.0, "m": 1 / 60, "d": 24.0}
 POWER = 0.9  # that decides a claim
+SEEDS, MOST_SEEDS = 5, 100  # of a run, unless the command line allows more, and at most
+HASH = 4  # letters of a run's id, where its method and size stand for several
+SHORT = 2.0  # hours: shorter plans are shown in minutes
+UNMEASURED = f"Nothing was measured on such a device, so hours are unknown; {MEASURE} measures."
+IN_EPOCHS = "Costs are epochs of pretraining, without probes: nothing was measured here, or a limit is in epochs."
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Limits:
 
     budget: str | None = None
     decide: tuple[str, ...] = ()
-    seeds_up_to: int = 5
+    seeds_up_to: int = SEEDS
     gpus: int = 1
     slot: str | None = None
 
@@ -43,9 +51,15 @@ class Advice:
     gpus: int
     unit: str
 
+    @property
+    def shown(self) -> tuple[str, float]:
+        """The unit of costs for people, and what a cost is multiplied with."""
+        return readable(self.unit, self.choice.hours)
+
     def runs(self) -> pd.DataFrame:
         """A line for each run to start or continue, with its seeds and what is left of them."""
-        left = {job.name: job.hours for job in self.offer.jobs}
+        unit, factor = self.shown
+        left = {job.name: factor * job.hours for job in self.offer.jobs}
         found: dict[str, list[str]] = {}
         for job in self.choice.jobs:
             found.setdefault(Path(job).parts[1], []).append(job)
@@ -55,7 +69,7 @@ class Advice:
                 "run": run,
                 "differs in": shortened(differs[run]),
                 "seeds": ", ".join(Path(job).name[1:] for job in jobs),
-                f"{self.unit} left": round(sum(left[job] for job in jobs), None if self.unit == "epochs" else 2),
+                f"{unit} left": float(plain(sum(left[job] for job in jobs))),
                 "for": ", ".join(name for name in self.plan.experiments_of(run) if name in self.experiments),
             }
             for run, jobs in found.items()
@@ -69,8 +83,10 @@ class Advice:
 
     def summary(self) -> str:
         """What it costs and what it shows, in a sentence each."""
-        several = f", on {self.gpus} GPUs {plain(makespan(self.parts))} from start to end" if self.gpus > 1 else ""
-        cost = f"{len(self.choice.jobs)} trainings, {plain(self.choice.hours)} {self.unit}{several}."
+        unit, factor = self.shown
+        whole = plain(factor * makespan(self.parts))
+        several = f", on {self.gpus} GPUs {whole} from start to end" if self.gpus > 1 else ""
+        cost = f"{len(self.choice.jobs)} trainings, {plain(factor * self.choice.hours)} {unit}{several}."
         claims = len({trial.claim for trial in self.offer.trials})
         shows = [f"{len(self.choice.numbers)} of {len(self.offer.numbers)} published numbers can be compared"]
         shows = [*shows * bool(self.offer.numbers), f"{len(self.choice.trials)} of {claims} claims can be tested"]
@@ -80,37 +96,88 @@ class Advice:
     def names(self) -> dict[str, tuple[str, str]]:
         """For the chart, by job: its method, and what tells it from others of the method."""
         rows = {row.name: row for rows in self.plan.rows.values() for row in rows if row.run and row.method}
-        found = {}
-        for job in self.choice.jobs:
-            _, run, seed = Path(job).parts
-            method = self.plan.config.methods[rows[run].method].label
-            found[job] = method, f"z{rows[run].run.encoder.dim} e{rows[run].run.epochs} {seed}"
-        return found
+        chosen = {job: rows[Path(job).parts[1]] for job in self.choice.jobs}
+        methods = {job: self.plan.config.methods[row.method].label for job, row in chosen.items()}
+        sizes = {job: f"z{row.run.encoder.dim} e{row.run.epochs}" for job, row in chosen.items()}
+        runs = {(methods[job], sizes[job], Path(job).parts[1]) for job in chosen}
+        number = Counter((method, size) for method, size, _ in runs)
+        hashes = {
+            job: f" {row.name[-HASH:]}" if number[methods[job], sizes[job]] > 1 else "" for job, row in chosen.items()
+        }
+        return {job: (methods[job], f"{sizes[job]}{hashes[job]} {Path(job).name}") for job in chosen}
+
+    def timetable(self) -> pd.DataFrame:
+        """A line for each part of a training, in the order in which they start; times in `unit`."""
+        return pd.DataFrame(
+            {
+                "gpu": part.gpu + 1,
+                "start": round(part.start, 4),
+                "end": round(part.end, 4),
+                "run": Path(part.job).parts[1],
+                "seed": int(Path(part.job).name[1:]),
+                "part": part.number,
+                "parts": part.parts,
+                "unit": self.unit,
+            }
+            for part in self.parts
+        )
+
+    def as_json(self, commands: Sequence[str]) -> dict[str, Any]:
+        """The same for programs; costs in `unit`."""
+        return {
+            "preset": self.plan.preset,
+            "unit": self.unit,
+            "cost": self.choice.hours,
+            "trainings": self.timetable().to_dict("records"),
+            "numbers": [number.name for number in self.choice.numbers],
+            "claims": [{"claim": each.claim, "seeds": each.seeds, "power": each.power} for each in self.choice.trials],
+            "commands": [command.replace("\\\n    ", "") for command in commands],
+        }
 
 
-def advise(plan: Plan, experiments: Sequence[str], limits: Limits, costs: Costs | None = None) -> Advice:
+def advise(plan: Plan, experiments: Sequence[str], limits: Limits, costs: Costs | None = None) -> Advice | None:
     """The best choice within a budget, or the cheapest one that decides claims.
 
     `experiments` are the results that count. Costs are hours as calibrated, or epochs without a calibration or where
-    the limits are in epochs. Raises UserError for what cannot be chosen.
+    the limits are in epochs. None if a budget is in hours and these are not known: `outlook` then has the choices.
+    Raises UserError for what cannot be chosen.
     """
     plan = with_seeds(plan, limits.seeds_up_to)
     (budget, budget_unit), (slot, slot_unit) = amount(limits.budget, "--budget"), amount(limits.slot, "--slot")
     known = costs and hours_left(plan, experiments, costs)
     hours = known and {which: known(*which) for which in runs(plan, experiments)}
     measured = bool(hours) and None not in hours.values()
+    if budget_unit == "hours" and not measured and not limits.decide:
+        return None
     unit = "epochs" if not measured or "epochs" in (budget_unit, slot_unit) else "hours"
     for option, its in (("--budget", budget_unit), ("--slot", slot_unit)):
         if its not in (unit, None):
             why = "the other limit is" if measured else "not everything was measured on such a device"
             raise UserError(f"{option}: must be in epochs, as in 6000epochs, because {why}; {MEASURE} measures")
     offered = offer(plan, experiments, (lambda *run: hours[run]) if unit == "hours" else epochs_left(plan))
-    choice = _decided(plan, experiments, offered, limits.decide) if limits.decide else _spent(offered, budget, unit)
+    choice = _decided(plan, experiments, offered, limits) if limits.decide else _spent(offered, budget, unit)
     if budget is not None and choice.hours > budget:
         raise UserError(f"--budget: {plain(budget)} {unit} is too little: to decide this takes {plain(choice.hours)}")
     chosen = [job for job in offered.jobs if job.name in choice.jobs]
     parts = schedule(chosen, limits.gpus, slot)
     return Advice(plan, tuple(experiments), offered, choice, parts, limits.gpus, unit)
+
+
+def outlook(plan: Plan, experiments: Sequence[str], limits: Limits) -> pd.DataFrame:
+    """A line for each of some budgets, in epochs: what the best choice within it shows."""
+    plan = with_seeds(plan, limits.seeds_up_to)
+    choices = {choice.jobs: choice for _, choice in curve(*offer(plan, experiments, epochs_left(plan)))}
+    return pd.DataFrame(
+        {
+            "epochs": math.ceil(choice.hours),
+            "trainings": len(choice.jobs),
+            "published numbers": len(choice.numbers),
+            "claims": len(choice.trials),
+            "expected to hold": round(sum(trial.power for trial in choice.trials), 1),
+        }
+        for choice in choices.values()
+        if choice.jobs
+    )
 
 
 def amount(text: str | None, option: str) -> tuple[float, str] | tuple[None, None]:
@@ -122,6 +189,11 @@ def amount(text: str | None, option: str) -> tuple[float, str] | tuple[None, Non
         raise UserError(f"{option} {text}: must be a time such as 40h, 90m or 2d, or else epochs, as in 6000epochs")
     number, unit = float(found[1]), found[2]
     return (number, "epochs") if unit == "epochs" else (number * HOURS[unit], "hours")
+
+
+def readable(unit: str, most: float) -> tuple[str, float]:
+    """The unit in which people read costs up to `most`, and what a cost is multiplied with."""
+    return ("minutes", 60.0) if unit == "hours" and most < SHORT else (unit, 1.0)
 
 
 def plain(hours: float) -> str:
@@ -140,32 +212,45 @@ def _spent(offered: Offer, most: float, unit: str) -> Choice:
     return choose(*offered, most)
 
 
-def _decided(plan: Plan, experiments: Sequence[str], offered: Offer, claims: Sequence[str]) -> Choice:
+def _decided(plan: Plan, experiments: Sequence[str], offered: Offer, limits: Limits) -> Choice:
     """The cheapest choice that decides claims, with everything else that it shows."""
-    trials = [trial for claim in claims for trial in _of_claim(claim, plan, experiments, offered.trials)]
-    for trial in trials:
-        most = max(each.power for each in trials if each.claim == trial.claim)
+    names = [_full_name(claim, plan, experiments, offered.trials) for claim in limits.decide]
+    trials = [trial for trial in offered.trials if trial.claim in names]
+    for name in names:
+        most = max(trial.power for trial in trials if trial.claim == name)
         if most < POWER:
-            seeds = max(each.seeds for each in trials)
-            advice = f"{seeds} seeds give it a power of {most:.2f}, not {POWER}: try --seeds-up-to {2 * seeds}"
-            raise UserError(f"--decide '{trial.claim}': {advice}")
+            seeds = f"{limits.seeds_up_to} seeds give it a power of {most:.2f}, not {POWER}"
+            raise UserError(f"--decide '{name}': {seeds}: {_more_seeds(plan, name)}")
     choice = cheapest(offered.jobs, trials, POWER)
     if not choice.jobs:
         raise UserError("nothing is left to run: what is there decides these claims")
     return shown(offered.jobs, choice.jobs, offered.numbers, offered.trials)
 
 
-def _of_claim(claim: str, plan: Plan, experiments: Sequence[str], trials: Sequence[Trial]) -> list[Trial]:
-    """The trials of the claim with this text, which begins with its result if several make it."""
+def _more_seeds(plan: Plan, name: str) -> str:
+    """What to do about a claim that so few seeds cannot decide."""
+    many = with_seeds(plan, MOST_SEEDS)
+    trials = [
+        trial for trial in offer(many, [name.partition(": ")[0]], epochs_left(many)).trials if trial.claim == name
+    ]
+    enough = min((trial.seeds for trial in trials if trial.power >= POWER), default=None)
+    if enough is None:
+        return f"{MOST_SEEDS} would give it {max(trial.power for trial in trials):.2f}, so seeds alone do not decide it"
+    return f"it needs --seeds-up-to {enough}"
+
+
+def _full_name(claim: str, plan: Plan, experiments: Sequence[str], trials: Sequence[Trial]) -> str:
+    """The claim with this text, which begins with its result if several make it, as trials name it."""
     every = [(name, text) for name in experiments for text in plan.config.experiments[name].claims]
     found = [f"{name}: {text}" for name, text in every if claim in (text, f"{name}: {text}")]
+    can_be_decided = {trial.claim for trial in trials}
     if not found:
-        raise UserError(f"--decide: unknown claim '{claim}', {nearest(claim, (text for _, text in every))}")
+        known = dict.fromkeys(text for name, text in every if f"{name}: {text}" in can_be_decided)
+        raise UserError(f"--decide: unknown claim '{claim}', {nearest(claim, known)}")
     if len(found) > 1:
         raise UserError(f"--decide: several results claim this; say {' or '.join(map(repr, found))}")
-    of_claim = [trial for trial in trials if trial.claim == found[0]]
-    if not of_claim:
+    if found[0] not in can_be_decided:
         raise UserError(
             f"--decide '{claim}': seeds cannot decide it, as it is about a rank correlation or released weights"
         )
-    return of_claim
+    return found[0]

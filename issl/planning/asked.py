@@ -37,6 +37,13 @@ def by_default(plan: Plan) -> list[str]:
     return [name for name in plan.rows if not plan.config.experiments[name].on_request]
 
 
+def of_path(plan: Plan, path: str) -> list[str]:
+    """The experiments that a result of a plan shows; none if `path` is of another plan, or no path."""
+    if path in (*plan.reproduction, *plan.times, f"{plan.root}/curves"):
+        return by_default(plan)
+    return [name for name in plan.rows if path in plan.files(name)]
+
+
 def _of(target: str, by_preset: Mapping[str, Plan], chosen: Plan) -> tuple[Plan, list[str]]:
     if target in chosen.rows:
         return chosen, [target]
@@ -44,9 +51,7 @@ def _of(target: str, by_preset: Mapping[str, Plan], chosen: Plan) -> tuple[Plan,
         plan = by_preset.get(target, chosen)
         return plan, by_default(plan)
     for plan in by_preset.values():
-        if names := [name for name in plan.rows if target in plan.files(name)]:
+        if names := of_path(plan, target):
             return plan, names
-        if target in (*plan.reproduction, *plan.times, f"{plan.root}/curves"):
-            return plan, by_default(plan)
     files = [file for plan in by_preset.values() for name in plan.rows for file in plan.files(name)]
     raise UserError(f"unknown result '{target}', {nearest(target, [*chosen.rows, *by_preset, *files])}")

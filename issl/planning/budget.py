@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import pulp
 
+from issl.errors import UserError
+
 ENOUGH = 1e-5  # is equal: solvers have tolerances of their own, of 1e-6
 
 
@@ -124,25 +126,39 @@ def _solution(
     for nth, alternatives in enumerate(goals):
         # Real numbers, which are whole because jobs are.
         reached = [pulp.LpVariable(f"goal{nth}_{place}", 0, 1) for place in range(len(alternatives))]
-        for (needs, value), is_reached in zip(alternatives, reached):
-            worth.append(value * is_reached)
-            for name in sorted(needs & is_run.keys()):
-                problem += is_reached <= is_run[name]
+        worth += [value * is_reached for (_, value), is_reached in zip(alternatives, reached)]
+        for name in sorted(frozenset().union(*(needs for needs, _ in alternatives)) & is_run.keys()):
+            # As at most one is reached. One constraint for each of them would allow more fractions, and take longer.
+            problem += (
+                pulp.lpSum(each for (needs, _), each in zip(alternatives, reached) if name in needs) <= is_run[name]
+            )
         problem += pulp.lpSum(reached) <= 1 if hours is not None else pulp.lpSum(reached) >= 1
     cost = pulp.lpSum(job.hours * is_run[job.name] for job in jobs if job.hours)
     places = pulp.lpSum(place * variable for place, variable in enumerate(is_run.values(), 1))
     if hours is not None:
         problem += cost <= hours
-    chosen: set[str] | None = None
+    solver, chosen = _solver(), None
     for objective in (-pulp.lpSum(worth), cost, places):
         if not objective:  # without a term, solvers refuse it
             continue
         problem.setObjective(objective)
-        problem.solve(pulp.PULP_CBC_CMD(msg=False, warmStart=True))  # from the last solution, which stays possible
+        problem.solve(solver)
         if problem.status != pulp.LpStatusOptimal:
             if chosen is None:
                 raise RuntimeError(f"the solver found no optimum: {pulp.LpStatus[problem.status]}")
-            break  # CBC may fail to decide between equal choices, by rounding; the last one is as good
+            break  # a solver may fail to decide between equal choices, by rounding; the last one is as good
         problem += objective <= pulp.value(objective) + ENOUGH
         chosen = {name for name, variable in is_run.items() if (variable.value() or 0) > 0.5}
     return chosen or set()
+
+
+def _solver() -> pulp.LpSolver:
+    """CBC, which PuLP brings for most processors, else HiGHS (`pip install highspy`). Raises UserError without either.
+
+    Not HiGHS first, though it is faster, because it prints its licence to standard output.
+    """
+    solvers = pulp.PULP_CBC_CMD(msg=False, warmStart=True), pulp.HiGHS(msg=False, gapRel=0.0)
+    found = next((solver for solver in solvers if solver.available()), None)
+    if found is None:
+        raise UserError("PuLP has no solver for this processor: pip install highspy")
+    return found

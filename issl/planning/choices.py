@@ -15,7 +15,7 @@ from issl.config.schema import Experiment
 from issl.planning import state
 from issl.planning.budget import Job, Number, Trial
 from issl.planning.observed import sizes
-from issl.planning.power import Expected, power
+from issl.planning.power import Expected, powers
 from issl.report.claims import Contrast, contrasts, in_order, published_value
 from issl.report.noise import Noise, published_pair
 from issl.report.results import SELECTIONS, aggregate, points
@@ -96,9 +96,8 @@ def _trials(plan: Plan, name: str, experiment: Experiment, claim: Claim, filling
     beside = {(claim.instead_of, column) for column in columns[-1]} if claim.instead_of else set()  # shown, not tested
     seeds = len(next(iter(filling.values()))[0].row.seeds)
     found = []
-    for n in range(1, seeds + 1):
+    for n, chance in enumerate(powers(expected, seeds, noise.rules.significance, noise.comparable), 1):
         needs = _jobs(places, filling, n) | _jobs(beside, filling, 1)
-        chance = power(expected, n, noise.rules.significance, noise.comparable)
         found.append(Trial(name, n, needs, round(chance, 3), experiment.weight))  # more digits would be noise
     return found
 

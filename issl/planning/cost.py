@@ -17,6 +17,7 @@ from issl.spec.released import MODELS
 from issl.spec.shape import Shape
 
 FREE = Estimate(0.0, 0.0)
+ONE_THREAD = " 1 threads"  # as records say
 ALWAYS_ON_CPU = {f"probe {kind}" for kind in ON_CPU}
 
 
@@ -27,6 +28,11 @@ class Costs:
     plan: Plan
     device: str
     jobs: Mapping[str, list[Measured]]  # by stage
+
+    @property
+    def name(self) -> str:
+        """Of the device, for people."""
+        return self.device.removesuffix(ONE_THREAD) + " 1 thread" if self.device.endswith(ONE_THREAD) else self.device
 
     @cached_property
     def _sizes(self) -> dict[DataSpec, Sizes | None]:

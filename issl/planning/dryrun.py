@@ -66,7 +66,7 @@ def _time(jobs: Iterable[tuple[str, Mapping[str, str]]], plan: Plan, costs: cost
     every = [_estimate(costs, *job) for job in jobs]
     known = [estimate for estimate in every if estimate]
     without = page.without(len(every) - len(known))
-    return f"{page.amount(cost.total(known), page.unit(plan))} on {costs.device}{without}"
+    return f"{page.amount(cost.total(known), page.unit(plan))} on {costs.name}{without}"
 
 
 def _estimate(costs: cost.Costs, rule: str, wildcards: Mapping[str, str]) -> Estimate | None:

@@ -1,12 +1,14 @@
 """A plan as people and programs read it: a table of runs, what is left, and the command that starts it."""
 
+import os
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from issl.config.layers import PAPER
 from issl.config.plan import Plan
-from issl.planning.asked import by_default
+from issl.planning.asked import by_default, of_path
 from issl.planning.calibration import Estimate
 from issl.planning.cost import Costs, total
 from issl.planning.listing import PULLED, Entry
@@ -54,8 +56,26 @@ def summary(plan: Plan, entries: Sequence[Entry], costs: Costs | None) -> str:
     shared = sum(len(plan.experiments_of(entry.name)) > 1 for entry in entries)
     pulled = sum(words == PULLED for entry in entries for words in entry.states.values())
     state = f"{done} done" + f", {pulled} to be pulled" * bool(pulled)
-    what = f"{len(entries)} runs, {n_jobs} with their seeds: {state}; {shared} runs serve several results"
+    serve = f"{counted(shared, 'run')} serve{'s' * (shared == 1)} several results"
+    what = f"{counted(len(entries), 'run')}, {n_jobs} with their seeds: {state}; {serve}"
     return f"{what}. Left: {left(plan, entries, costs)}"
+
+
+def complete(entries: Sequence[Entry]) -> bool:
+    """Whether nothing is left to train or to score."""
+    return all(words == "done" for entry in entries for words in entry.states.values())
+
+
+def nothing_left(entries: Sequence[Entry], command: str) -> str:
+    """What there is to say of a plan that is complete, in one line."""
+    n_jobs = sum(len(entry.states) for entry in entries)
+    what = f"{counted(len(entries), 'run')}, {n_jobs} with their seeds, trained and scored (issl runs lists them)"
+    return f"nothing is left: {what}; figures and tables: {command}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as "1 run" or "2 runs"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def left(plan: Plan, entries: Sequence[Entry], costs: Costs | None) -> str:
@@ -68,12 +88,12 @@ def left(plan: Plan, entries: Sequence[Entry], costs: Costs | None) -> str:
     )
     of = f", {1 - rest.median / whole.median:.0%} is done" if 0 < rest.median < whole.median else ""
     unknown = sum(entry.unknown for entry in entries)
-    return f"{amount(rest, unit(plan))} on {costs.device}{of}{without(unknown)}"
+    return f"{amount(rest, unit(plan))} on {costs.name}{of}{without(unknown)}"
 
 
 def without(jobs: int) -> str:
     """What a total leaves out."""
-    return f", without {jobs} jobs of which none was measured" if jobs else ""
+    return f", without {counted(jobs, 'job')} of which none was measured" if jobs else ""
 
 
 def amount(time: Estimate, unit: str) -> str:
@@ -90,9 +110,18 @@ def unit(plan: Plan) -> str:
     return "job" if plan.config.execution.device == "cpu" else "GPU"
 
 
-def start(plan: Plan, experiments: Sequence[str], configfiles: Sequence[object], settings: Sequence[str]) -> str:
-    """The command that makes these experiments."""
-    if list(experiments) == by_default(plan):
+def start(
+    plan: Plan,
+    experiments: Sequence[str],
+    configfiles: Sequence[object],
+    settings: Sequence[str],
+    asked: Sequence[str] = (),
+) -> str:
+    """The command that makes these experiments; `asked` are the targets of the command line, of every preset."""
+    paths = [path for path in map(os.path.normpath, asked) if of_path(plan, path)]
+    if paths and {name for path in paths for name in of_path(plan, path)} == {*experiments}:
+        targets = paths
+    elif list(experiments) == by_default(plan):
         targets = ["all" if plan.preset == PAPER else plan.preset]
     else:
         targets = [target for name in experiments for target in plan.files(name)[:1] or _records(plan, name)]
@@ -101,9 +130,18 @@ def start(plan: Plan, experiments: Sequence[str], configfiles: Sequence[object],
 
 def options(plan: Plan, configfiles: Sequence[object], settings: Sequence[str]) -> list[str]:
     """Of a command that starts jobs of a plan: where they run, and the config."""
-    where = ["--cores", "all"] if plan.config.execution.device == "cpu" else ["--profile", "slurm"]
+    clone = _elsewhere(configfiles)
+    program = ["-s", str(clone / "Snakefile")] if clone else []
+    profile = str(clone / "profiles/slurm") if clone else "slurm"
+    where = ["--cores", "all"] if plan.config.execution.device == "cpu" else ["--profile", profile]
     files = ["--configfile", *map(str, configfiles)] if configfiles else []
-    return [*where, *files, *(["--config", *settings] if settings else [])]
+    return [*program, *where, *files, *(["--config", *settings] if settings else [])]
+
+
+def _elsewhere(configfiles: Sequence[object]) -> Path | None:
+    """The folder of the workflow, if it is not the current one: that of the first config."""
+    folder = Path(str(configfiles[0])).parent if configfiles else Path()
+    return folder if not Path("Snakefile").exists() and (folder / "Snakefile").exists() else None
 
 
 def _records(plan: Plan, experiment: str) -> list[str]:

@@ -30,40 +30,45 @@ class Expected(NamedTuple):
     n_test: int
 
 
-def power(expected: Sequence[Expected], seeds: int, level: float, single: bool = True) -> float:
-    """The chance that a claim with these contrasts holds with so many seeds, at this level of the test.
+def powers(expected: Sequence[Expected], seeds: int, level: float, single: bool = True) -> list[float]:
+    """The chances that a claim with these contrasts holds with 1, 2, ..., `seeds` seeds, at this level of the test.
 
     `single` says whether one seed can decide anything, as in a preset that is comparable with the paper. All claims get
     the same draws, so that their powers differ only by what is expected.
     """
-    if seeds == 1 and not single:
-        return 0.0
     points = sorted({point for each in expected for point in each.contrast.weights})
     draws = np.random.default_rng(0).standard_normal((len(points), DRAWS, seeds))
-    return float(holds(expected, dict(zip(points, draws)), level).mean())
+    found = holds(expected, dict(zip(points, draws)), level).mean(axis=0).tolist()
+    return found if single else [0.0, *found[1:]]
 
 
 def holds(expected: Sequence[Expected], deviations: Mapping[Point, np.ndarray], level: float) -> np.ndarray:
-    """Whether a claim holds in each draw. Deviations are standard normal: (draw, seed) for each point."""
-    decided = [_required(each, *_statistic(each, deviations, level)) for each in expected]
+    """Whether a claim holds in each draw with its first 1, 2, ... seeds: (draw, seed).
+
+    Deviations are standard normal: (draw, seed) for each point.
+    """
+    decided = [_required(each, *_statistics(each, deviations, level)) for each in expected]
     return np.logical_and.reduce(decided)
 
 
-def _required(each: Expected, statistic: np.ndarray, critical: float) -> np.ndarray:
+def _required(each: Expected, statistics: np.ndarray, critical: np.ndarray) -> np.ndarray:
     """A contrast that the claim does not require must only not be shown to be negative."""
-    return statistic > critical if each.contrast.required else statistic >= -critical
+    return statistics > critical if each.contrast.required else statistics >= -critical
 
 
-def _statistic(each: Expected, deviations: Mapping[Point, np.ndarray], level: float) -> tuple[np.ndarray, float]:
-    """The value of t in each draw, and the one that it must exceed."""
+def _statistics(each: Expected, deviations: Mapping[Point, np.ndarray], level: float) -> tuple[np.ndarray, np.ndarray]:
+    """The value of t in each draw with the first 1, 2, ... seeds, and the ones that it must exceed."""
     weights = each.contrast.weights
     spread = math.sqrt(sum(weight**2 for weight in weights.values()))
-    drawn = sum(weight * deviations[point] for point, weight in weights.items())
-    values = each.gap + math.sqrt(each.of_one_run) * drawn
-    seeds = values.shape[1]
-    own = Variance(values.var(axis=1, ddof=1) / spread**2, seeds - 1) if seeds > 1 else UNKNOWN
-    noise = moderated(own, each.prior, each.n_test)
-    if not noise.freedom:
-        return np.zeros(len(values)), math.inf
-    statistic = values.mean(axis=1) / (spread * np.sqrt(noise.value / seeds))
-    return statistic, float(stats.t(noise.freedom).isf(level))
+    drawn = math.sqrt(each.of_one_run) * sum(weight * deviations[point] for point, weight in weights.items())
+    numbers = np.arange(1, drawn.shape[1] + 1)
+    means = drawn.cumsum(axis=1) / numbers
+    squares = (drawn**2).cumsum(axis=1) - numbers * means**2  # around the mean
+    found, critical = np.zeros_like(means), np.full(len(numbers), math.inf)
+    for place, seeds in enumerate(numbers):
+        own = Variance(squares[:, place] / (seeds - 1) / spread**2, seeds - 1) if seeds > 1 else UNKNOWN
+        noise = moderated(own, each.prior, each.n_test)
+        if noise.freedom:
+            found[:, place] = (each.gap + means[:, place]) / (spread * np.sqrt(noise.value / seeds))
+            critical[place] = stats.t(noise.freedom).isf(level)
+    return found, critical

@@ -54,7 +54,7 @@ def _training(plan: Plan, run: str, seed: int, queue: dict[str, str]) -> Trainin
     progress = _progress(folder / "checkpoints/progress.json")
     job = queue.get(f"rule_pretrain_wildcards_{plan.root.replace('/', '_')}_{run}_{seed}", "")
     runs = found.runs or job == "running"
-    words = "running" if runs else job or _ended(log, bool(progress))
+    words = "running" if runs else job or _ended(log, folder)
     if not progress:
         return Training(run, seed, words, log=log)
     pace = progress["seconds"] / progress["epoch"]
@@ -75,12 +75,12 @@ def _log(plan: Plan, run: str, seed: int) -> str:
     return str(max(found, key=lambda path: path.stat().st_mtime)) if found else ""
 
 
-def _ended(log: str, began: bool) -> str:
-    """How a training that does not run ended: its log's last line, if that is an error."""
+def _ended(log: str, folder: Path) -> str:
+    """How a training that does not run ended: its log's last line, if that is an error; removed, it did not begin."""
     last = next(iter(reversed(Path(log).read_text(encoding="utf-8", errors="replace").splitlines())), "") if log else ""
     if match := re.search(r"error: (.*)", last):
         return f"failed: {match[1]}"
-    return "stopped" if began or log else WAITING
+    return "stopped" if folder.exists() else WAITING
 
 
 def _queue() -> dict[str, str]:

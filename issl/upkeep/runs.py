@@ -1,6 +1,7 @@
 """The runs on disk: what each is, what came out of it, and how two of them differ."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ COLUMNS = (
     *("root", "run", "seed", "method", "dim", "epochs", "loss", "test_online_acc", "hours", "started"),
     *("data", "rank_me", "uniformity", "probe", "n_labels", "metric", *SELECTIONS),
 )
+UNUSED = {"optim", "augment"}  # by an untrained encoder
 SPREAD = ("rank_me", "uniformity")  # of the features of a data set, in their record
 
 
@@ -97,6 +99,12 @@ def chosen(name: str, runs: Sequence[Run]) -> list[Run]:
     return found
 
 
+def matching(table: pd.DataFrame, column: str, pattern: str) -> pd.DataFrame:
+    """The rows whose value in a column is this text, or matches this shell pattern."""
+    values = ["" if pd.isna(value) else str(value) for value in table[column]]
+    return table[[value == pattern or fnmatchcase(value, pattern) for value in values]]
+
+
 def headlines(table: pd.DataFrame) -> pd.DataFrame:
     """Of `results`, the first metric of each probe."""
     return table.drop_duplicates(["root", "run", "seed", "data", "probe", "n_labels"])
@@ -113,9 +121,7 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
 def compared(first: Sequence[Run], second: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The settings in which two runs differ, and the accuracies (%) that both have, as means over their seeds."""
     names = [f"{runs[0].record['run']} ({_seeds(runs)})" for runs in (first, second)]
-    settings = pd.DataFrame(
-        _differences(*(runs[0].record["spec"] for runs in (first, second))), columns=["setting", *names]
-    )
+    settings = pd.DataFrame(_differences(*(_used(runs[0]) for runs in (first, second))), columns=["setting", *names])
     sides = [_means(runs) for runs in (first, second)]
     scores = pd.merge(*sides, left_index=True, right_index=True, suffixes=(" (1)", " (2)"))
     for name in SELECTIONS:
@@ -131,8 +137,14 @@ def _seeds(runs: Sequence[Run]) -> str:
 def _means(runs: Iterable[Run]) -> pd.DataFrame:
     """Means over seeds by data set, probe, number of labels and metric; a probe's seed is that of its run."""
     table = results(runs).dropna(subset=list(SELECTIONS))
-    table["probe"] = table["probe"].str.replace(r"-s\d+$", "", regex=True)
+    table["probe"] = table["probe"].astype(str).str.replace(r"-s\d+$", "", regex=True)
     return table.groupby(["data", "probe", "n_labels", "metric"], sort=False)[list(SELECTIONS)].mean()
+
+
+def _used(run: Run) -> dict[str, Any]:
+    """The settings of a run; of an untrained encoder, without those of a training."""
+    spec = run.record["spec"]
+    return spec if spec["optim"]["epochs"] else {name: spec[name] for name in spec.keys() - UNUSED}
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:

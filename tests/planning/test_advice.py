@@ -1,9 +1,12 @@
 """`issl plan --budget` and `--decide`: what they answer, that their line runs just that, and one line for a mistake."""
 
+import json
 import re
 import shlex
+from dataclasses import replace
 from typing import NamedTuple
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from project import PROJECT, copy_config, planned, snakemake
@@ -11,7 +14,7 @@ from project import PROJECT, copy_config, planned, snakemake
 from issl.cli import issl
 from issl.config import plan as catalog
 from issl.errors import UserError
-from issl.planning.advice import Limits, advise
+from issl.planning.advice import Limits, advise, outlook
 from issl.planning.asked import by_default
 from issl.planning.calibration import Estimate
 from issl.planning.cost import FREE
@@ -124,6 +127,50 @@ def test_the_cheapest_runs_that_decide_a_claim():
     assert set(found.choice.jobs) == trial.needs
 
 
+def test_hours_without_a_calibration_are_answered_in_epochs():
+    """With the choices that there are, each worth more than the one before."""
+    output = call("table1_contrastive", "--budget", "40h")
+    assert output.startswith(
+        "Nothing was measured on such a device, so hours are unknown; issl plan --measure measures."
+    )
+    found = outlook(catalog.load()["results"], ["table1_contrastive"], Limits())
+    assert found["epochs"].is_monotonic_increasing and found["trainings"].is_monotonic_increasing
+    for epochs in found["epochs"]:
+        choice = paper("table1_contrastive", budget=f"{epochs}epochs").choice
+        assert f" {epochs} " in output and choice.hours == epochs
+    assert found["published numbers"].iloc[-1] == 5 and found["claims"].iloc[-1] == 4
+
+
+def test_a_claim_out_of_reach_is_said_to_be(folder):
+    """As one without a gap."""
+    change = "experiments={table1_contrastive: {published: {values: {CISSL: 45.2}}}}"
+    with pytest.raises(UserError, match=r"100 would give it 0\.\d\d, so seeds alone do not decide it"):
+        call("table1_contrastive", "--decide", BETTER, "--config", change)
+
+
+def test_the_json_is_the_choice(folder):
+    found = json.loads(call("table1_contrastive", "--budget", "1500epochs", "--gpus", 2, "--json"))
+    chosen = paper("table1_contrastive", budget="1500epochs", gpus=2)
+    assert (found["unit"], found["cost"]) == ("epochs", 1500)
+    assert {f"runs/{each['run']}/s{each['seed']}" for each in found["trainings"]} == {*chosen.choice.jobs}
+    assert max(each["end"] for each in found["trainings"]) == 900
+    assert [each["claim"] for each in found["claims"]] == [trial.claim for trial in chosen.choice.trials]
+    assert shlex.split(found["commands"][0])[0] == "snakemake" and "\n" not in found["commands"][0]
+
+
+def test_bars_that_would_read_alike_have_a_part_of_their_ids():
+    names = paper("table1_distillation", budget="4000epochs").names()
+    texts = [*names.values()]
+    assert len(set(texts)) == len(texts) > 4
+
+
+def test_a_short_plan_is_in_minutes():
+    found = paper("table1_contrastive", budget="2d", costs=Costs(catalog.load()["results"]))
+    short = replace(found, choice=found.choice._replace(hours=0.5))
+    assert short.shown == ("minutes", 60) and ", 30 minutes. " in short.summary()
+    assert "minutes left" in short.runs() and "hours left" in found.runs()
+
+
 def test_hours_are_taken_from_a_calibration():
     found = paper("table1_contrastive", budget="2d", costs=Costs(catalog.load()["results"]))
     assert found.unit == "hours"
@@ -134,14 +181,14 @@ def test_hours_are_taken_from_a_calibration():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--budget", "40h"), r"--budget: must be in epochs, as in 6000epochs, because not everything was measured.*"),
+        (("--budget", "40h", "--json"), r"--budget: must be in epochs, as in 6000epochs. Nothing was measured.*"),
         (("--budget", "10epochs"), r"--budget: 10 epochs is too little: the cheapest useful runs take 300"),
         (("--budget", "forty"), r"--budget forty: must be a time such as 40h, 90m or 2d, or else epochs.*"),
         (("--budget", "0h"), r"--budget 0h: must be a time.*"),
         (("--budget", "99epochs", "--slot", "1h"), r"--slot: must be in epochs, .*"),
         (
             ("--budget", "900epochs", "--decide", BETTER),
-            r".*5 seeds give it a power of 0.8\d, not 0.9: try --seeds.*10",
+            r".*5 seeds give it a power of 0.8\d, not 0.9: it needs --seeds-up-to 6",
         ),
         (
             ("--budget", "900epochs", "--decide", BETTER, "--seeds-up-to", 9),
@@ -156,8 +203,9 @@ def test_hours_are_taken_from_a_calibration():
         (("fig7b", "--budget", "900epochs"), r"nothing is left to run: .*"),
         (("fig7d", "--budget", "900epochs"), r"unknown result 'fig7d', did you mean.*"),
         (("tiny", "fig7c", "--budget", "9h"), r"--budget and --decide plan for one preset, not for tiny and paper"),
-        (("--budget", "900epochs", "--json"), r"--json: is for the whole plan.*"),
-        (("--chart", "drawn"), r"--chart and --slot: need --budget or --decide"),
+        (("--chart", "drawn"), r"--chart: needs --budget or --decide"),
+        (("--seeds-up-to", "3"), r"--seeds-up-to: needs --budget or --decide"),
+        (("fig7c", "--gpus", "1"), r"--gpus: needs --budget or --decide"),
         (("--budget", "900epochs", "--preset", "tinny"), r"unknown preset 'tinny', did you mean 'tiny'\?"),
     ],
 )
@@ -175,6 +223,8 @@ def test_no_gpus_are_refused():
 def test_the_charts_are_drawn(folder):
     output = call("fig7a", "--budget", "600epochs", "--gpus", 2, "--chart", "drawn")
     assert "drawn/schedule.png" in output
+    table = pd.read_csv(folder / "drawn/schedule.csv")
+    assert set(table["gpu"]) == {1, 2} and table["end"].max() == 300 and set(table["unit"]) == {"epochs"}
     for name in ("schedule", "budget"):
         assert (folder / f"drawn/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / f"drawn/{name}.pdf").read_bytes().startswith(b"%PDF")

@@ -6,6 +6,7 @@ from itertools import product
 import pulp
 import pytest
 
+from issl.errors import UserError
 from issl.planning.budget import Job, Number, Trial, cheapest, choose, curve, least
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*PuLP 4:DeprecationWarning")  # Snakemake keeps it below that
@@ -51,6 +52,21 @@ def seen(choice, jobs):
     return choice.hours, sum(left.index(name) + 1 for name in choice.jobs)
 
 
+@pytest.fixture(params=["PULP_CBC_CMD", "HiGHS"])
+def solver(request, monkeypatch):
+    """Each solver where it is the only one."""
+    other = {"PULP_CBC_CMD": pulp.HiGHS, "HiGHS": pulp.PULP_CBC_CMD}[request.param]
+    monkeypatch.setattr(other, "available", lambda self: False)
+
+
+def test_without_a_solver_its_package_is_named(monkeypatch):
+    for solver in (pulp.PULP_CBC_CMD, pulp.HiGHS):
+        monkeypatch.setattr(solver, "available", lambda self: False)
+    with pytest.raises(UserError, match="no solver for this processor: pip install highspy"):
+        choose([Job("job", 1.0)], [Number("number", frozenset({"job"}))], [], 2.0)
+
+
+@pytest.mark.usefixtures("solver")
 def test_no_subset_of_the_jobs_is_better():
     draw = random.Random(0)
     for _ in range(200):
@@ -63,6 +79,7 @@ def test_no_subset_of_the_jobs_is_better():
         assert (-round(choice.value, 6), *seen(choice, jobs)) == best
 
 
+@pytest.mark.usefixtures("solver")
 def test_no_subset_decides_claims_for_less():
     draw = random.Random(1)
     impossible = 0

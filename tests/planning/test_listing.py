@@ -169,7 +169,7 @@ def test_the_last_line_says_what_is_left(plans, tiny, costs):
     runs = listing.entries(tiny, ["table1_contrastive"], costs)
     line = page.summary(tiny, runs, costs)
     assert line.startswith("6 runs, 12 with their seeds: 1 done; 4 runs serve several results. Left: ")
-    assert re.search(r"[\d.]+ job-minutes \([\d.]+ in one of ten cases\) on CPU, 1 threads, \d+% is done$", line)
+    assert re.search(r"[\d.]+ job-minutes \([\d.]+ in one of ten cases\) on CPU, 1 thread, \d+% is done$", line)
     paper = listing.entries(plans["results"], ["fig7c"], None)
     assert "Left: 8,000 epochs; hours are unknown" in page.summary(plans["results"], paper, None)
 
@@ -194,6 +194,37 @@ def test_the_command_makes_what_was_asked_for(tiny, experiments, files, settings
 def test_everything_is_started_by_its_name(plans):
     for root, target in (("results", "all --profile slurm"), ("results/tiny", "tiny --cores all")):
         assert page.start(plans[root], by_default(plans[root]), [], []) == f"snakemake {target}"
+
+
+def test_a_path_is_started_by_itself(plans, tiny):
+    """Not everything that it compares, which would be more."""
+    comparison = "results/tiny/reproduction.md"
+    assert page.start(tiny, by_default(tiny), [], [], [comparison]) == f"snakemake {comparison} --cores all"
+    assert (
+        page.start(tiny, ["fig7c"], [], [], ["results/tiny/fig7c.png"])
+        == "snakemake results/tiny/fig7c.png --cores all"
+    )
+    both = page.start(tiny, ["fig7c", "table2_mlp"], [], [], ["results/tiny/fig7c.png", "table2_mlp"])
+    assert both == "snakemake results/tiny/fig7c.pdf results/tiny/table2_mlp.md --cores all"
+
+
+def test_outside_the_workflow_the_command_names_it(plans, tmp_path, monkeypatch):
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone/Snakefile").touch()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    command = page.start(plans["results"], ["fig7c"], ["../clone/config.yaml"], [])
+    assert command.split() == [
+        *("snakemake", "results/fig7c.pdf", "-s", "../clone/Snakefile"),
+        *("--profile", "../clone/profiles/slurm", "--configfile", "../clone/config.yaml"),
+    ]
+
+
+def test_what_needs_nothing_is_one_line(tiny):
+    done = listing.Entry("results/tiny", "run", "", 9, {1: "done", 2: "done"}, ("fig7c",), 0.0, None, None, 0)
+    assert page.complete([done]) and not page.complete([done._replace(states={1: "done", 2: "to be scored"})])
+    line = page.nothing_left([done], "snakemake tiny")
+    assert line.startswith("nothing is left: 1 run, 2 with their seeds") and line.endswith("snakemake tiny")
 
 
 def test_the_json_has_every_number(tiny, costs):

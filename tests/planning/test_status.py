@@ -71,7 +71,13 @@ def test_the_summary_counts_states_and_scores(tiny, simclr):
     assert line == "trainings: 1 done, 10 not started, 1 failed; scores: 1 of 12"
 
 
+def test_a_training_whose_folder_was_removed_has_not_started(tiny, simclr):
+    log(tiny, simclr, "run ...")
+    assert first(tiny).state == "not started"
+
+
 def test_a_log_that_is_no_text_is_read_all_the_same(tiny, simclr):
+    progress(tiny, simclr)
     log(tiny, simclr)
     Path(tiny.root, f"logs/pretrain/{simclr}-s1.log").write_bytes(b"\xff\xfe")
     assert first(tiny).state == "stopped"

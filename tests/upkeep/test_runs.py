@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from click import ClickException
 from click.testing import CliRunner
 from project import copy_config
 
@@ -86,6 +87,13 @@ def test_rows_are_filtered_and_sorted():
     put("c-z64-e9-00000003", name="dino", scores=[score(0.9, 0.9)])
     rows = listed("--where", "method=simclr", "--sort", "test_selected")
     assert [row["run"][0] for row in rows] == ["b", "a"]
+    assert [row["run"][0] for row in listed("--where", "probe=linear*", "--sort", "accuracy")] == ["c", "b", "a"]
+    assert [row["run"][0] for row in listed("--where", "run=[ab]-*")] == ["a", "b"]
+
+
+def test_a_pattern_finds_no_row_without_a_value():
+    put("a-z64-e9-00000001")
+    assert listed("--where", "probe=linear*") == [] and len(listed("--where", "probe=")) == 1
 
 
 def test_the_table_for_people_shows_per_cents_and_the_first_metric():
@@ -116,12 +124,14 @@ def test_an_empty_folder_has_nothing_to_list(arguments, message):
     [
         (["runs", "--sort", "acuracy"], "unknown column 'acuracy'"),
         (["runs", "--where", "method"], "must be COLUMN=TEXT"),
+        (["runs", "nosuch"], "Directory 'nosuch' does not exist"),
+        (["times", "nosuch"], "Directory 'nosuch' does not exist"),
         (["compare", "a-z64-e9-00000001", "a-z64-e9-00000002"], "did you mean 'a-z64-e9-00000001'"),
     ],
 )
 def test_mistakes_are_one_line(arguments, message):
     put("a-z64-e9-00000001")
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((UserError, ClickException), match=message):
         call(*arguments)
 
 
@@ -152,3 +162,20 @@ def test_one_seed_can_be_compared_with_another():
     assert ["40", "40", "50", "50", "10", "10"] in [
         line.split()[-6:] for line in call("compare", f"{folder}/s1", f"{folder}/s2").splitlines()
     ]
+
+
+def test_equal_settings_are_said_to_be():
+    for seed in (1, 2):
+        put("a-z64-e9-00000001", seed, scores=[score(0.4, 0.1)])
+    folder = "results/tiny/runs/a-z64-e9-00000001"
+    assert call("compare", f"{folder}/s1", f"{folder}/s2").startswith("both have the same settings\n")
+
+
+def test_an_untrained_encoder_has_no_settings_of_a_training():
+    put("a-z64-e9-00000001", dim=64)
+    folder = put("untrained-z32-e0-00000002", name="untrained", dim=32)
+    record = json.loads((folder / "run.json").read_text())
+    record["spec"]["optim"]["epochs"] = 0
+    (folder / "run.json").write_text(json.dumps(record))
+    lines = [line.split() for line in call("compare", "a-z64-e9-00000001", "untrained-z32-e0-00000002").splitlines()]
+    assert ["optim.epochs", "9"] in lines and ["optim.lr", "0.1"] in lines and ["encoder.dim", "64", "32"] in lines
