@@ -18,6 +18,7 @@ from issl.jobs.locks import mark_forced, mark_workflow_start
 from issl.jobs.slurm import ask_squeue_without_accounting
 from issl.planning.dryrun import sum_up_at_exit
 from issl.planning.possible import refuse_impossible
+from issl.sharing.shared import pull_planned
 
 min_version("9.12")
 
@@ -52,6 +53,8 @@ mark_workflow_start()
 onstart:
     mark_forced(own_names(workflow.dag_settings, MODIFIER.modify_rulename))
     ask_squeue_without_accounting(workflow.executor_settings)
+    with exiting():
+        pull_planned(workflow.dag, PLANS, MODIFIER.modify_rulename("pretrain"))
 
 
 report: "workflow/report/workflow.rst"

@@ -1,7 +1,6 @@
 """Command line of the rules, usable without Snakemake: ``python -m issl <command> --help``."""
 
 import json
-import re
 import sys
 from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import AbstractContextManager
@@ -276,12 +275,15 @@ def _list(plans: Plans, wanted: Wanted, device: str | None, as_json: bool) -> No
     """Shows a table of runs, their total and the command that starts them, or the same as JSON."""
     from issl.planning import cost, page
     from issl.planning.listing import entries
+    from issl.sharing import shared
     from issl.upkeep import terminal
 
     given, found = click.get_current_context().params, []
     for one, experiments in wanted:
-        costs = cost.of(one, plans, device)
-        runs = entries(one, experiments, costs)
+        costs, offer = cost.of(one, plans, device), shared.offer(one, ask=True)
+        for reason in offer.unknown.values():
+            click.echo(f"shared: {reason}", err=True)
+        runs = entries(one, experiments, costs, offer.runs)
         command = page.start(one, experiments, given["configfiles"], given["settings"], given["targets"])
         if as_json:
             found.append(page.as_json(one, runs, costs, command))
@@ -390,12 +392,52 @@ def times(roots: tuple[Path, ...], every: bool, plans: Plans) -> None:
 @_config
 def show(run: str, plans: Plans) -> None:
     """Show every setting that a run uses, defaults included. RUN is its id, or the path of its folder."""
-    run = next((part for part in reversed(Path(run).parts) if not re.fullmatch(r"s\d+|[\w-]*\.\w+", part)), run)
+    run = catalog.run_in(run)
     runs = {run: spec for plan in plans.values() for run, spec in plan.runs.items()}
     if run not in runs:
         raise UserError(f"unknown run '{run}', {nearest(run, runs)}")
     unused = set() if runs[run].epochs else {"optim", "augment"}  # of an untrained encoder
     click.echo(runs[run].model_dump_json(indent=2, exclude=unused))
+
+
+@issl.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--from", "source", metavar="SOURCE", help="A folder, http(s)://... or hf:ORG/NAME; else `shared`.")
+@click.option("--seed", type=click.IntRange(min=0), help="Only this one; otherwise every seed that the source has.")
+@click.option("--preset", help="Preset whose results it joins; otherwise the one that has this run.")
+@_config
+def pull(plans: Plans, runs: tuple[str, ...], source: str | None, seed: int | None, preset: str | None) -> None:
+    """Bring published runs here instead of training them: encoder, history, record and scores, checked.
+
+    Each of RUNS is an id, or the path of a run's folder or of one seed's. What is here already is never replaced.
+    """
+    from issl.sharing.pull import pull
+    from issl.sharing.shared import find
+
+    chosen = _of_preset(plans, preset) if preset else None
+    for job, origin, files in [each for run in runs for each in find(plans, run, source, seed, chosen)]:
+        names = pull(origin, job.run, job.seed, files, job.folder)
+        size = sum(files[name].size for name in names) / 1e6
+        brought = f"pulled {len(names)} files, {size:.1f} MB, from {origin}" if names else "nothing to do, it is here"
+        click.echo(f"{job.folder}: {brought}")
+
+
+@issl.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--to", required=True, metavar="PLACE", help="A folder, NAME.zip or hf:ORG/NAME.")
+@_config
+def push(plans: Plans, runs: tuple[str, ...], to: str) -> None:
+    """Publish finished runs, so that others can pull them: beside what is there, which is never replaced.
+
+    Each of RUNS is an id, which stands for all its seeds, or the path of a run's folder or of one seed's.
+    """
+    from issl.sharing.push import push
+    from issl.upkeep import runs as on_disk
+
+    known = on_disk.finished(map(Path, plans))
+    folders = dict.fromkeys(run.folder for name in runs for run in on_disk.chosen(name, known))
+    number = push(list(folders), to)
+    click.echo(f"{to}: {f'{number} new files' if number else 'nothing to do, it has them all'}")
 
 
 @issl.command()

@@ -30,6 +30,7 @@ ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
 # Where a package's import name, its name on PyPI and its name on conda-forge differ.
 PYPI = {"PIL": "pillow", "pytorch_lightning": "pytorch-lightning", "rattler": "py-rattler", "sklearn": "scikit-learn"}
 PYPI |= {"yaml": "pyyaml", "markdown_it": "markdown-it-py", "cosmic_ray": "cosmic-ray", "pynvml": "nvidia-ml-py"}
+PYPI |= {"huggingface_hub": "huggingface-hub"}
 CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 
 # What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded. Kinds
@@ -217,8 +218,11 @@ def declared(extra: str | None = None) -> dict[str, str]:
     return requirements(project["optional-dependencies"][extra] if extra else project["dependencies"])
 
 
+EXTRAS = ("test", "mutants", "huggingface", "hub")
+
+
 def test_every_dependency_has_a_lower_bound():
-    for package, bound in (declared() | declared("test") | declared("mutants") | declared("huggingface")).items():
+    for package, bound in [*declared().items(), *(each for extra in EXTRAS for each in declared(extra).items())]:
         assert re.fullmatch(r">=[0-9.]+", bound), package
 
 
@@ -250,7 +254,7 @@ def used_in(*places: str) -> set[str]:
 
 
 def test_every_import_of_the_package_is_a_dependency():
-    known = declared().keys() | declared("timm").keys() | declared("huggingface").keys()
+    known = declared().keys() | declared("timm").keys() | declared("huggingface").keys() | declared("hub").keys()
     assert used_in("issl", "workflow") <= known
 
 

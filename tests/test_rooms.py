@@ -8,6 +8,7 @@ LAYERS = [
     {"cli"},
     {"upkeep"},
     {"planning"},
+    {"sharing"},
     {"report"},
     {"fitting"},
     {"training", "probing"},
@@ -38,5 +39,17 @@ def test_every_module_is_in_a_room():
 
 def test_no_room_exports_the_names_of_its_modules():
     """A name has one home, so that code which uses one method does not depend on all of them."""
-    for room in ("spec", "config", "views", "models", "training", "probing", "report", "planning", "jobs", "upkeep"):
+    for room in (
+        "spec",
+        "config",
+        "views",
+        "models",
+        "training",
+        "probing",
+        "report",
+        "planning",
+        "sharing",
+        "jobs",
+        "upkeep",
+    ):
         assert not (PROJECT / "issl" / room / "__init__.py").read_text().strip(), room

@@ -1,6 +1,7 @@
 """The plan of a preset: everything that config.yaml asks for, and its path below the results folder."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -334,6 +335,12 @@ def _records(stage: str, scored: Scored) -> list[str]:
     if stage == "featurize":
         return [] if row.probes[probe].kind in READS_IMAGES else [f"{row.features(seed)}.json"]
     return [scored.record]
+
+
+def run_in(path: str) -> str:
+    """The id of a run in the path of its folder, of one seed's or of a file there; an id is returned as it is."""
+    parts = reversed(Path(path).parts)
+    return next((part for part in parts if not re.fullmatch(r"s\d+|[\w-]*\.\w+", part)), path)
 
 
 def load(

@@ -28,6 +28,11 @@ Seeds = Annotated[
     tuple[Seed, ...], Field(min_length=1), BeforeValidator(lambda seeds: [seeds] if type(seeds) is int else seeds)
 ]
 
+# So may one source.
+Sources = Annotated[
+    tuple[str, ...], BeforeValidator(lambda sources: [sources] if isinstance(sources, str) else sources)
+]
+
 PARTIAL = "x-part"  # in a schema: name of a union or model, any of whose settings may be given; see `json_schema`
 
 
@@ -122,6 +127,9 @@ class Config(Value):
     comparison: Comparison = Comparison()
     hardware: Hardware = Hardware()
     execution: Execution = Execution()
+    shared: Sources = Field(
+        (), description="sources of published runs, asked in this order: what one has is pulled instead of trained"
+    )
     existing_only: bool = Field(False, description="show and compare only results on disk, without training")
 
 

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from issl.errors import UserError
+from issl.jobs.files import whole
 
 log = logging.getLogger(__name__)
 
@@ -120,9 +122,18 @@ def restore(outputs: Sequence[Path], still_valid: Callable[[Path], bool] = lambd
             return False
         for path, output in zip(kept, outputs):
             if not output.exists():
-                os.link(path, output)
+                _second(path, output)
     except (OSError, ValueError):
         return False
     reason = "made meanwhile by another process" if recent else "made before, and still valid"
     log.info("%s: %s", reason, ", ".join(map(str, outputs)))
     return True
+
+
+def _second(path: Path, output: Path) -> None:
+    """Gives a file a second name, or a copy where the file system has no hard links."""
+    try:
+        os.link(path, output)
+    except OSError:
+        with whole(output) as temporary:
+            shutil.copyfile(path, temporary)

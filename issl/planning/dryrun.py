@@ -10,6 +10,7 @@ from issl.config.plan import Plan
 from issl.errors import UserError
 from issl.planning import cost, page, state
 from issl.planning.calibration import Estimate
+from issl.sharing import shared
 
 STAGES = ("pretrain", "featurize", "probe")  # the jobs that take time
 
@@ -38,11 +39,24 @@ def total(jobs: Iterable[tuple[str, Mapping[str, str]]], plans: Mapping[str, Pla
         return "nothing to pretrain, featurize or probe"
     number = Counter(rule for rule, _ in slow)
     counts = ", ".join(f"{number[rule]} {rule}" for rule in STAGES if number[rule])
-    parts = []
+    parts, pulled, unknown = [], [], {}
     for root in dict.fromkeys(wildcards["root"] for _, wildcards in slow):
+        offer = shared.offer(plans[root], ask=False)
         own = [(rule, wildcards) for rule, wildcards in slow if wildcards["root"] == root]
-        parts.append(_time(own, plans[root], cost.of(plans[root], plans)))
-    return f"{counts}: {' and '.join(parts)}"
+        sources = [_source(offer, *job) for job in own]
+        left = [job for job, source in zip(own, sources) if not source]
+        pulled += filter(None, sources)
+        unknown |= offer.unknown
+        parts.append(_time(left, plans[root], cost.of(plans[root], plans)))
+    pulls = f"; to be pulled: {shared.counted(pulled)}" if pulled or unknown else ""
+    return f"{counts}: {' and '.join(parts)}{pulls}" + "".join(f"; {why}" for why in unknown.values())
+
+
+def _source(offer: shared.Offer, rule: str, wildcards: Mapping[str, str]) -> str | None:
+    """Where a training is pulled from; None if it is not, or the job is another one."""
+    if rule != "pretrain":
+        return None
+    return offer.runs.get((wildcards["run"], int(wildcards["seed"])))
 
 
 def _time(jobs: Iterable[tuple[str, Mapping[str, str]]], plan: Plan, costs: cost.Costs | None) -> str:

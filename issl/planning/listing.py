@@ -1,7 +1,7 @@
 """The runs that results need: how they differ, how far they are, and what they cost."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from issl.planning.cost import Costs, total
 from issl.spec.probe import READS_IMAGES, grid_id
 from issl.spec.run import RunSpec
 from issl.spec.value import flat
+
+PULLED = "to be pulled"  # the state of a seed that a source has
 
 
 class Entry(NamedTuple):
@@ -81,17 +83,26 @@ def _extend(known: list, more: Iterable) -> None:
     known += [each for each in more if each not in known]
 
 
-def entries(plan: Plan, experiments: Sequence[str], costs: Costs | None) -> list[Entry]:
-    """One entry for each run, or released weights, that experiments need, in their order."""
+def entries(
+    plan: Plan, experiments: Sequence[str], costs: Costs | None, pulled: Container[tuple[str, int]] = ()
+) -> list[Entry]:
+    """One entry for each run, or released weights, that experiments need, in their order.
+
+    `pulled` are the runs and seeds that sources have: where they are left, no training is.
+    """
     every = needed(plan, experiments)
     differing = words({name: plan.runs[name] for name in every if name in plan.runs})
     return [
-        (_of_run if name in plan.runs else _of_weights)(plan, name, each, differing.get(name, ""), costs)
+        _of_run(plan, name, each, differing.get(name, ""), costs, pulled)
+        if name in plan.runs
+        else _of_weights(plan, name, each, costs)
         for name, each in every.items()
     ]
 
 
-def _of_run(plan: Plan, name: str, needed: Needed, differs: str, costs: Costs | None) -> Entry:
+def _of_run(
+    plan: Plan, name: str, needed: Needed, differs: str, costs: Costs | None, pulled: Container[tuple[str, int]]
+) -> Entry:
     epochs = plan.runs[name].epochs
     found = {seed: state.of_run(plan, name, seed) for seed in needed.seeds}
     missing = needed.missing()
@@ -99,7 +110,10 @@ def _of_run(plan: Plan, name: str, needed: Needed, differs: str, costs: Costs | 
     shown = {
         seed: "to be scored" if each.done and seed in unscored else each.words(epochs) for seed, each in found.items()
     }
-    left = [each.saved for each in found.values() if not each.done]
+    shown |= {
+        seed: PULLED for seed, each in found.items() if not each.done and not each.runs and (name, seed) in pulled
+    }
+    left = [each.saved for seed, each in found.items() if not each.done and shown[seed] != PULLED]
     epochs_left = sum(epochs * (1 - saved) for saved in left)
     rest, whole = (_jobs(costs, name, *jobs) for jobs in ((left, missing), ([0.0] * len(found), needed.scores)))
     return Entry(
@@ -116,7 +130,7 @@ def _of_run(plan: Plan, name: str, needed: Needed, differs: str, costs: Costs | 
     )
 
 
-def _of_weights(plan: Plan, name: str, needed: Needed, differs: str, costs: Costs | None) -> Entry:
+def _of_weights(plan: Plan, name: str, needed: Needed, costs: Costs | None) -> Entry:
     missing = needed.missing()
     shown = dict.fromkeys(needed.seeds, "to be scored" if missing else "done")
     rest, whole = (_jobs(costs, name, [], scores) for scores in (missing, needed.scores))

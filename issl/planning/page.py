@@ -11,7 +11,7 @@ from issl.config.plan import Plan
 from issl.planning.asked import by_default, of_path
 from issl.planning.calibration import Estimate
 from issl.planning.cost import Costs, total
-from issl.planning.listing import Entry
+from issl.planning.listing import PULLED, Entry
 
 MEASURE = "issl plan --measure"
 MOST = 3  # settings of a run that the table shows
@@ -54,8 +54,10 @@ def summary(plan: Plan, entries: Sequence[Entry], costs: Costs | None) -> str:
     n_jobs = sum(len(entry.states) for entry in entries)
     done = sum(words == "done" for entry in entries for words in entry.states.values())
     shared = sum(len(plan.experiments_of(entry.name)) > 1 for entry in entries)
+    pulled = sum(words == PULLED for entry in entries for words in entry.states.values())
+    state = f"{done} done" + f", {pulled} to be pulled" * bool(pulled)
     serve = f"{counted(shared, 'run')} serve{'s' * (shared == 1)} several results"
-    what = f"{counted(len(entries), 'run')}, {n_jobs} with their seeds: {done} done; {serve}"
+    what = f"{counted(len(entries), 'run')}, {n_jobs} with their seeds: {state}; {serve}"
     return f"{what}. Left: {left(plan, entries, costs)}"
 
 

@@ -80,7 +80,8 @@ def _is_of(run: RunSpec, seed: int, data: Path, folder: Path) -> bool:
     and training would give the same."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        same = record["spec"] == run.model_dump(mode="json") and record["seed"] == seed
+        # By identity: an older record, here or pulled, lacks the settings that were added since.
+        same = RunSpec.model_validate(record["spec"]).canonical() == run.canonical() and record["seed"] == seed
         same = same and record["data"] == read(data).meta["sha256"]
         return same and record["encoder_sha256"] == sha256(folder / "encoder.safetensors")
     except (OSError, ValueError, KeyError, TypeError):

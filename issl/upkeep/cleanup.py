@@ -63,14 +63,14 @@ def _read_by(plan: Plan) -> dict[str, list[str]]:
 
 
 def _torn(root: Path) -> Iterator[str]:
-    """Temporary files that nobody has written to for a day; links are not followed."""
+    """Temporary files and folders that nobody has written to for a day; links are not followed."""
     now = time.time()
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if name not in (".snakemake", ".made")]
-        for name in names:
+        for name in (*names, *folders):
             path = Path(folder, name)
             if TEMPORARY.fullmatch(name) and path.suffix != ".lock" and now - path.lstat().st_mtime > IDLE:
-                yield path.relative_to(root).as_posix()
+                yield path.relative_to(root).as_posix() + "/" * (name in folders)
 
 
 def remove(plan: Plan, entry: Rubbish) -> bool:

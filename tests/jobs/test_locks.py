@@ -104,6 +104,21 @@ def test_a_result_with_a_missing_file_is_remade(tmp_path, monkeypatch):
     assert not locks.restore([one, two])
 
 
+def test_a_file_system_without_hard_links_restores_a_copy(tmp_path, monkeypatch):
+    monkeypatch.setenv(locks.BEGAN, "0")
+    output = tmp_path / "result"
+    output.write_text("made")
+    locks.link_copy([output])
+    output.unlink()
+
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no hard links")
+
+    monkeypatch.setattr("os.link", refuse)
+    assert locks.restore([output])
+    assert output.read_text() == "made" and not output.samefile(tmp_path / locks.KEPT / "result")
+
+
 def test_a_second_name_takes_no_space_and_follows_a_new_result(tmp_path):
     output = tmp_path / "result"
     for text in ("old", "new", "new"):

@@ -259,6 +259,18 @@ def test_a_run_is_trained_again_on_other_content(trained, synthetic, tmp_path):
     assert again(other_content(synthetic, tmp_path / "changed"))
 
 
+def test_a_record_from_before_a_setting_was_added_is_of_the_same_run(trained):
+    """Settings at their defaults are not part of a run's identity, so an older record may lack them."""
+    out, again = trained
+    path = out / locks.KEPT / "run.json"
+    record = json.loads(path.read_text())
+    assert record["spec"]["optim"].pop("warmup_lr") == 0.0
+    path.write_text(json.dumps(record))
+    assert not again()
+    path.write_text(json.dumps(record | {"spec": record["spec"] | {"optim": record["spec"]["optim"] | {"lr": 0.5}}}))
+    assert again()
+
+
 @pytest.mark.parametrize("forced", ["pretrain", "*", "probe:pretrain"])
 def test_a_run_is_trained_again_when_someone_forces_it(trained, monkeypatch, forced):
     _, again = trained

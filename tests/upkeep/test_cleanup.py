@@ -130,6 +130,15 @@ def test_partial_files_are_removed_after_a_day_without_writes(plan, tmp_path):
     assert listed(plan) == {f"{folder}/{name}": (9, "incomplete file of a killed job")}
 
 
+def test_the_folder_of_a_killed_download_is_listed_a_day_later(plan):
+    folder = put(plan, "runs/simclr-z64-e9-00000000/.s1.abcd_123/encoder.safetensors", 9, age=25 * 3600).parent
+    assert listed(plan) == {}
+    os.utime(folder, (time.time() - 25 * 3600,) * 2)
+    (entry,) = rubbish(plan)
+    assert (entry.path, entry.spent) == ("runs/simclr-z64-e9-00000000/.s1.abcd_123/", True)
+    assert remove(plan, entry) and not folder.exists()
+
+
 def test_files_in_use_by_a_process_are_kept(plan):
     used = put(plan, "runs/simclr-z64-e3-00000000/s1/history.csv")
     (entry,) = rubbish(plan)
