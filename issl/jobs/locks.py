@@ -108,26 +108,38 @@ def link_copy(outputs: Sequence[Path]) -> None:
 
 
 def restore(outputs: Sequence[Path], still_valid: Callable[[Path], bool] = lambda folder: False) -> bool:
-    """Whether another process has made all outputs since this workflow began, or they are `still_valid`.
+    """Whether the outputs are `made_before`; they are then there.
 
     Snakemake removes outputs before it starts a job, even those that another process has just finished; they are then
     linked again. Other outputs are made again: the user asked for that.
     """
-    began = os.environ.get(BEGAN)
-    kept = [outputs[0].parent / KEPT / output.name for output in outputs]
-    try:
-        made = min(path.stat().st_mtime for path in kept)
-        recent = began is not None and made >= float(began)
-        if not recent and not still_valid(kept[0].parent):
-            return False
-        for path, output in zip(kept, outputs):
-            if not output.exists():
-                _second(path, output)
-    except (OSError, ValueError):
+    if not (reason := made_before(outputs, still_valid)):
         return False
-    reason = "made meanwhile by another process" if recent else "made before, and still valid"
+    try:
+        for output in outputs:
+            if not output.exists():
+                _second(_kept(output), output)
+    except OSError:
+        return False
     log.info("%s: %s", reason, ", ".join(map(str, outputs)))
     return True
+
+
+def made_before(outputs: Sequence[Path], still_valid: Callable[[Path], bool] = lambda folder: False) -> str:
+    """Why outputs need not be made: another process has made all of them since this workflow began, or they are
+    `still_valid`; empty if neither is true. Every process of a job gets the same answer, for it changes nothing."""
+    began = os.environ.get(BEGAN)
+    try:
+        made = min(_kept(output).stat().st_mtime for output in outputs)
+        if began is not None and made >= float(began):
+            return "made meanwhile by another process"
+        return "made before, and still valid" if still_valid(_kept(outputs[0]).parent) else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _kept(output: Path) -> Path:
+    return output.parent / KEPT / output.name
 
 
 def _second(path: Path, output: Path) -> None:

@@ -64,15 +64,18 @@ def pretrain(
     `allocation.Stopped` when a signal or the time limit of its Slurm job stops it; the job may have been requeued by
     then.
     """
-    if distributed.is_rank_zero():
-        outputs = [out / name for name in OUTPUTS]
-        locks.build_once(
-            outputs,
-            lambda: train(run, seed, data, out, execution, experiments, launcher),
-            lambda made: not locks.is_forced("pretrain", outputs) and _is_of(run, seed, data, made),
-        )
-    else:
+    outputs = [out / name for name in OUTPUTS]
+
+    def still_valid(made: Path) -> bool:
+        return not locks.is_forced("pretrain", outputs) and _is_of(run, seed, data, made)
+
+    def training() -> None:
         train(run, seed, data, out, execution, experiments, launcher)
+
+    if distributed.is_rank_zero():
+        locks.build_once(outputs, training, still_valid)
+    elif not locks.made_before(outputs, still_valid):  # else it would wait for the first process, which has ended
+        training()
 
 
 def _is_of(run: RunSpec, seed: int, data: Path, folder: Path) -> bool:

@@ -271,6 +271,24 @@ def test_a_record_from_before_a_setting_was_added_is_of_the_same_run(trained):
     assert again()
 
 
+@pytest.mark.parametrize("forced", [False, True])
+def test_every_process_of_a_job_decides_alike(synthetic, make_run, tmp_path, monkeypatch, forced):
+    """A process that trained while the first one had found the results would wait for it until the job's time is over."""
+    run, out = make_run(optim={"epochs": 2}), tmp_path / "run"
+    pretrain.pretrain(run, 1, synthetic, out, CPU)
+    trained = []
+    monkeypatch.setattr(pretrain, "train", lambda *_: trained.append(1) or [(out / name).touch() for name in OUTPUTS])
+    if forced:
+        monkeypatch.setenv(locks.FORCED, "pretrain")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("SLURM_PROCID", rank)
+        for name in OUTPUTS:
+            (out / name).unlink(missing_ok=True)
+        pretrain.pretrain(run, 1, synthetic, out, CPU)
+    assert len(trained) == (2 if forced else 0)
+    assert (out / "encoder.safetensors").exists()
+
+
 @pytest.mark.parametrize("forced", ["pretrain", "*", "probe:pretrain"])
 def test_a_run_is_trained_again_when_someone_forces_it(trained, monkeypatch, forced):
     _, again = trained
