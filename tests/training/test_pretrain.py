@@ -273,7 +273,7 @@ def test_a_record_from_before_a_setting_was_added_is_of_the_same_run(trained):
 
 @pytest.mark.parametrize("forced", [False, True])
 def test_every_process_of_a_job_decides_alike(synthetic, make_run, tmp_path, monkeypatch, forced):
-    """A process that trained while the first one had found the results would wait for it until the job's time is over."""
+    """One that trained while the first had found the results would wait for it until the time of the job is over."""
     run, out = make_run(optim={"epochs": 2}), tmp_path / "run"
     pretrain.pretrain(run, 1, synthetic, out, CPU)
     trained = []
