@@ -60,6 +60,10 @@ Selection = Literal[
 ]  # by the test split, as the paper's code does, or by held-out labels
 
 
+# Of representations without labels, in the record of their features: issl/probing/spread.py.
+Measure = Literal["rank_me", "alignment", "uniformity"]
+
+
 class Lines(Value):
     """A figure of accuracy (%) against one column of the tidy results, with a line for each value of another column.
 
@@ -99,7 +103,7 @@ class Scatter(Value):
 
     kind: Literal["scatter"]
     caption: str = ""
-    x: Literal["log_loss"]
+    x: Literal["log_loss"] | Measure
     hue: Literal["method", "dim", "strength"]
     xlabel: str
     ylabel: str = "Accuracy (%)"
@@ -122,10 +126,6 @@ Figure = Annotated[Lines | Scatter, Field(discriminator="kind")]
 def figure_of(text: str) -> Lines | Scatter:
     """A figure from its canonical JSON."""
     return TypeAdapter(Figure).validate_json(text)
-
-
-# Of representations without labels, in the record of their features: issl/probing/spread.py.
-Measure = Literal["rank_me", "alignment", "uniformity"]
 
 
 class Table(Value):

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from issl.config.display import Measure, Scatter
 from issl.config.layers import PAPER, Layer, Place, combined, read_layers, setting
 from issl.config.points import facts, refuse_unknown_points
 from issl.config.presets import presets
@@ -115,7 +116,9 @@ class Plan:
         return [*needed(scored), *record]
 
     def _measures(self, experiment: str) -> tuple[str, ...]:
-        table = self.config.experiments[experiment].table
+        table, figure = self.config.experiments[experiment].table, self.config.experiments[experiment].figure
+        if isinstance(figure, Scatter):
+            return (figure.x,) if figure.x in get_args(Measure) else ()
         return table.measures if table else ()
 
     def rows_for(self, experiment: str) -> list[dict[str, Any]]:

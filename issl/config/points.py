@@ -143,6 +143,8 @@ def _refuse_impossible_claims(
             known(line, here, where, "unknown row")
         if (claim.verb == "falls") != isinstance(experiment.figure, Scatter):
             raise UserError(f"{where}: '{claim.verb}' does not go with this kind of figure")
+        if claim.verb == "falls" and experiment.figure.x != "log_loss":
+            raise UserError(f"{where}: 'falls' is about the log loss, and this figure has {experiment.figure.x}")
         if claim.verb == "falls" and claim.line not in with_loss:
             is_trained = claim.line in _lines(config, trained, experiment)
             why = "its method logs none" if is_trained else "it is not trained here"

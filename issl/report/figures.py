@@ -131,10 +131,10 @@ def draw_scatter(results: pd.DataFrame, scatter: Scatter) -> Figure:
 def _by_hue(runs: pd.DataFrame, scatter: Scatter) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
     """The runs of each hue, and how they look."""
     groups = runs.groupby(scatter.hue, sort=False)
-    looks = zip(groups, _colors("categorical", groups.ngroups), cycle(MARKERS))
+    looks = enumerate(zip(groups, _colors("categorical", groups.ngroups)))
     return [
-        (encoders, {"label": _name(value), "color": color, "marker": marker})
-        for (value, encoders), color, marker in looks
+        (encoders, {"label": _name(value), "color": color, "marker": _marker(nth)})
+        for nth, ((value, encoders), color) in looks
     ]
 
 
@@ -200,6 +200,11 @@ def _colors(palette: str, n: int) -> list[str]:
     return [CATEGORICAL[nth % len(CATEGORICAL)] for nth in range(n)]
 
 
+def _marker(nth: int) -> str:
+    """Another one than before where the colours begin anew: there are as many, so pairs would come back."""
+    return MARKERS[(nth + nth // len(CATEGORICAL)) % len(MARKERS)]
+
+
 def _name(value: object, where: str = "") -> str:
     """A label for the legend; matplotlib would leave out one that begins with an underscore."""
     name = wrapped(("unknown" if pd.isna(value) else literal(value)) + where)
@@ -210,7 +215,7 @@ def _bold(nth: int, color: str, line_width: float) -> dict[str, Any]:
     return {
         "color": color,
         "linestyle": DASHES[nth % len(DASHES)],
-        "marker": MARKERS[nth % len(MARKERS)],
+        "marker": _marker(nth),
         "linewidth": line_width,
         "markersize": 3 * line_width,
         "markeredgecolor": "white",

@@ -62,8 +62,8 @@ def test_the_protocol_of_wmse_is_that_of_its_authors(paper):
 def test_the_paper_and_two_small_presets_have_them_and_only_on_request(plans):
     for root, plan in plans.items():
         named = [name for name in plan.rows if name.startswith("baselines")]
-        small = {root: ["baselines"] for root in ("results/mini", "results/tiny")}
-        assert named == ({"results": ["baselines", "baselines_wmse"]} | small).get(root, [])
+        small = {root: ["baselines", "baselines_rank_me"] for root in ("results/mini", "results/tiny")}
+        assert named == ({"results": ["baselines", "baselines_rank_me", "baselines_wmse"]} | small).get(root, [])
         assert all(plan.config.experiments[name].on_request for name in named)
         assert not any("baselines" in target for target in plan.targets())
 

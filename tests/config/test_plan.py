@@ -142,7 +142,7 @@ def test_presets_have_their_own_folders_and_the_same_experiments(raw):
     found = catalog.plans(raw)
     assert list(found) == ["results", "results/imagenet", "results/mini", "results/small", "results/tiny"]
     names = [list(plan.rows) for plan in found.values()]
-    assert names[3] == list(SHOWN) and names[2] == names[4] == [*SHOWN, "baselines"]
+    assert names[3] == list(SHOWN) and names[2] == names[4] == [*SHOWN, "baselines", "baselines_rank_me"]
     assert names[0][: len(SHOWN) + len(ON_REQUEST)] == [*SHOWN, *ON_REQUEST] and names[1] == [
         "table_imagenet",
         "imagenet_dissl",
@@ -302,7 +302,8 @@ def test_a_table_of_measures_needs_the_record_of_every_rows_features(paper):
     rows = paper.rows["baselines"]
     expected = [f"results/{row.features(1)}.json" for row in rows for _ in row.probes]
     assert paper.measured("baselines") == expected and len(expected) == len(paper.rows_for("baselines")) == 4 * 15
-    others = [name for name in paper.rows if name != "baselines"]
+    assert set(paper.measured("baselines_rank_me")) == set(expected)  # a figure against a measure does too
+    others = [name for name in paper.rows if name not in ("baselines", "baselines_rank_me")]
     assert not any(paper.measured(name) for name in others)
 
 

@@ -113,6 +113,11 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
             {"more is less": {"falls": "CISSL"}},
             "fig7c: claim 'more is less': 'falls' does not go with this kind of figure",
         ),
+        (
+            ("experiments", "fig7b", "figure", "x"),
+            "alignment",
+            "accuracy, CISSL': 'falls' is about the log loss, and this figure has alignment",
+        ),
         (("experiments", "fig7b", "probes"), [{}], "shows rows of other experiments, so it cannot have 'probes'"),
         (("experiments", "fig7b", "seeds"), [1], "shows rows of other experiments, so it cannot have 'seeds'"),
         (("experiments", "fig7b", "hardware"), {}, "shows rows of other experiments, so it cannot have 'hardware'"),

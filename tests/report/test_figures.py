@@ -189,6 +189,15 @@ def test_a_scatter_has_a_point_and_a_light_bar_for_each_encoder_and_seed():
     assert note_of(axes) == ["light bars: standard error from 2500 test images, one seed"]
 
 
+def test_twenty_methods_look_different_against_a_measure():
+    """More than there are colours; their representations have a measure instead of a loss."""
+    runs = pd.concat(tidy((name, 1, 1e-6, 0.4, None), method=name) for name in map(str, range(20)))
+    runs = runs.assign(rank_me=np.linspace(1, 50, 20))
+    axes = figures.draw(runs, SCATTER.model_copy(update={"x": "rank_me"})).axes[0]
+    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx(runs["rank_me"].tolist())
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 20
+
+
 def test_a_scatter_can_highlight_rows_over_a_falling_axis():
     """Figure 7b of the paper's scripts: one sweep in blue, all others grey, no legend, and only what is above 30 %."""
     rows = [("50 epochs", 1, 1e-6, 0.35, None), ("wide", 1, 1e-6, 0.40, None), ("narrow", 1, 1e-6, 0.29, None)]

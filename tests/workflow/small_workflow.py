@@ -31,6 +31,7 @@ SMALL = {
         "table1_distillation": None,
         "table2_mlp": None,
         "baselines": None,
+        "baselines_rank_me": None,
         "fig7a": None,
         "fig7b": {"claims": {"a lower log loss goes with a higher accuracy, DISSL": None}},
         "fig7c": {

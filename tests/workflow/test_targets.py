@@ -92,13 +92,14 @@ OF_THE_PAPER = {
 # Of experiments/, with two to four probes: four methods are in the tables of the paper, and share their runs with them.
 ADDED = {
     "results/baselines.md": jobs(15, tabulate=1, probe=4 * 15),
+    "results/baselines_rank_me.pdf": jobs(15, plot=1),
     "results/baselines_wmse.md": jobs(8, tabulate=1, probe=2 * 8),
     "results/tiny/baselines.md": jobs(2 * 15, tabulate=1, probe=3 * 2 * 15),
 }
 
 
 @pytest.mark.parametrize("target", ADDED)
-def test_each_table_of_other_methods_plans_its_own_jobs(fresh, target):
+def test_each_result_of_other_methods_plans_its_own_jobs(fresh, target):
     assert planned(fresh, target) == ADDED[target]
 
 
