@@ -16,6 +16,7 @@ from issl.jobs.environment import use_this_checkout
 from issl.jobs.interrupted import continue_interrupted
 from issl.jobs.locks import mark_forced, mark_workflow_start
 from issl.jobs.slurm import ask_squeue_without_accounting
+from issl.jobs.warm import start_warm
 from issl.planning.dryrun import sum_up_at_exit
 from issl.planning.possible import refuse_impossible
 
@@ -52,6 +53,7 @@ mark_workflow_start()
 onstart:
     mark_forced(own_names(workflow.dag_settings, MODIFIER.modify_rulename))
     ask_squeue_without_accounting(workflow.executor_settings)
+    start_warm(workflow, {root: plan.config.execution for root, plan in PLANS.items()})
 
 
 report: "workflow/report/workflow.rst"
