@@ -24,7 +24,8 @@ THREADS = (
     *("OMP_NUM_THREADS", "GOTO_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
     *("MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS"),
 )
-VARIES = frozenset({*THREADS, "TMPDIR", "TMP", "TEMP", "TEMPDIR", "SHLVL", "PWD", "OLDPWD", "_"})
+NO_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}  # of pandas' pyarrow, as it is imported
+VARIES = frozenset({*THREADS, *NO_THREADS, "TMPDIR", "TMP", "TEMP", "TEMPDIR", "SHLVL", "PWD", "OLDPWD", "_"})
 OURS = "ISSL_"  # these variables are read when they are needed
 
 ACCEPTED, DECLINED = b"+", b"-"

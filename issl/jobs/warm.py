@@ -4,6 +4,7 @@ Imports take most of the time of a small job. `start_warm` is called by the Snak
 `issl.jobs.handover` in each job. The process runs one thread and never starts CUDA, so that its forks are clean.
 """
 
+import atexit
 import ctypes
 import gc
 import json
@@ -16,13 +17,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, NoReturn
 
 from issl.jobs import handover
 from issl.jobs.execution import Execution
@@ -31,18 +32,6 @@ FEWEST = 2  # jobs that are worth a process
 LISTEN, LIFELINE = "ISSL_WARM_LISTEN", "ISSL_WARM_LIFELINE"  # environment of the process: numbers of open files
 HELLO = 10.0  # seconds in which a job must have sent its request
 PR_SET_PDEATHSIG = 1  # from <sys/prctl.h>
-
-# What the jobs import one by one while they run, down to the parts of libraries that are imported on first use.
-IMPORTED = (
-    "issl.cli",
-    "issl.data",
-    "issl.jobs.gpus",
-    "issl.training.pretrain",
-    "issl.training.launcher",
-    "issl.probing.featurize",
-    "issl.probing.job",
-    "torch._dynamo",
-)
 
 
 def start_warm(workflow: Any, executions: Mapping[str, Execution]) -> None:
@@ -70,7 +59,7 @@ def begin() -> subprocess.Popen:
         listening.bind(f"\0{name}")  # abstract: no file, and gone with the process
         listening.listen(128)  # jobs wait here while the process imports
         files = (listening.fileno(), lifeline)
-        environment = os.environ | dict.fromkeys(handover.THREADS, "1")
+        environment = os.environ | dict.fromkeys(handover.THREADS, "1") | handover.NO_THREADS
         process = subprocess.Popen(
             [sys.executable, "-m", "issl", handover.SERVE],
             stdin=subprocess.DEVNULL,
@@ -85,15 +74,15 @@ def begin() -> subprocess.Popen:
     return process
 
 
-def serve() -> None:
-    """Forks jobs until the workflow and the last of them have ended; returns in each, as if it were started alone."""
-    environment, path = dict(os.environ), list(sys.path)
+def serve(load: Callable[[], Callable[[], None]]) -> NoReturn:
+    """Forks jobs until the workflow and the last of them have ended.
+
+    `load` imports everything that jobs need, and returns what a job calls.
+    """
+    began, path = time.time_ns(), list(sys.path)
     server = _Server(socket.socket(fileno=int(os.environ.pop(LISTEN))), int(os.environ.pop(LIFELINE)))
-    for name in (LISTEN, LIFELINE):
-        del environment[name]
-    began = time.time_ns()
-    for module in IMPORTED:
-        import_module(module)
+    environment = dict(os.environ)
+    command = load()
     imported = _versions()
     if any(changed >= began for changed, _ in imported.values()):
         server.stop("a file was edited while it was imported")
@@ -105,7 +94,7 @@ def serve() -> None:
                 server.decline(connection, reason)
             elif server.fork(connection):
                 _become(request)
-                return
+                _run(command)
     os._exit(0)  # nothing was begun that needs an end
 
 
@@ -343,3 +332,29 @@ def _default_signals(ignored: Sequence[int]) -> None:
             before = signal.default_int_handler
         if signal.getsignal(number) != before:
             signal.signal(number, before)
+
+
+def _run(command: Callable[[], None]) -> NoReturn:
+    """Ends as Python does after a command, but leaves it to the system to take apart what was imported.
+
+    Python would touch, and so copy, all that forks share: this takes a second.
+    """
+    status = 0
+    try:
+        command()
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
+        status = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python does first of all
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status & 0xFF)
