@@ -60,12 +60,14 @@ def hand_over(arguments: Sequence[str]) -> str:
     if not name or not arguments or arguments[0] not in COMMANDS:
         return "not asked for"
     try:
-        with _connected(name) as connection:
-            if reason := _declined(connection, arguments):
-                return reason
-            _end_as(_followed(connection))
-    except (OSError, ValueError) as error:  # before the job began, so that it can begin here
+        connection = _connected(name)
+        reason = _declined(connection, arguments)
+    except (OSError, ValueError) as error:
         return str(error)
+    if not reason:
+        _end_as(_followed(connection))
+    connection.close()
+    return reason
 
 
 def surroundings(path: Sequence[str]) -> str:
@@ -119,7 +121,7 @@ def peer_user(connection: socket.socket) -> int:
 
 def _declined(connection: socket.socket, arguments: Sequence[str]) -> str:
     """Sends the job; why it is not taken, or nothing if it is."""
-    streams = [(stream.encoding, stream.errors) for stream in (sys.stdin, sys.stdout, sys.stderr)]
+    streams = [(each.encoding, each.errors, each.write_through) for each in (sys.stdin, sys.stdout, sys.stderr)]
     mask = os.umask(0)
     os.umask(mask)
     request: dict[str, Any] = {
@@ -181,4 +183,5 @@ def _end_as(status: int) -> NoReturn:
         if number not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
-    os._exit(os.waitstatus_to_exitcode(status))
+        signal.pause()
+    os._exit(os.WEXITSTATUS(status))

@@ -7,6 +7,7 @@ Imports take most of the time of a small job. `start_warm` is called by the Snak
 import atexit
 import ctypes
 import gc
+import io
 import json
 import os
 import random
@@ -51,17 +52,17 @@ def start_warm(workflow: Any, executions: Mapping[str, Execution]) -> None:
     begin()
 
 
-def begin() -> subprocess.Popen:
-    """Starts the process, and names it to the jobs of this one by the environment."""
+def begin(program: Sequence[str] = ("-m", "issl")) -> subprocess.Popen:
+    """Starts the process, and names it to the jobs of this one by the environment; `program` is theirs."""
     name = f"issl-{os.getpid()}-{token_hex(8)}"
-    lifeline, own_end = os.pipe()  # the other end closes when this process ends; jobs do not inherit it
+    lifeline, _ = os.pipe()  # its other end closes with this process; jobs do not inherit it
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"\0{name}")  # abstract: no file, and gone with the process
         listening.listen(128)  # jobs wait here while the process imports
         files = (listening.fileno(), lifeline)
         environment = os.environ | dict.fromkeys(handover.THREADS, "1") | handover.NO_THREADS
         process = subprocess.Popen(
-            [sys.executable, "-m", "issl", handover.SERVE],
+            [sys.executable, *program, handover.SERVE],
             stdin=subprocess.DEVNULL,
             stdout=2,
             pass_fds=files,
@@ -70,7 +71,6 @@ def begin() -> subprocess.Popen:
         )
     os.close(lifeline)
     os.environ[handover.WARM] = name
-    process.own_end = own_end  # type: ignore[attr-defined]
     return process
 
 
@@ -121,11 +121,10 @@ def _threads(request: Mapping[str, Any]) -> int:
 
 def _unclean() -> str:
     """Why a fork would not be like a new process; empty if it would."""
-    import torch
-
     if len([*Path("/proc/self/task").iterdir()]) > 1:
         return "threads"
-    return "CUDA has been started" if torch.cuda.is_initialized() else ""
+    torch = sys.modules.get("torch")
+    return "CUDA has been started" if torch and torch.cuda.is_initialized() else ""
 
 
 Versions = dict[str, tuple[int, int]]  # of each imported file, when it was changed and its size
@@ -199,9 +198,13 @@ class _Server:
             connection.settimeout(HELLO)
             if handover.peer_user(connection) != os.getuid():
                 raise ValueError("another user's")
-            yield connection, _read(connection)
+            request = _read(connection)
         except (OSError, ValueError, KeyError, struct.error) as error:
             self.decline(connection, str(error))
+            return
+        yield connection, request
+        for file in request["files"]:  # the job has its own now
+            os.close(file)
 
     def decline(self, connection: socket.socket, reason: str) -> None:
         with suppress(OSError), connection:
@@ -214,6 +217,7 @@ class _Server:
         process = os.fork()
         if process == 0:
             self._leave(parent)
+            connection.close()
             return True
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         self.jobs[process] = connection
@@ -297,16 +301,14 @@ def _read(connection: socket.socket) -> dict[str, Any]:
 
 def _become(request: Mapping[str, Any]) -> None:
     """Makes this fork what a process started for the job would be."""
-    import numpy as np
-    import torch
-
     os.setsid()
     for number, file in enumerate(request["files"]):
         os.dup2(file, number)
         os.close(file)
-    for stream, (encoding, errors) in zip((sys.stdin, sys.stdout, sys.stderr), request["streams"]):
-        stream.reconfigure(encoding=encoding, errors=errors)
-    sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    for number, (name, how) in enumerate(zip(("stdin", "stdout", "stderr"), request["streams"])):
+        stream = _stream(number, *how)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
     os.umask(request["umask"])
     os.chdir(request["folder"])
     os.environ.clear()
@@ -314,15 +316,30 @@ def _become(request: Mapping[str, Any]) -> None:
     sys.argv[1:] = request["arguments"]
     tempfile.tempdir = None  # may differ from job to job
     random.seed()
-    np.random.seed()
-    if (threads := _threads(request)) > 1:  # libraries read these variables when they were imported
-        from threadpoolctl import threadpool_limits
-
-        threadpool_limits(threads)
-        torch.set_num_threads(threads)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()
+    if (threads := _threads(request)) > 1:
+        _use_threads(threads)
     handover.forked = True
     _default_signals(request["ignored"])
     signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+
+
+def _stream(number: int, encoding: str, errors: str, unbuffered: bool) -> io.TextIOWrapper:
+    """A standard stream as Python opens it."""
+    binary = open(number, "wb" if number else "rb", buffering=0 if unbuffered else -1, closefd=False)  # noqa: SIM115
+    by_line = not unbuffered and (number == 2 or os.isatty(number))
+    newline = "\n" if number else None
+    return io.TextIOWrapper(binary, encoding, errors, newline, line_buffering=by_line, write_through=unbuffered)
+
+
+def _use_threads(number: int) -> None:
+    """Lets libraries use threads; they read their environment when they were imported."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(number)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(number)
 
 
 def _default_signals(ignored: Sequence[int]) -> None:
