@@ -1,25 +1,9 @@
-"""The command `issl`; a rule's job may be done in a fork of a process that has imported everything (execution.warm)."""
+"""The command `issl`. A job of a workflow may be done by a fork of a process that has imported all of this already."""
 
 import sys
 from collections.abc import Callable
-from importlib import import_module
 
 from issl.jobs import handover
-
-# The code of most jobs, with the libraries that it imports, and what is imported when it is first used.
-JOBS = (
-    "issl.data",
-    "issl.jobs.gpus",
-    "issl.probing.featurize",
-    "issl.probing.heads",
-    "issl.probing.job",
-    "issl.training.launcher",
-    "issl.training.pretrain",
-    "multiprocessing.synchronize",
-    "numpy.ctypeslib",
-    "sklearn.model_selection",
-    "torch._dynamo",
-)
 
 
 def _command() -> Callable[[], None]:
@@ -28,16 +12,29 @@ def _command() -> Callable[[], None]:
     return main
 
 
-def _command_and_jobs() -> Callable[[], None]:
-    for module in JOBS:
-        import_module(module)
+def _with_all_that_jobs_use() -> Callable[[], None]:
+    """Also imports the code of most jobs, with its libraries, and what these import only when they are first used."""
+    import multiprocessing.synchronize  # noqa: F401
+
+    import numpy.ctypeslib  # noqa: F401
+    import sklearn.model_selection  # noqa: F401
+    import torch._dynamo  # noqa: F401
+
+    import issl.data
+    import issl.jobs.gpus
+    import issl.probing.featurize
+    import issl.probing.heads
+    import issl.probing.job
+    import issl.training.launcher
+    import issl.training.pretrain  # noqa: F401
+
     return _command()
 
 
 if sys.argv[1:] == [handover.SERVE]:
     from issl.jobs.warm import serve
 
-    serve(_command_and_jobs)
+    serve(_with_all_that_jobs_use)
 else:
     handover.hand_over(sys.argv[1:])
     _command()()
