@@ -16,6 +16,7 @@ from issl.jobs.environment import use_this_checkout
 from issl.jobs.interrupted import continue_interrupted
 from issl.jobs.locks import mark_forced, mark_workflow_start
 from issl.jobs.slurm import ask_squeue_without_accounting
+from issl.jobs.warm import start_warm
 from issl.planning.dryrun import sum_up_at_exit
 from issl.planning.possible import refuse_impossible
 from issl.sharing.shared import pull_planned
@@ -55,6 +56,7 @@ onstart:
     ask_squeue_without_accounting(workflow.executor_settings)
     with exiting():
         pull_planned(workflow.dag, PLANS, MODIFIER.modify_rulename("pretrain"))
+    start_warm(workflow, {root: plan.config.execution for root, plan in PLANS.items()})
 
 
 report: "workflow/report/workflow.rst"

@@ -45,6 +45,7 @@ BENCHMARKS = {
     "memory_features": ("memory", "peaks"),
     "plan": ("workflow", "planning"),
     "startup": ("workflow", "startup"),
+    "startup_warm": ("workflow", "startup"),
     "noop": ("workflow", "tiny"),
     "demo": ("workflow", "tiny"),
 }

@@ -36,6 +36,9 @@ class Execution(Value):
     stop_minutes: NonNegativeFloat = Field(
         2, description="pretraining stops this long before its Slurm time limit, or at 4/5 of the time that it gets"
     )
+    warm: bool = Field(
+        True, description="jobs on this machine are forked from a process that has imported their libraries once"
+    )
     wandb: Wandb = Wandb()
     track: tuple[Literal["tensorboard", "csv"], ...] = Field(
         (), description="where else each epoch's row goes, in the run's folder; tensorboard needs issl[tensorboard]"

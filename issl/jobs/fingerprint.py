@@ -31,8 +31,10 @@ SILENT = (
     "issl.errors",  # error messages
     "issl.fitting",  # starts a training, as a rule does; the package names it for type checkers
     "issl.jobs.fingerprint",  # this module
+    "issl.jobs.handover",  # which process does a job
     "issl.jobs.logs",  # log messages
     "issl.jobs.provenance",  # describes a finished result
+    "issl.jobs.warm",  # which process does a job
     "issl.training.tracking",  # monitors training
     # Tables of alternatives: a new entry does not change the others' results. A job names the parts that it uses.
     "issl.data.datasets",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from issl import __version__
-from issl.jobs import fingerprint
+from issl.jobs import fingerprint, handover
 
 SAME = ("code", "device", "precision", "processes")  # what should not change from attempt to attempt
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "timm")
@@ -28,6 +28,7 @@ def describe(stage: str, *used: Any) -> dict[str, Any]:
         | {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **({"warm": True} if handover.forked else {}),
     }
 
 

@@ -95,9 +95,12 @@ def _name(job: Measured, root: Path) -> str:
 def _used(job: Measured) -> tuple[float | None, ...]:
     """Processor in per cent of a core, memory, GPU in per cent of the time, and its memory."""
     record = read_record(Path(job.name))
-    process = _process(job.benchmark) if job.benchmark else {}
-    resident = process["max_rss"] * 2**20 / 1e9 if "max_rss" in process else None
     on_gpu = not record["device"].startswith("CPU")
+    if record.get("warm"):  # Snakemake watched the process that waited for it
+        process, resident = {}, None if on_gpu else record["peak_memory_gb"]
+    else:
+        process = _process(job.benchmark) if job.benchmark else {}
+        resident = process["max_rss"] * 2**20 / 1e9 if "max_rss" in process else None
     gpu = (record.get("gpu_percent"), record.get("peak_memory_gb")) if on_gpu else (None, None)
     return process.get("mean_load"), resident, *gpu
 

@@ -44,6 +44,15 @@ def test_what_snakemake_could_not_measure_is_left_out(tiny, simclr):
     assert (job.seconds, job.cpu_percent, job.memory_gb) == (21.5, None, None)
 
 
+def test_a_forked_job_has_its_own_memory_and_not_the_use_of_the_process_that_waited_for_it(tiny, simclr):
+    finish(tiny, simclr, seconds=20)
+    benchmark(simclr, **{"s": "21.5", "max_rss": "12.54", "mean_load": "0.10"})
+    record = ROOT / f"runs/{simclr}/s1/run.json"
+    put(record, json.loads(record.read_text()) | {"warm": True, "peak_memory_gb": 0.5})
+    [job], _ = listed()
+    assert (job.seconds, job.cpu_percent, job.memory_gb) == (21.5, None, 0.5)
+
+
 def test_a_job_on_a_gpu_has_how_busy_that_was(tiny, simclr):
     finish(tiny, simclr, device="NVIDIA H100")
     record = ROOT / f"runs/{simclr}/s1/run.json"
