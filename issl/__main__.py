@@ -27,6 +27,10 @@ def _with_all_that_jobs_use() -> Callable[[], None]:
     import issl.probing.job
     import issl.training.launcher
     import issl.training.pretrain  # noqa: F401
+    from issl.jobs import fingerprint
+
+    for stage in fingerprint.STAGES:
+        fingerprint.modules(stage)  # keeps the digest of each source, by its content
 
     return _command()
 

@@ -29,6 +29,7 @@ VARIES = frozenset({*THREADS, *NO_THREADS, "TMPDIR", "TMP", "TEMP", "TEMPDIR", "
 OURS = "ISSL_"  # these variables are read when they are needed
 
 ACCEPTED, DECLINED = b"+", b"-"
+BEGIN = 0  # sent, as is the number of a signal, once signals are passed on
 NAMESPACES = ("ipc", "mnt", "net", "pid", "user", "uts")
 
 forked = False  # whether this process is a job that a warm process forked
@@ -160,6 +161,7 @@ def _followed(connection: socket.socket) -> int:
             signal.signal(number, pass_on)
     content = b""
     try:
+        connection.sendall(SIGNAL.pack(BEGIN))
         while len(content) < STATUS.size and (more := connection.recv(STATUS.size - len(content))):
             content += more
     except ConnectionError:

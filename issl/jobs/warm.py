@@ -83,14 +83,14 @@ def serve(load: Callable[[], Callable[[], None]]) -> NoReturn:
     server = _Server(socket.socket(fileno=int(os.environ.pop(LISTEN))), int(os.environ.pop(LIFELINE)))
     environment = dict(os.environ)
     command = load()
-    imported = _versions()
+    imported, unclean = _versions(), _unclean()
     if any(changed >= began for changed, _ in imported.values()):
         server.stop("a file was edited while it was imported")
     gc.collect()
     gc.freeze()  # forks share these objects as long as nothing touches them
     while server.goes_on():
         for connection, request in server.requests():
-            if reason := _unlike(request, environment, path) or _unclean() or _edited(imported):
+            if reason := _unlike(request, environment, path) or unclean or _edited(imported):
                 server.decline(connection, reason)
             elif server.fork(connection):
                 _become(request)
@@ -123,8 +123,17 @@ def _unclean() -> str:
     """Why a fork would not be like a new process; empty if it would."""
     if len([*Path("/proc/self/task").iterdir()]) > 1:
         return "threads"
-    torch = sys.modules.get("torch")
-    return "CUDA has been started" if torch and torch.cuda.is_initialized() else ""
+    return "CUDA has been started" if _started_cuda() else ""
+
+
+def _started_cuda() -> bool:
+    """Whether CUDA was touched in this process, after which it does not work in forks: as torch sees it in a fork."""
+    if not (torch := sys.modules.get("torch")):
+        return False
+    fork = os.fork()
+    if fork == 0:
+        os._exit(bool(torch.cuda.is_initialized() or torch.cuda._is_in_bad_fork()))
+    return os.waitpid(fork, 0)[1] != 0
 
 
 Versions = dict[str, tuple[int, int]]  # of each imported file, when it was changed and its size
@@ -212,6 +221,11 @@ class _Server:
 
     def fork(self, connection: socket.socket) -> bool:
         """Forks; True in the job, with every signal blocked and the files of the process closed."""
+        try:
+            received = _until_begin(connection)
+        except OSError:  # nobody waits any more
+            connection.close()
+            return False
         parent = os.getpid()
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         process = os.fork()
@@ -222,10 +236,8 @@ class _Server:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
         self.jobs[process] = connection
         self.selector.register(connection, selectors.EVENT_READ, process)
-        try:
-            connection.sendall(handover.ACCEPTED)
-        except OSError:
-            self._abandon(process)
+        for number in received:
+            os.kill(process, number)
         return False
 
     def _leave(self, parent: int) -> None:
@@ -294,6 +306,20 @@ def _read(connection: socket.socket) -> dict[str, Any]:
         for file in files:
             os.close(file)
         raise
+
+
+def _until_begin(connection: socket.socket) -> list[int]:
+    """Accepts a job, and waits until the other end passes signals on; those that came meanwhile."""
+    connection.settimeout(HELLO)
+    connection.sendall(handover.ACCEPTED)
+    received: list[int] = []
+    while True:
+        if not (content := connection.recv(1)):
+            raise ConnectionResetError
+        if content[0] == handover.BEGIN:
+            connection.setblocking(False)
+            return received
+        received.append(content[0])
 
 
 # --- the job ----------------------------------------------------------------------------------------------------------

@@ -268,10 +268,25 @@ def test_edited_code_is_not_forked(begin, tmp_path, monkeypatch):
     assert not is_forked()
 
 
-def test_a_process_with_threads_is_not_forked(begin, monkeypatch):
-    monkeypatch.setenv("ISSL_TEST_LOADED", "import threading, time; threading.Timer(60, print).start()")
+FAKE_TORCH = """
+from types import SimpleNamespace
+sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(is_initialized=lambda: {}, _is_in_bad_fork=lambda: {}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("loaded", "clean"),
+    [
+        ("import threading; threading.Timer(60, print).start()", False),
+        (FAKE_TORCH.format(True, False), False),
+        (FAKE_TORCH.format(False, True), False),
+        (FAKE_TORCH.format(False, False), True),
+    ],
+)
+def test_only_a_process_without_threads_and_cuda_is_forked(begin, monkeypatch, loaded, clean):
+    monkeypatch.setenv("ISSL_TEST_LOADED", loaded)
     begin()
-    assert not is_forked()
+    assert is_forked() == clean
 
 
 @pytest.mark.parametrize("command", [["plan"], ["gc"], []])
