@@ -6,6 +6,7 @@ with or without a label.
 
 import re
 from html import escape
+from itertools import pairwise
 
 BLOCK = re.compile(r"^```mermaid\nflowchart LR\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ARROW = re.compile(r"\s*-->(?:\|([^|]*)\|)?\s*")
@@ -47,7 +48,7 @@ def parsed(chart: str) -> tuple[dict[str, str], list[Edge]]:
         for node in found:
             names[node[1]] = node[2] or node[3] or names.get(node[1], node[1])
         nodes = [node[1] for node in found]
-        edges += [(*pair, label or "") for pair, label in zip(zip(nodes, nodes[1:]), words[1::2])]
+        edges += [(*pair, label or "") for pair, label in zip(pairwise(nodes), words[1::2])]
     return names, edges
 
 

@@ -6,22 +6,22 @@ if (location.protocol === "file:") {
       const frame = document.createElement("iframe");
       frame.hidden = true;
       frame.title = "search";
-      frame.srcdoc = "<!doctype html><title>search</title>";
-      this.ready = new Promise((done) => {
-        frame.onload = () => {
-          const inside = frame.contentWindow;
-          inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
-          inside.importScripts = () => {};
-          const script = inside.document.createElement("script");
-          script.src = url;
-          script.onload = () => done(inside);
-          inside.document.body.append(script);
-        };
-      });
       document.body.append(frame);
+      const inside = frame.contentWindow;
+      inside.document.open();
+      inside.document.write("<!doctype html><title>search</title><body></body>");
+      inside.document.close();
+      inside.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
+      inside.importScripts = () => {};
+      this.inside = new Promise((ready) => {
+        const script = inside.document.createElement("script");
+        script.onload = () => ready(inside);
+        script.src = url;
+        inside.document.body.append(script);
+      });
     }
     postMessage(data) {
-      this.ready.then((inside) => inside.dispatchEvent(new inside.MessageEvent("message", { data })));
+      this.inside.then((inside) => inside.dispatchEvent(new inside.MessageEvent("message", { data })));
     }
   };
 }

@@ -88,7 +88,7 @@ def _model(model: type[BaseModel]) -> str:
     if not about:
         raise PluginError(f"settings: {model.__module__}.{model.__name__} has no docstring")
     tag = next((name for name in ("name", "kind", "arch") if _fixed(model, name)), None)
-    title = f"`{tag}: {', '.join(map(str, _fixed(model, tag)))}`" if tag else _words(model.__name__)
+    title = f"`{tag}: {', '.join(map(str, _fixed(model, tag)))}`" if tag else model.__name__
     schema = TypeAdapter(model).json_schema()
     rows = [_row(name, schema["properties"][name], schema) for name in schema.get("properties", {}) if name != tag]
     found = [f"### {title}", about, f"Source: `{model.__module__.replace('.', '/')}.py`."]
@@ -102,10 +102,6 @@ def _fixed(model: type[BaseModel], name: str) -> tuple[Any, ...]:
     return values if values and all(isinstance(value, str) for value in values) and field.is_required() else ()
 
 
-def _words(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
-
-
 def _row(name: str, field: dict[str, Any], schema: dict[str, Any]) -> tuple[str, str, str, str]:
     required = name in schema.get("required", ())
     default = "required" if required else f"`{_value(field['default'])}`" if "default" in field else ""
@@ -114,8 +110,8 @@ def _row(name: str, field: dict[str, Any], schema: dict[str, Any]) -> tuple[str,
 
 def _value(value: Any) -> str:
     """A default as config.yaml has it."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, dict):  # of a section: its own defaults
+        return "{}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
     words = {None: "null", True: "true", False: "false", "": "''"}
@@ -143,9 +139,9 @@ def _allowed(field: dict[str, Any], schema: dict[str, Any]) -> str:
             return f"{len(field['prefixItems'])} values"
         return f"list of: {_allowed(field.get('items', {}), schema)}"
     if kind == "object":
-        return _words(field["title"]).lower() if "properties" in field else "mapping"
+        return f"`{field['title']}`" if "properties" in field else "mapping"
     names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
-    bounds = [f"{sign} {field[key]:g}" for key, sign in LIMITS.items() if key in field]
+    bounds = [f"{sign} {field[key]}" for key, sign in LIMITS.items() if key in field]
     return " ".join([names.get(kind, kind), ", ".join(bounds)]).strip()
 
 
@@ -173,14 +169,14 @@ def _results(plan: catalog.Plan) -> Iterator[tuple[str, str, str, str]]:
         runs = {(row.run, seed): row.run.epochs for row in rows if row.run for seed in row.seeds}
         asked = " *On request.*" if plan.config.experiments[name].on_request else ""
         caption = escape(" ".join(plan.caption(name).split()), quote=False) + asked
-        yield f"`{files[0]}`", str(len(runs)), f"{sum(runs.values()):,}".replace(",", " "), caption
+        yield f"`{files[0]}`", str(len(runs) or "none"), f"{sum(runs.values()):,}".replace(",", " "), caption
 
 
 def rules() -> str:
     """Each rule of the workflow with what it reads and writes, from rules/*.smk."""
     texts = {path: path.read_text() for path in sorted((PROJECT / "rules").glob("*.smk"))}
     found = [_rule(path, text) for path, text in texts.items() if "\nrule " in text]
-    return table(("Rule", "From → to", "Input", "Output", "Runs"), found)
+    return table(("Rule", "Input", "Output", "Runs", "From → to"), found)
 
 
 def _rule(path: Path, text: str) -> tuple[str, str, str, str, str]:
@@ -191,7 +187,7 @@ def _rule(path: Path, text: str) -> tuple[str, str, str, str, str]:
     inputs = [f"`{path}`" for path in paths[0]] or re.findall(r"(?<=plan\(w\)\.)\w+", taken)
     outputs = [f"`{path}`" for path in dict.fromkeys(paths[1]) if path != "{root}"]
     where = "here, in seconds" if "localrule: True" in text else "as a job"
-    return f"`{name}`", about, "<br>".join(dict.fromkeys(inputs)) or "the archive", "<br>".join(outputs), where
+    return f"`{name}`", "<br>".join(dict.fromkeys(inputs)) or "the archive", "<br>".join(outputs), where, about
 
 
 def _block(text: str, key: str) -> str:
@@ -242,7 +238,7 @@ def _undocumented(found: griffe.Object) -> Iterator[str]:
         return
     for name, member in found.members.items():
         of_object = not member.is_alias and (member.is_class or member.is_function)
-        if of_object and not name.startswith("_") and "overrides" not in member.labels:
+        if of_object and not name.startswith("_"):
             yield from _undocumented(member)
 
 

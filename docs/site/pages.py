@@ -1,13 +1,13 @@
 """Hook: pages from elsewhere in the repository, and links that work on a code host and on the site alike.
 
-In the Markdown files, links are relative paths of the repository. Those to another page lead to it on the site. Any other
-file that a page links to is copied to the site.
+In the Markdown files, links are relative paths of the repository. Those to another page lead to it on the site. Any
+other file that a page links to is copied to the site.
 """
 
 import json
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -17,7 +17,9 @@ from mkdocs.structure.pages import Page
 PROJECT = Path(__file__).parents[2]
 HOME = "README.md"
 ELSEWHERE = (HOME, "CONTRIBUTING.md", "CHANGELOG.md", "notebooks/README.md", "tests/golden/README.md")
-CODE = re.compile(r"^(?P<fence>```+)[^`\n]*\n.*?^(?P=fence)[ ]*$|(?P<ticks>`+)[^`].*?(?<!`)(?P=ticks)(?!`)", re.M | re.S)
+CODE = re.compile(
+    r"^(?P<fence>```+)[^`\n]*\n.*?^(?P=fence)[ ]*$|(?P<ticks>`+)[^`].*?(?<!`)(?P=ticks)(?!`)", re.M | re.S
+)
 LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 
@@ -26,7 +28,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in ELSEWHERE:
         files.append(File.generated(config, _place(path), content=(PROJECT / path).read_text()))
     for file in [*files.documentation_pages()]:
-        _each_link(file.content_string, lambda path, _, source=_origin(file.src_uri): _add(path, source, files, config))
+        for target in _targets(file):
+            _add(target, files, config)
     return files
 
 
@@ -35,12 +38,12 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
     source = _origin(page.file.src_uri)
     folder = posixpath.dirname(page.file.src_uri)
 
-    def here(path: str, anchor: str) -> str:
-        place = _place(_target(path, source))
+    def here(link: re.Match[str]) -> str:
+        place = _place(_target(link[1], source))
         known = files.get_file_from_path(place) is not None
-        return posixpath.relpath(place, folder or ".") + anchor if known else path + anchor
+        return (posixpath.relpath(place, folder or ".") if known else link[1]) + (link[2] or "")
 
-    return _each_link(markdown, here)
+    return "".join(text if code else LINK.sub(here, text) for text, code in _parts(markdown))
 
 
 def _place(path: str) -> str:
@@ -65,23 +68,32 @@ def _target(path: str, source: str) -> str:
     return readme if (PROJECT / readme).exists() else target
 
 
-def _add(path: str, source: str, files: Files, config: MkDocsConfig) -> str:
-    target = _target(path, source)
+def _targets(file: File) -> list[str]:
+    """The files that a page links to."""
+    source = _origin(file.src_uri)
+    return [
+        _target(link[1], source)
+        for text, code in _parts(file.content_string)
+        if not code
+        for link in LINK.finditer(text)
+    ]
+
+
+def _add(target: str, files: Files, config: MkDocsConfig) -> None:
     file = PROJECT / target
     if file.is_file() and files.get_file_from_path(_place(target)) is None:
         content = _notebook(file) if file.suffix == ".ipynb" else file.read_bytes()
         files.append(File.generated(config, _place(target), content=content))
-    return path
 
 
-def _each_link(markdown: str, change: Callable[[str, str], str]) -> str:
-    """The text with each relative link changed, save in code."""
-    parts, position = [], 0
+def _parts(markdown: str) -> Iterator[tuple[str, bool]]:
+    """The text in pieces, each with whether it is code."""
+    position = 0
     for code in CODE.finditer(markdown):
-        parts += [LINK.sub(lambda link: change(link[1], link[2] or ""), markdown[position : code.start()]), code[0]]
+        yield markdown[position : code.start()], False
+        yield code[0], True
         position = code.end()
-    parts.append(LINK.sub(lambda link: change(link[1], link[2] or ""), markdown[position:]))
-    return "".join(parts)
+    yield markdown[position:], False
 
 
 def _notebook(path: Path) -> str:
