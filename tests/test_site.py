@@ -243,11 +243,12 @@ def test_a_browser_shows_the_site_from_its_folder(browser, site, width, scheme):
         assert page.locator("svg.flow").is_visible()
         page.goto((site / "settings.html").as_uri())
         assert page.locator("td", has_text="sinkhorn_iterations").count() == 1
-        if width == 390:
-            page.locator("label[for=__search].md-header__button").click()
-        page.locator(".md-search__input").fill("sinkhorn_iterations")
-        page.wait_for_selector(".md-search-result__item a")
-        assert "settings.html" in page.locator(".md-search-result__item a").first.get_attribute("href")
+        field, found = page.locator(".md-search__input"), page.locator(".md-search-result__item a")
+        (page.locator("label[for=__search].md-header__button") if width == 390 else field).click()
+        page.get_by_text("Type to start searching").wait_for()  # the index is read when the search opens
+        field.press_sequentially("sinkhorn_iterations", delay=20)
+        found.first.wait_for()
+        assert "settings.html" in found.first.get_attribute("href")
         launched.close()
     assert problems == []
     assert {url.partition(":")[0] for url in requests} <= {"file", "data", "blob"}
