@@ -13,6 +13,7 @@ from issl.config.layers import PAPER
 from issl.config.plan import Plan
 from issl.errors import UserError
 from issl.jobs.records import finished_runs
+from issl.planning.page import counted
 from issl.report.html import fragment
 from issl.report.results import SELECTIONS
 from issl.report.templates import render, text_of
@@ -56,7 +57,9 @@ def overview(plan: Plan) -> str:
     curves, left_out = _curves(root / "curves", room)
     missing = [*_missing(plan, bool(curves or left_out))]
     if left_out:
-        missing.append((f"training curves of {left_out} more runs, left out to keep this file small", f"{root}/curves"))
+        missing.append(
+            (f"training curves of {counted(left_out, 'more run')}, left out to keep this file small", f"{root}/curves")
+        )
     return _page(plan, columns, curves, missing, parts)
 
 
