@@ -5,7 +5,7 @@ import gzip
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -53,9 +53,9 @@ def overview(plan: Plan) -> str:
         "costs": _costs(root, times) if len(listed) else "",
     }
     columns = [name.replace("_", " ") for name in listed]
-    room = MOST_BYTES - len(_page(plan, columns, [], [], parts).encode())
+    missing = [*_missing(plan)]
+    room = MOST_BYTES - len(_page(plan, columns, [], missing, parts).encode())
     curves, left_out = _curves(root / "curves", room)
-    missing = [*_missing(plan, bool(curves or left_out))]
     if left_out:
         missing.append(
             (f"training curves of {counted(left_out, 'more run')}, left out to keep this file small", f"{root}/curves")
@@ -63,7 +63,9 @@ def overview(plan: Plan) -> str:
     return _page(plan, columns, curves, missing, parts)
 
 
-def _page(plan: Plan, columns: list[str], curves: list[Part], missing: list[tuple[str, str]], parts: dict) -> str:
+def _page(
+    plan: Plan, columns: list[str], curves: list[Part], missing: list[tuple[str, str]], parts: dict[str, Any]
+) -> str:
     titles = {"verdicts": "Verdicts", "figures": "Figures", "tables": "Tables", "curves": "Training curves"}
     titles |= {"runs": "Runs", "costs": "Costs"}
     shown = [(name, title) for name, title in titles.items() if (parts | {"curves": curves})[name]]
@@ -93,8 +95,12 @@ def _packed(path: Path) -> str:
 
 
 def _html(path: Path, below: int = 2) -> str:
-    """A Markdown file as part of the page; wide tables scroll."""
-    text = fragment(path.read_text(encoding="utf-8"), below)
+    """A Markdown file as part of the page."""
+    return _wide(fragment(path.read_text(encoding="utf-8"), below))
+
+
+def _wide(text: str) -> str:
+    """HTML whose tables scroll by themselves, so that a phone shows the page."""
     return text.replace("<table>", WIDE).replace("</table>", "</table></div>")
 
 
@@ -104,7 +110,7 @@ def _curves(folder: Path, room: int) -> tuple[list[Part], int]:
     paths = sorted(folder.glob("*.svg"))
     for path in paths:
         data = base64.b64encode(gzip.compress(path.read_bytes(), mtime=0)).decode()
-        room -= len(data) + 4 * len(path.stem) + 200  # what the page says of it
+        room -= len(data) + 4 * len(path.stem) + 300  # its elements and, once, the line on those left out
         if room < 0:
             break
         taken.append(Part(path.stem, "", data))
@@ -145,16 +151,16 @@ def _costs(root: Path, times: Path) -> str:
             "|---|---:|---:|",
         ]
         text += [f"| {stage} | {row['size']:.0f} | {row['sum'] / 3600:.2f} |" for stage, row in stages.iterrows()]
-    return fragment("\n".join(text)).replace("<table>", WIDE).replace("</table>", "</table></div>")
+    return _wide(fragment("\n".join(text)))
 
 
-def _missing(plan: Plan, has_curves: bool) -> Iterator[tuple[str, str]]:
+def _missing(plan: Plan) -> Iterator[tuple[str, str]]:
     """What the preset makes and is not on disk, each with the command that makes it."""
     wanted = [path for path in plan.targets() if re.search(r"\.(png|md)$", path)]
     for path in [*wanted, *(path for path in plan.times if path.endswith(".csv"))]:
         if not Path(path).exists():
             yield Path(path).name, f"snakemake {path}"
-    if not has_curves:
+    if not any(Path(plan.root, "curves").glob("*.svg")):
         yield "training curves", f"snakemake {plan.root}/curves"
 
 
