@@ -1,4 +1,5 @@
 # make demo   build every figure and table of the tiny preset, on the CPU
+# make docs   the documentation as a site, build/site/index.html; a broken link or a stale output is an error
 # make lint   formatting, mistakes that ruff and Snakemake find, spelling; make format mends what can be mended
 # make test   the checks before a commit, in minutes: lint, units, golden values, planning, one small workflow
 # make test-all   all checks, including Slurm, killed work, several processes, a browser, notebooks, released shapes
@@ -14,12 +15,16 @@ export WANDB_MODE ?= offline
 KILLS ?= 20
 CONSTRAINTS ?= constraints.txt
 
-.PHONY: demo test test-fast test-slow test-all envs bench gpu-evidence chaos mutants lint format setup
+.PHONY: demo docs test test-fast test-slow test-all envs bench gpu-evidence chaos mutants lint format setup
 .DEFAULT_GOAL := demo
 
 demo: $(READY)
 	$(BIN)/snakemake tiny --cores all --quiet progress rules
 	@echo; echo "Figures, tables and results/tiny/reproduction.md:"; ls -1 results/tiny/*.pdf results/tiny/*.png results/tiny/*.md results/tiny/*.tex results/tiny/*.csv
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+	@echo "Open build/site/index.html"
 
 PYTEST := $(BIN)/pytest --durations 25
 PARALLEL := --numprocesses logical --maxprocesses 8

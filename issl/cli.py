@@ -497,6 +497,20 @@ def compare(first: str, second: str, plans: Plans) -> None:
 
 
 @issl.command()
+@click.argument("preset", default=PAPER)
+@click.option("--out", type=_file, help="The file to write; by default report-PRESET.html, here.")
+@_config
+def report(preset: str, out: Path | None, plans: Plans) -> None:
+    """Put the results of a preset on one page, in one file to send: verdicts, figures, tables, curves, runs, costs."""
+    from issl.jobs.files import write_text
+    from issl.upkeep.overview import overview
+
+    out = out or Path(f"report-{preset}.html")
+    write_text(out, overview(_of_preset(plans, preset)))
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+@issl.command()
 @click.option("--profile", help="Snakemake profile; if it submits to Slurm, the cluster is checked too.")
 @click.option("--preset", default=PAPER, show_default=True, help="Preset whose jobs would run.")
 @_config

@@ -33,7 +33,7 @@ def test_each_workflow_runs_targets_of_the_makefile_or_the_script_that_does(path
 
 def test_together_the_workflows_run_lint_and_every_tier():
     runs = {path.stem: commands(path) for path in WORKFLOWS}
-    assert {"lint", "test-fast"} <= made(runs["push"])
+    assert {"lint", "test-fast", "docs"} <= made(runs["push"])
     assert ".ci/run" in runs["nightly"] and {"test", "test-slow"} <= made(SCRIPT.read_text().splitlines())
     assert made(runs["weekly"]) == {"test-fast"}
 

@@ -30,7 +30,7 @@ ENVIRONMENTS = sorted((PROJECT / "envs").glob("*.yaml"))
 # Where a package's import name, its name on PyPI and its name on conda-forge differ.
 PYPI = {"PIL": "pillow", "pytorch_lightning": "pytorch-lightning", "rattler": "py-rattler", "sklearn": "scikit-learn"}
 PYPI |= {"yaml": "pyyaml", "markdown_it": "markdown-it-py", "cosmic_ray": "cosmic-ray", "pynvml": "nvidia-ml-py"}
-PYPI |= {"huggingface_hub": "huggingface-hub"}
+PYPI |= {"huggingface_hub": "huggingface-hub", "griffe": "griffelib"}
 CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
 
 # What the command of a rule runs; `issl.cli` imports a stage inside its command, so nothing else of it is loaded. Kinds
@@ -294,6 +294,11 @@ print(hubconf.dissl_resnet50_dNone_e100_m2(progress=False).dim)
 
 def test_every_import_of_the_tests_and_tools_is_declared():
     assert used_in("tests", "envs") <= declared().keys() | declared("test").keys() | declared("mutants").keys()
+    assert used_in("docs") <= declared().keys() | declared("docs").keys()
+
+
+def test_the_tests_have_what_the_documentation_needs():
+    assert declared("docs").items() <= declared("test").items()
 
 
 def test_only_the_mutation_tester_imports_the_mutants_extra():

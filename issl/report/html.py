@@ -26,11 +26,20 @@ def html(markdown: str, title: str) -> str:
     CommonMark with tables. HTML in the Markdown, such as in names from a config, is shown as text. `title` names the
     browser's tab; headings come from the Markdown.
     """
+    return render("page.html.j2", title=title, style=text_of("page.css"), body=fragment(markdown))
+
+
+def fragment(markdown: str, below: int = 0) -> str:
+    """The same as a part of a page, its headings `below` levels lower."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     reader.disable("image")  # would be loaded from elsewhere; the link stays
     reader.add_render_rule("td_open", _open_cell)
     reader.add_render_rule("link_open", _open_link)
-    return render("page.html.j2", title=title, style=text_of("page.css"), body=reader.render(markdown))
+    tokens = reader.parse(markdown)
+    for token in tokens:
+        if token.type.startswith("heading_"):
+            token.tag = f"h{min(6, int(token.tag[1]) + below)}"
+    return reader.renderer.render(tokens, reader.options, {})
 
 
 def _open_cell(renderer: RendererHTML, tokens: Sequence[Token], index: int, options, env) -> str:

@@ -1,22 +1,9 @@
 """The report of a finished workflow, in a real browser."""
 
-import shutil
-
 import pytest
 from playwright import sync_api as playwright
 from project import snakemake
 from small_workflow import edited, write
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture
-def browser():
-    """The path of a browser."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is here")
-    return found
 
 
 @pytest.mark.slow
