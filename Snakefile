@@ -56,7 +56,9 @@ onstart:
     ask_squeue_without_accounting(workflow.executor_settings)
     with exiting():
         pull_planned(workflow.dag, PLANS, MODIFIER.modify_rulename("pretrain"))
-    start_warm(workflow, {root: plan.config.execution for root, plan in PLANS.items()})
+    start_warm(
+        workflow, {root: plan.config.execution for root, plan in PLANS.items()}
+    )
 
 
 report: "workflow/report/workflow.rst"
