@@ -28,6 +28,15 @@ def as_snakemake_has_it(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "1")
 
 
+@pytest.fixture(autouse=True)
+def signals_as_of_a_terminal():
+    """A shell ignores these two in what it starts in the background, and so would every program that a test starts."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGQUIT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def begin():
     """Starts a warm process; those that a test has started end with it."""
