@@ -319,6 +319,7 @@ def _advise(
         terminal.show(outlook(one, experiments, limits))
         return
     lines = commands(advice.plan, advice.experiments, advice.choice, config["configfiles"], config["settings"])
+    drawn: Sequence[Path] = ()
     if chart:
         from issl.planning import pictures
 
@@ -331,7 +332,7 @@ def _advise(
     terminal.show(advice.runs())
     terminal.show(advice.claims())
     click.echo(advice.summary())
-    for line in [*map(str, drawn if chart else ()), *(f"\n{line}" for line in lines)]:
+    for line in [*map(str, drawn), *(f"\n{line}" for line in lines)]:
         click.echo(line)
 
 
@@ -396,7 +397,7 @@ def show(run: str, plans: Plans) -> None:
     runs = {run: spec for plan in plans.values() for run, spec in plan.runs.items()}
     if run not in runs:
         raise UserError(f"unknown run '{run}', {nearest(run, runs)}")
-    unused = set() if runs[run].epochs else {"optim", "augment"}  # of an untrained encoder
+    unused = set() if runs[run].epochs else set(catalog.OF_TRAINING)
     click.echo(runs[run].model_dump_json(indent=2, exclude=unused))
 
 

@@ -21,6 +21,7 @@ from issl.spec.probe import READS_IMAGES, ProbeGrid, grid_id
 from issl.spec.run import RunSpec
 
 RUN_FILES = ("encoder.safetensors", "history.csv", "run.json", "checkpoints/", "wandb/", "tensorboard/", "csv/")
+OF_TRAINING = frozenset({"optim", "augment"})  # settings of a run that an untrained encoder does not use
 
 
 class Scored(NamedTuple):

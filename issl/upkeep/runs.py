@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from issl.config.plan import OF_TRAINING
 from issl.errors import UserError, nearest
 from issl.jobs.records import finished_runs, read_record
 from issl.report.results import MEASURES, SELECTIONS, read_scores, selected
@@ -17,7 +18,6 @@ COLUMNS = (
     *("root", "run", "seed", "method", "dim", "epochs", "loss", "test_online_acc", "hours", "started"),
     *("data", *MEASURES, "probe", "n_labels", "metric", *SELECTIONS),
 )
-UNUSED = {"optim", "augment"}  # by an untrained encoder
 
 
 class Run(NamedTuple):
@@ -143,7 +143,7 @@ def _means(runs: Iterable[Run]) -> pd.DataFrame:
 def _used(run: Run) -> dict[str, Any]:
     """The settings of a run; of an untrained encoder, without those of a training."""
     spec = run.record["spec"]
-    return spec if spec["optim"]["epochs"] else {name: spec[name] for name in spec.keys() - UNUSED}
+    return spec if spec["optim"]["epochs"] else {name: spec[name] for name in spec.keys() - OF_TRAINING}
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ from PIL import Image
 from small_hub import EXPANDED, PLAIN, small
 
 from issl import data, hub
+from issl.probing import saves
 from issl.spec.data import ImageNet, Synthetic
 from issl.spec.encoding import Encoding
 from issl.spec.released import MODELS, Model
@@ -68,3 +69,27 @@ def blobs():
     draws = np.random.default_rng(0)
     centers, labels = draws.normal(size=(4, 8)), np.tile(np.arange(4), 550)
     return torch.tensor(centers[labels] + draws.normal(size=(2200, 8)) * 1.2, dtype=torch.float16), labels
+
+
+@pytest.fixture
+def killed_after_two(monkeypatch):
+    """Runs an evaluation that ends after its second save, and returns a list that grows by each later epoch saved."""
+    write, later = saves.Save.write, []
+
+    def dying(self, epoch, **parts):
+        write(self, epoch, **parts)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    def noted(self, epoch, **parts):
+        later.append(epoch)
+        write(self, epoch, **parts)
+
+    def run(evaluation):
+        monkeypatch.setattr(saves.Save, "write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            evaluation()
+        monkeypatch.setattr(saves.Save, "write", noted)
+        return later
+
+    return run

@@ -14,7 +14,7 @@ from issl.data.arrays import read
 from issl.errors import UserError
 from issl.jobs.execution import Execution
 from issl.models.encoders import build as build_encoder
-from issl.probing import augmented, images, saves
+from issl.probing import augmented, images
 from issl.probing.job import Job, probe
 from issl.probing.scores import COLUMNS, of_one
 from issl.probing.task import Images, Task
@@ -118,20 +118,9 @@ def state_of(part):
     return part / short_hash(PROBE.canonical()) / "state.pt"
 
 
-def test_a_killed_training_resumes_to_the_same_result(models, listed, encoding, tmp_path, monkeypatch):
+def test_a_killed_training_resumes_to_the_same_result(models, listed, encoding, tmp_path, killed_after_two):
     at_once = evaluate(encoding(), listed, tmp_path / "at_once")
-    write = saves.Save.write
-
-    def dying(self, epoch, **parts):
-        write(self, epoch, **parts)
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(saves.Save, "write", dying)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(encoding(), listed, tmp_path / "killed")
-    epochs = []
-    monkeypatch.setattr(saves.Save, "write", lambda self, epoch, **p: epochs.append(epoch) or write(self, epoch, **p))
+    epochs = killed_after_two(lambda: evaluate(encoding(), listed, tmp_path / "killed"))
     assert evaluate(encoding(), listed, tmp_path / "killed") == at_once
     assert epochs == [3]
     one, other = (torch.load(state_of(tmp_path / name))["heads"] for name in ("at_once", "killed"))

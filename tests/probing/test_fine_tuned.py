@@ -15,7 +15,7 @@ from issl import hub
 from issl.data.arrays import read
 from issl.errors import UserError
 from issl.models.encoders import build as build_encoder
-from issl.probing import encoders, fine_tuned, images, saves
+from issl.probing import encoders, fine_tuned, images
 from issl.probing.scores import of_one
 from issl.probing.task import Images, Task
 from issl.spec.augment import Augment
@@ -152,19 +152,9 @@ def test_competing_settings_are_each_as_alone_and_selected_on_held_out_labels(gi
     assert ["lr 0.1" in score.setting for score in both] == [False, True, False]
 
 
-def test_a_killed_run_resumes_to_the_same_result(given, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_result(given, tmp_path, killed_after_two):
     at_once = evaluate(given, tmp_path / "at_once")
-    write, epochs = saves.Save.write, []
-
-    def dying(self, epoch, **parts):
-        write(self, epoch, **parts)
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(saves.Save, "write", dying)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(given, tmp_path / "killed")
-    monkeypatch.setattr(saves.Save, "write", lambda self, epoch, **p: epochs.append(epoch) or write(self, epoch, **p))
+    epochs = killed_after_two(lambda: evaluate(given, tmp_path / "killed"))
     assert evaluate(given, tmp_path / "killed") == at_once and epochs == [3]
     one, two = (network_of(tmp_path / name) for name in ("at_once", "killed"))
     assert all(torch.equal(one[name], two[name]) for name in one)
