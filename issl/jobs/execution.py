@@ -28,6 +28,12 @@ class Execution(Value):
         description="of matrix products; auto: bf16 if the hardware supports it, else fp16 on a GPU and 32 on the CPU",
     )
     progress: bool = Field(True, description="show progress bars on a terminal")
+    graphs: bool = Field(
+        True, description="on one GPU, pretraining records the encoder's kernels once and replays them (CUDA graphs)"
+    )
+    compile: bool = Field(
+        False, description="such a recording is compiled first (torch.compile): half a minute more once"
+    )
     validate_every: PositiveInt = Field(10, description="epochs between evaluations on the test split, for monitoring")
     resident_gb: NonNegativeFloat = Field(
         8, description="a data set up to this size is kept in the device's memory; a larger one is streamed"

@@ -29,7 +29,7 @@ from issl.objectives.base import Clock, Terms
 from issl.objectives.geometry import Geometry
 from issl.spec import objective as spec
 from issl.spec.run import RunSpec, file_notes, run_id
-from issl.training import attempts, checkpoints, online, optim, tracking
+from issl.training import attempts, checkpoints, graphs, online, optim, tracking
 from issl.training.history import History
 from issl.training.launcher import SINGLE_PROCESS, Launcher
 from issl.training.lightning import pl
@@ -267,6 +267,7 @@ class Pretraining(pl.LightningModule):
         self.processes = 1
         self.decoders = 0  # processes that decode photographs for this one
         self.source: loader.Source
+        self.passes: list[graphs.Encode] = []  # for each group of views, if the encoder is recorded
         self.steps: Iterator[loader.Batch] | None = None
         self.attempts: list[dict[str, Any]] = []  # what each start of the training ran with
         self.progress: Progress | None = None  # of the first process
@@ -293,6 +294,16 @@ class Pretraining(pl.LightningModule):
         self.source = loader.of(
             self.run, self.seed, self.arrays, self.device, self.execution.resident_gb, self.decoders
         )
+        if self.recordable:
+            kind = devices.precision(self.execution, self.device)
+            shapes = loader.shapes(self.run)
+            self.passes = graphs.recorded(self.encoder, shapes, self.device, kind, self.execution.compile)
+
+    @property
+    def recordable(self) -> bool:
+        """Whether the encoder only computes: ours do; another may draw or count in Python, which no graph repeats."""
+        ours = encoders.builder(self.run.encoder) is encoders.resnet
+        return self.device.type == "cuda" and self.processes == 1 and self.execution.graphs and ours
 
     # --- training ---
 
@@ -338,7 +349,8 @@ class Pretraining(pl.LightningModule):
 
     def encoded(self, views: Sequence[Tensor]) -> Tensor:
         """Representations of all views, in one pass for each resolution: (VB, dim), view by view."""
-        return torch.cat([self.encoder(group) for group in views])
+        passes = self.passes or [self.encoder] * len(views)
+        return torch.cat([encode(group) for encode, group in zip(passes, views, strict=True)])
 
     def optimizer_step(self, epoch: int, batch_idx: int, *arguments: Any) -> None:
         super().optimizer_step(epoch, batch_idx, *arguments)

@@ -14,6 +14,7 @@ from issl.data.arrays import Arrays
 from issl.jobs import distributed
 from issl.spec.run import RunSpec
 from issl.views import augment, batches, decode
+from issl.views.ahead import ahead
 from issl.views.random import epoch_order, generator
 
 
@@ -48,6 +49,14 @@ def of(
     return ResidentViews(run, seed, arrays, device, resident_gb)
 
 
+def shapes(run: RunSpec) -> list[tuple[int, int, int, int]]:
+    """Those of each group of a full batch in one process, (V B, 3, S, S)."""
+    size, more = run.data.image_size, run.augment.number - 2
+    groups = [(views.number, views.size) for views in run.augment.views or ()]
+    groups = groups or [(2, size), *([(more, size)] if more else [])]
+    return [(number * run.optim.batch_size, 3, size, size) for number, size in groups]
+
+
 def order(run: RunSpec, seed: int, epoch: int, images: int) -> tuple[Tensor, ...]:
     """Row numbers of each global batch of an epoch."""
     return epoch_order("order", seed, epoch, images, run.optim.batch_size, run.optim.drop_last)
@@ -63,6 +72,9 @@ class ResidentViews:
         self.train, self.test = (batches.of_rows(arrays, part, device, resident_gb) for part in rows)
 
     def steps(self, epoch: int, step: int) -> Iterator[Batch]:
+        return ahead(self._steps(epoch, step), self.device)
+
+    def _steps(self, epoch: int, step: int) -> Iterator[Batch]:
         for later in range(epoch, self.run.optim.epochs):
             first = step if later == epoch else 0
             rest = order(self.run, self.seed, later, self.n_train)[first:]
