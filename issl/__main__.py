@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 
 from issl.jobs import handover
+from issl.jobs.ending import run_and_end
 
 
 def _command() -> Callable[[], None]:
@@ -41,4 +42,4 @@ if sys.argv[1:] == [handover.SERVE]:
     serve(_with_all_that_jobs_use)
 else:
     handover.hand_over(sys.argv[1:])
-    _command()()
+    run_and_end(_command())

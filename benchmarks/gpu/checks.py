@@ -20,7 +20,14 @@ from issl.spec.run import RunSpec
 from issl.views import augment
 from issl.views.random import generator
 
-GPU_TESTS = ("tests/views/test_augment.py::test_a_gpu_gives_the_same_views_without_waiting",)
+GPU_TESTS = (
+    "tests/training/test_graphs.py::test_replayed_steps_equal_computed_ones",
+    "tests/training/test_graphs.py::test_a_training_learns_the_same_from_a_recording",
+    "tests/views/test_ahead.py::test_a_gpu_gets_the_same_batches_though_steps_are_slow",
+    "tests/views/test_ahead.py::test_an_error_reaches_the_step_that_would_use_the_batch",
+    "tests/views/test_ahead.py::test_a_training_that_ends_early_closes_its_batches",
+    "tests/views/test_augment.py::test_a_gpu_gives_the_same_views_without_waiting",
+)
 PRECISIONS = ("32", "bf16", "fp16")
 LARGEST_SCALE = 16  # power of two: where torch's gradient scaler begins
 

@@ -27,6 +27,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 SILENT = (
     "issl.config.validation",  # error messages; each result records the settings that its job got
     "issl.jobs.execution",  # recorded beside the result
+    "issl.jobs.ending",  # the end of a process
     "issl.jobs.environment",  # finds the project and Python
     "issl.errors",  # error messages
     "issl.fitting",  # starts a training, as a rule does; the package names it for type checkers

@@ -4,7 +4,6 @@ Imports take most of the time of a small job. `start_warm` is called by the Snak
 `issl.jobs.handover` in each job. The process runs one thread and never starts CUDA, so that its forks are clean.
 """
 
-import atexit
 import ctypes
 import gc
 import io
@@ -18,7 +17,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +25,7 @@ from secrets import token_hex
 from typing import Any, NoReturn
 
 from issl.jobs import handover
+from issl.jobs.ending import run_and_end
 from issl.jobs.execution import Execution
 
 FEWEST = 2  # jobs that are worth a process
@@ -94,7 +93,7 @@ def serve(load: Callable[[], Callable[[], None]]) -> NoReturn:
                 server.decline(connection, reason)
             elif server.fork(connection):
                 _become(request)
-                _run(command)
+                run_and_end(command)
     os._exit(0)  # nothing was begun that needs an end
 
 
@@ -375,29 +374,3 @@ def _default_signals(ignored: Sequence[int]) -> None:
             before = signal.default_int_handler
         if signal.getsignal(number) != before:
             signal.signal(number, before)
-
-
-def _run(command: Callable[[], None]) -> NoReturn:
-    """Ends as Python does after a command, but leaves it to the system to take apart what was imported.
-
-    Python would touch, and so copy, all that forks share: this takes a second.
-    """
-    status = 0
-    try:
-        command()
-    except SystemExit as error:
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-        status = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
-        status = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as Python does first of all
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-    if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
-        os.kill(os.getpid(), -status)
-    os._exit(status & 0xFF)

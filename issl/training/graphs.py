@@ -3,7 +3,9 @@
 The kernels are the same, so the numbers are too. Only passes of the recorded shape are replayed.
 """
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +22,24 @@ def recorded(
 
     Each pass of a step has memory of its own: its output holds until its next replay. Gradients of a replay must not be
     added to those of an earlier one, whose memory they share. The encoder must be in train mode and on the device, and
-    do nothing but compute on it; its weights and buffers stay as they were.
+    do nothing but compute on it; its weights and buffers stay as they were. With `compiled`, torch.compile comes first.
     """
     before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}  # warming up moves the running means
     through = torch.compile(encoder, dynamic=False) if compiled else encoder
-    passes = [Pass(encoder, through, torch.Size(shape), device, precision) for shape in shapes]
+    # Recording is done on a stream of its own, so the first gradients of a replay seem to come from another one.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+    with _without_collecting():
+        passes = [Pass(encoder, through, torch.Size(shape), device, precision) for shape in shapes]
     for name, buffer in encoder.named_buffers():
         buffer.copy_(before[name])
     return passes
+
+
+def forget(passes: list[Encode]) -> None:
+    """Frees recorded passes now, for CUDA permits it neither during another recording nor in a forked process."""
+    if passes:
+        passes.clear()
+        gc.collect()  # they are parts of cycles
 
 
 class Pass:
@@ -55,3 +67,16 @@ class Through(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         return self.encoder(views)
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Frees earlier recordings now, for to free one during a recording is an error of CUDA."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -210,7 +210,8 @@ def _fit(trainer: pl.Trainer, module: "Pretraining", folder: Path) -> None:
             requeue(steps=trainer.global_step - first_step)
         raise
     finally:
-        module.steps = None  # ends the decoding processes in any case
+        module.steps = None  # ends the thread or the processes that make batches, in any case
+        graphs.forget(module.passes)
     tracking.finish(trainer.loggers)
 
 

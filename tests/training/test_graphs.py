@@ -13,7 +13,6 @@ from issl.training.pretrain import pretrain
 
 CPU = torch.device("cpu")
 SHAPE = (4, 3, 16, 16)
-needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def test_recording_leaves_the_running_means(encoder, recording):
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
 
 
-@needs_a_gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("precision", ["32", "bf16", "fp16"])
 def test_replayed_steps_equal_computed_ones(encoder, precision):
     cuda = torch.device("cuda")
@@ -97,7 +96,7 @@ def trained(encoder, device, precision, record):
     return encoder.state_dict()
 
 
-@needs_a_gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("settings", [{"graphs": True}, {"graphs": True, "compile": True}])
 def test_a_training_learns_the_same_from_a_recording(synthetic, make_run, tmp_path, settings):
     run = make_run("dissl", optim={"batch_size": 24})  # 64 images: the last batch of an epoch is smaller

@@ -7,8 +7,6 @@ import torch
 
 from issl.views.ahead import ahead
 
-needs_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
 
 class Batch(NamedTuple):
     views: tuple[torch.Tensor, ...]
@@ -36,7 +34,7 @@ def test_on_a_cpu_nothing_is_computed_ahead():
     assert [int(batch.labels[0]) for batch in batches] == [1, 2]
 
 
-@needs_a_gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gets_the_same_batches_though_steps_are_slow():
     device, size = torch.device("cuda"), 2**20
     work = torch.randn(2048, 2048, device=device)
@@ -49,7 +47,7 @@ def test_a_gpu_gets_the_same_batches_though_steps_are_slow():
     assert torch.stack(found).tolist() == [[value, value, value + 0.5] for value in range(12)]
 
 
-@needs_a_gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_an_error_reaches_the_step_that_would_use_the_batch():
     def failing():
         yield from counted("cuda", 1)
@@ -61,7 +59,7 @@ def test_an_error_reaches_the_step_that_would_use_the_batch():
         next(batches)
 
 
-@needs_a_gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_training_that_ends_early_closes_its_batches():
     closed = []
 
