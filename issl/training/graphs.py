@@ -5,11 +5,12 @@ The kernels are the same, so the numbers are too. Only passes of the recorded sh
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from issl.errors import UserError
 from issl.jobs import devices
 
 Encode = Callable[[Tensor], Tensor]  # (n, 3, S, S) -> (n, dim)
@@ -23,12 +24,14 @@ def recorded(
     Each pass of a step has memory of its own: its output holds until its next replay. Gradients of a replay must not be
     added to those of an earlier one, whose memory they share. The encoder must be in train mode and on the device, and
     do nothing but compute on it; its weights and buffers stay as they were. With `compiled`, torch.compile comes first.
+
+    Raises UserError if it cannot be compiled on this machine.
     """
     before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}  # warming up moves the running means
     through = torch.compile(encoder, dynamic=False) if compiled else encoder
     # Recording is done on a stream of its own, so the first gradients of a replay seem to come from another one.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-    with _without_collecting():
+    with _without_collecting(), _compiling() if compiled else nullcontext():
         passes = [Pass(encoder, through, torch.Size(shape), device, precision) for shape in shapes]
     for name, buffer in encoder.named_buffers():
         buffer.copy_(before[name])
@@ -67,6 +70,21 @@ class Through(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         return self.encoder(views)
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Says in one line why torch.compile fails: often there is no C compiler on the machine."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise UserError(
+            f"execution.compile: the encoder cannot be compiled on this machine ({reason}); it needs a C compiler, "
+            "e.g. gcc; or set 'compile: false'"
+        ) from error
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """A recorded encoder computes what the encoder does, and learns the same."""
 
 import copy
+import gc
 
 import pytest
 import torch
 from torch import nn
 
+from issl.errors import UserError
 from issl.jobs.execution import Execution
 from issl.models import encoders
 from issl.training import graphs
@@ -66,6 +68,16 @@ def test_recording_leaves_the_running_means(encoder, recording):
     before = copy.deepcopy(encoder.state_dict())
     graphs.recorded(encoder, [SHAPE], CPU, "32")
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+
+
+def test_an_encoder_that_cannot_be_compiled_is_refused_in_one_line(encoder, monkeypatch):
+    def fails(module, samples):
+        raise RuntimeError("InductorError: no working C compiler\nSet TORCHDYNAMO_VERBOSE=1 for the stack")
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", fails)
+    with pytest.raises(UserError, match=r"^execution\.compile: .*\(InductorError: no working C compiler\); .*gcc"):
+        graphs.recorded(encoder, [SHAPE], CPU, "32", compiled=True)
+    assert gc.isenabled()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
