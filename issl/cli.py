@@ -303,6 +303,7 @@ def _advise(
     from issl.planning import cost
     from issl.planning.advice import IN_EPOCHS, UNMEASURED, Limits, advise, outlook
     from issl.planning.start import commands
+    from issl.sharing import shared
     from issl.upkeep import terminal
 
     if len(wanted) > 1:
@@ -310,13 +311,15 @@ def _advise(
             f"--budget and --decide plan for one preset, not for {' and '.join(p.preset for p, _ in wanted)}"
         )
     ((one, experiments),) = wanted
-    limits, config = Limits(**given), click.get_current_context().params
-    advice = advise(one, experiments, limits, cost.of(one, plans, device))
+    limits, config, offer = Limits(**given), click.get_current_context().params, shared.offer(one, ask=True)
+    for reason in offer.unknown.values():
+        click.echo(f"shared: {reason}", err=True)
+    advice = advise(one, experiments, limits, cost.of(one, plans, device), offer.runs)
     if advice is None and as_json:
         raise UserError(f"--budget: must be in epochs, as in 6000epochs. {UNMEASURED}")
     if advice is None:
         click.echo(f"{UNMEASURED} Choose one of these budgets instead, as in --budget 6000epochs:")
-        terminal.show(outlook(one, experiments, limits))
+        terminal.show(outlook(one, experiments, limits, offer.runs))
         return
     lines = commands(advice.plan, advice.experiments, advice.choice, config["configfiles"], config["settings"])
     drawn: Sequence[Path] = ()
@@ -339,7 +342,7 @@ def _advise(
 @issl.command()
 @click.argument("targets", nargs=-1)
 @click.option("--preset", help="Preset of the experiments that you name; otherwise paper.")
-@click.option("--all", "every", is_flag=True, help="Also list trainings that are done or not started.")
+@click.option("--all", "every", is_flag=True, help="Also list trainings that are done, to be pulled or not started.")
 @click.option("--watch", type=click.FloatRange(min=0.1), is_flag=False, flag_value=5, metavar="SECONDS")
 @_config
 def status(plans: Plans, targets: tuple[str, ...], preset: str | None, every: bool, watch: float | None) -> None:
@@ -350,6 +353,7 @@ def status(plans: Plans, targets: tuple[str, ...], preset: str | None, every: bo
     """
     from issl.planning import status as progress
     from issl.planning.asked import asked, begun
+    from issl.sharing import shared
     from issl.upkeep import terminal
 
     wanted = asked(plans, targets or ([preset] if preset else begun(plans)), preset or PAPER)
@@ -357,9 +361,11 @@ def status(plans: Plans, targets: tuple[str, ...], preset: str | None, every: bo
     def now() -> tuple[Sequence[str], Sequence[progress.Training], str]:
         rows, lines = [], []
         for plan, experiments in wanted:
-            found = progress.trainings(plan, experiments)
-            rows += [each for each in found if every or each.state not in ("done", progress.WAITING)]
+            offer = shared.offer(plan, ask=False)  # --watch would ask again and again
+            found = progress.trainings(plan, experiments, offer.runs)
+            rows += [each for each in found if every or each.state not in ("done", *progress.TO_COME)]
             lines.append(f"{plan.preset}: {progress.summary(plan, experiments, found)}")
+            lines += [f"shared: {reason}" for reason in offer.unknown.values()]
         return progress.COLUMNS, rows, "\n".join(lines)
 
     if watch:

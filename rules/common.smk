@@ -46,6 +46,11 @@ def settings(wildcards, resources):
     return plan(wildcards).settings()
 
 
+def brought(input):
+    """The results folder of a job's inputs: a storage plugin brings them to another one."""
+    return Path(input.arrays[0]).parents[2]
+
+
 def names(look_up):
     """A pattern of the names that any preset has; an empty one would match everything."""
     found = {name: None for each in PLANS.values() for name in look_up(each)}

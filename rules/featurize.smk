@@ -24,7 +24,9 @@ rule featurize:
         mem_mb=requested("featurize", resources.mem_mb),
         runtime=minutes("featurize"),
     params:
-        encoder=lambda w: plan(w).encoder(w.encoder),
+        encoder=lambda w, input: plan(w).encoder(w.encoder, brought(input)),
+        # Snakemake records no param that is derived from input. Without this one, finished features would be made again.
+        recorded=lambda w: plan(w).encoder(w.encoder),
         spec=lambda w: plan(w).encodings[w.encoding].canonical(),
         place=unrecorded(lambda w: plan(w).place(plan(w).encodings[w.encoding].data)),
         settings=settings,

@@ -24,10 +24,13 @@ rule probe:
         mem_mb=requested("probe", resources.mem_mb),
         runtime=minutes("probe"),
     params:
-        encoder=lambda w: plan(w).encoder(w.encoder),
+        encoder=lambda w, input: plan(w).encoder(w.encoder, brought(input)),
         spec=lambda w: plan(w).encodings[w.encoding].canonical(),
         probes=lambda w: plan(w).grids[w.grid].canonical(),
-        features="{root}/{encoder}/features/{encoding}",
+        features=lambda w, input: f"{brought(input)}/{w.encoder}/features/{w.encoding}",
+        # Snakemake records no param that is derived from input. Without these, finished probes would run again.
+        recorded_encoder=lambda w: plan(w).encoder(w.encoder),
+        recorded_features="{root}/{encoder}/features/{encoding}",
         place=unrecorded(lambda w: plan(w).place(plan(w).encodings[w.encoding].data)),
         settings=settings,
     shell:

@@ -147,9 +147,10 @@ class Plan:
         """The weights file of an encoder, by its folder; none for released weights, which are downloaded."""
         return [f"{self.root}/{encoder}/encoder.safetensors"] if encoder.startswith("runs/") else []
 
-    def encoder(self, encoder: str) -> str:
-        """An encoder as commands take it: the folder of a run, or the name of a released model."""
-        return f"{self.root}/{encoder}" if encoder.startswith("runs/") else encoder.removeprefix("weights/")
+    def encoder(self, encoder: str, root: str | Path = "") -> str:
+        """An encoder as commands take it: the folder of a run, below another `root` if given, or the name of a released
+        model."""
+        return f"{root or self.root}/{encoder}" if encoder.startswith("runs/") else encoder.removeprefix("weights/")
 
     def read_by(self, encoder: str, encoding: str, grid: str) -> list[str]:
         """Inputs of probes besides the arrays: features, or the weights if they encode images themselves."""

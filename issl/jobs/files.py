@@ -55,7 +55,10 @@ def make_room(folder: Path, n_bytes: int) -> None:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     if free < n_bytes:
-        raise UserError(f"{folder}: needs {n_bytes / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free on that disk")
+        size, unit = (1e9, "GB") if n_bytes >= 1e9 else (1e6, "MB")
+        raise UserError(
+            f"{folder}: needs {n_bytes / size:.1f} {unit}, but only {free / size:.1f} {unit} are free on that disk"
+        )
 
 
 def _umask() -> int:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 
 from issl.config.plan import Plan
 from issl.errors import UserError, nearest
+from issl.planning import state
 from issl.planning.budget import Choice, Trial, cheapest, choose, curve, least, shown
 from issl.planning.choices import Offer, epochs_left, offer, runs, with_seeds
 from issl.planning.cost import Costs
@@ -41,7 +42,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Advice:
-    """A choice among what a plan offers, and its schedule; `unit` is that of all costs, hours or epochs."""
+    """A choice among what a plan offers, and its schedule; `unit` is that of all costs, hours or epochs.
+
+    `pulled` are the jobs of the choice whose training a source has.
+    """
 
     plan: Plan
     experiments: tuple[str, ...]
@@ -50,6 +54,7 @@ class Advice:
     parts: list[Part]
     gpus: int
     unit: str
+    pulled: tuple[str, ...] = ()
 
     @property
     def shown(self) -> tuple[str, float]:
@@ -86,7 +91,9 @@ class Advice:
         unit, factor = self.shown
         whole = plain(factor * makespan(self.parts))
         several = f", on {self.gpus} GPUs {whole} from start to end" if self.gpus > 1 else ""
-        cost = f"{len(self.choice.jobs)} trainings, {plain(factor * self.choice.hours)} {unit}{several}."
+        trainings = len(set(self.choice.jobs) - set(self.pulled))
+        pulled = f" and {len(self.pulled)} to be pulled" if self.pulled else ""
+        cost = f"{trainings} trainings{pulled}, {plain(factor * self.choice.hours)} {unit}{several}."
         claims = len({trial.claim for trial in self.offer.trials})
         shows = [f"{len(self.choice.numbers)} of {len(self.offer.numbers)} published numbers can be compared"]
         shows = [*shows * bool(self.offer.numbers), f"{len(self.choice.trials)} of {claims} claims can be tested"]
@@ -129,22 +136,30 @@ class Advice:
             "unit": self.unit,
             "cost": self.choice.hours,
             "trainings": self.timetable().to_dict("records"),
+            "pulled": list(self.pulled),
             "numbers": [number.name for number in self.choice.numbers],
             "claims": [{"claim": each.claim, "seeds": each.seeds, "power": each.power} for each in self.choice.trials],
             "commands": [command.replace("\\\n    ", "") for command in commands],
         }
 
 
-def advise(plan: Plan, experiments: Sequence[str], limits: Limits, costs: Costs | None = None) -> Advice | None:
+def advise(
+    plan: Plan,
+    experiments: Sequence[str],
+    limits: Limits,
+    costs: Costs | None = None,
+    pulled: Collection[tuple[str, int]] = (),
+) -> Advice | None:
     """The best choice within a budget, or the cheapest one that decides claims.
 
-    `experiments` are the results that count. Costs are hours as calibrated, or epochs without a calibration or where
-    the limits are in epochs. None if a budget is in hours and these are not known: `outlook` then has the choices.
-    Raises UserError for what cannot be chosen.
+    `experiments` are the results that count; `pulled` are runs and seeds that sources have, whose training costs
+    nothing. Costs are hours as calibrated, or epochs without a calibration or where the limits are in epochs. None if a
+    budget is in hours and these are not known: `outlook` then has the choices. Raises UserError for what cannot be
+    chosen.
     """
     plan = with_seeds(plan, limits.seeds_up_to)
     (budget, budget_unit), (slot, slot_unit) = amount(limits.budget, "--budget"), amount(limits.slot, "--slot")
-    known = costs and hours_left(plan, experiments, costs)
+    known = costs and hours_left(plan, experiments, costs, pulled)
     hours = known and {which: known(*which) for which in runs(plan, experiments)}
     measured = bool(hours) and None not in hours.values()
     if budget_unit == "hours" and not measured and not limits.decide:
@@ -154,19 +169,27 @@ def advise(plan: Plan, experiments: Sequence[str], limits: Limits, costs: Costs 
         if its not in (unit, None):
             why = "the other limit is" if measured else "not everything was measured on such a device"
             raise UserError(f"{option}: must be in epochs, as in 6000epochs, because {why}; {MEASURE} measures")
-    offered = offer(plan, experiments, (lambda *run: hours[run]) if unit == "hours" else epochs_left(plan))
+    offered = offer(plan, experiments, (lambda *run: hours[run]) if unit == "hours" else epochs_left(plan, pulled))
     choice = _decided(plan, experiments, offered, limits) if limits.decide else _spent(offered, budget, unit)
     if budget is not None and choice.hours > budget:
         raise UserError(f"--budget: {plain(budget)} {unit} is too little: to decide this takes {plain(choice.hours)}")
     chosen = [job for job in offered.jobs if job.name in choice.jobs]
     parts = schedule(chosen, limits.gpus, slot)
-    return Advice(plan, tuple(experiments), offered, choice, parts, limits.gpus, unit)
+    return Advice(plan, tuple(experiments), offered, choice, parts, limits.gpus, unit, _pulled(plan, choice, pulled))
 
 
-def outlook(plan: Plan, experiments: Sequence[str], limits: Limits) -> pd.DataFrame:
+def _pulled(plan: Plan, choice: Choice, pulled: Container[tuple[str, int]]) -> tuple[str, ...]:
+    """The jobs of a choice that a workflow pulls."""
+    jobs = {job: (Path(job).parts[1], int(Path(job).name[1:])) for job in sorted(choice.needs)}
+    return tuple(job for job, which in jobs.items() if which in pulled and state.of_run(plan, *which).open)
+
+
+def outlook(
+    plan: Plan, experiments: Sequence[str], limits: Limits, pulled: Container[tuple[str, int]] = ()
+) -> pd.DataFrame:
     """A line for each of some budgets, in epochs: what the best choice within it shows."""
     plan = with_seeds(plan, limits.seeds_up_to)
-    choices = {choice.jobs: choice for _, choice in curve(*offer(plan, experiments, epochs_left(plan)))}
+    choices = {choice.jobs: choice for _, choice in curve(*offer(plan, experiments, epochs_left(plan, pulled)))}
     return pd.DataFrame(
         {
             "epochs": math.ceil(choice.hours),
@@ -204,7 +227,7 @@ def plain(hours: float) -> str:
 def _spent(offered: Offer, most: float, unit: str) -> Choice:
     cheapest_use = least(*offered)
     if cheapest_use is None:
-        raise UserError("nothing is left to run: no published number or claim of these results needs a training")
+        raise UserError("nothing is left to run: no published number or claim of these results needs a training here")
     if cheapest_use > most:
         raise UserError(
             f"--budget: {plain(most)} {unit} is too little: the cheapest useful runs take {plain(cheapest_use)}"
@@ -223,7 +246,7 @@ def _decided(plan: Plan, experiments: Sequence[str], offered: Offer, limits: Lim
             raise UserError(f"--decide '{name}': {seeds}: {_more_seeds(plan, name)}")
     choice = cheapest(offered.jobs, trials, POWER)
     if not choice.jobs:
-        raise UserError("nothing is left to run: what is there decides these claims")
+        raise UserError("nothing is left to train: what is there, or to be pulled, decides these claims")
     return shown(offered.jobs, choice.jobs, offered.numbers, offered.trials)
 
 

@@ -1,6 +1,6 @@
 """What can be chosen for a plan: its jobs, and the published numbers and claims that need them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
@@ -130,10 +130,11 @@ def measured(plan: Plan) -> Noise:
     return Noise.of(tables, plan.config.comparable, plan.config.comparison)
 
 
-def epochs_left(plan: Plan) -> HoursLeft:
-    """The cost in epochs, for want of hours: those that no checkpoint has; probes cost none."""
+def epochs_left(plan: Plan, pulled: Container[tuple[str, int]] = ()) -> HoursLeft:
+    """The cost in epochs, for want of hours: those that no checkpoint has; probes cost none, nor what is `pulled`."""
 
     def left(run: str, seed: int) -> float:
-        return plan.runs[run].epochs * (1 - state.of_run(plan, run, seed).saved)
+        found = state.of_run(plan, run, seed)
+        return 0.0 if found.open and (run, seed) in pulled else plan.runs[run].epochs * (1 - found.saved)
 
     return left

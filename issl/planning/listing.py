@@ -110,9 +110,7 @@ def _of_run(
     shown = {
         seed: "to be scored" if each.done and seed in unscored else each.words(epochs) for seed, each in found.items()
     }
-    shown |= {
-        seed: PULLED for seed, each in found.items() if not each.done and not each.runs and (name, seed) in pulled
-    }
+    shown |= {seed: PULLED for seed, each in found.items() if each.open and (name, seed) in pulled}
     left = [each.saved for seed, each in found.items() if not each.done and shown[seed] != PULLED]
     epochs_left = sum(epochs * (1 - saved) for saved in left)
     rest, whole = (_jobs(costs, name, *jobs) for jobs in ((left, missing), ([0.0] * len(found), needed.scores)))
@@ -151,14 +149,20 @@ def _jobs(costs: Costs | None, name: str, trainings: Sequence[float], scores: Se
     ]
 
 
-def hours_left(plan: Plan, experiments: Sequence[str], costs: Costs) -> Callable[[str, int], float | None]:
-    """The hours that a run with a seed still takes with its probes, as a function; None if not all are known."""
+def hours_left(
+    plan: Plan, experiments: Sequence[str], costs: Costs, pulled: Container[tuple[str, int]] = ()
+) -> Callable[[str, int], float | None]:
+    """The hours that a run with a seed still takes with its probes, as a function; None if not all are known.
+
+    Of what is `pulled`, only the probes take time.
+    """
     every = needed(plan, experiments)
 
     def left(run: str, seed: int) -> float | None:
         found = state.of_run(plan, run, seed)
         missing = [score for score in every[run].missing() if score.seed == seed]
-        times = _jobs(costs, run, [] if found.done else [found.saved], missing)
+        trained = found.done or (found.open and (run, seed) in pulled)
+        times = _jobs(costs, run, [] if trained else [found.saved], missing)
         return None if None in times else total(times).median / 3600
 
     return left

@@ -15,6 +15,11 @@ class State(NamedTuple):
     saved: float
     runs: bool
 
+    @property
+    def open(self) -> bool:
+        """Whether a workflow that starts now would train it, or pull it where a source has it."""
+        return not self.done and not self.runs
+
     def words(self, epochs: int) -> str:
         """For people: "done", "running", "resumes at epoch 120 of 300" or "missing"."""
         if self.done:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +11,11 @@ from issl.config.plan import Plan
 from issl.jobs import slurm
 from issl.jobs.records import read_record
 from issl.planning import state
-from issl.planning.listing import needed
+from issl.planning.listing import PULLED, needed
 
 COLUMNS = ("run", "seed", "state", "epoch", "loss", "images/s", "time left", "log")
 WAITING = "not started"
+TO_COME = (WAITING, PULLED)
 
 
 class Training(NamedTuple):
@@ -30,11 +31,18 @@ class Training(NamedTuple):
     log: str = ""
 
 
-def trainings(plan: Plan, experiments: Sequence[str]) -> list[Training]:
-    """Every training that experiments need: done, running, queued, failed, stopped or not started."""
+def trainings(plan: Plan, experiments: Sequence[str], pulled: Container[tuple[str, int]] = ()) -> list[Training]:
+    """Every training that experiments need: done, running, queued, failed, stopped or not started.
+
+    One that has not started is to be pulled if it is in `pulled`, the runs and seeds that sources have.
+    """
     queue = _queue()
     found = needed(plan, experiments)
-    return [_training(plan, run, seed, queue) for run in found if run in plan.runs for seed in found[run].seeds]
+    every = [_training(plan, run, seed, queue) for run in found if run in plan.runs for seed in found[run].seeds]
+    return [
+        each._replace(state=PULLED) if each.state == WAITING and (each.run, each.seed) in pulled else each
+        for each in every
+    ]
 
 
 def summary(plan: Plan, experiments: Sequence[str], found: Sequence[Training]) -> str:

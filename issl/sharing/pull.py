@@ -47,14 +47,14 @@ def bring(source: str, run: str, seed: int, files: Files, folder: Path) -> list[
         return []
     with _workplace(folder, sum(files[name].size for name in missing)) as temporary:
         for name in missing:
-            path, where = temporary / name, f"{source}/{place(run, seed, name)}"
+            path, where = temporary / name, sources.path_in(source, place(run, seed, name))
             path.parent.mkdir(parents=True, exist_ok=True)
             sources.copy(source, place(run, seed, name), files[name].size, path)
             if sha256(path) != files[name].sha256:
                 raise UserError(f"{where}: has not the SHA-256 of the index: damaged or changed; nothing was taken")
             records.refuse_other_run(path, name, run, seed, where)
         record = (temporary if records.RECORD in missing else folder) / records.RECORD
-        records.refuse_other_weights(record, files[records.WEIGHTS].sha256, f"{source}/{place(run, seed)}")
+        records.refuse_other_weights(record, files[records.WEIGHTS].sha256, sources.path_in(source, place(run, seed)))
         if records.RECORD in missing:
             about = {"from": source, "at": datetime.now(UTC).isoformat(timespec="seconds")}
             write_json(record, read_record(record) | {records.PULLED: about})

@@ -6,7 +6,8 @@ All three get the same files: the archive and the repository are made from a fol
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from issl.jobs import packages
 from issl.jobs.files import whole, write_text
 from issl.jobs.locks import locked
 from issl.sharing import card, records
-from issl.sharing.index import INDEX, OUTPUTS, File, Index, files_in, place, read_index
-from issl.sharing.sources import REPOSITORY, is_folder
+from issl.sharing.index import INDEX, OUTPUTS, File, Index, files_in, place
+from issl.sharing.sources import REPOSITORY, index_of, is_folder
 
 SUMS = "SHA256SUMS"
 
@@ -27,8 +28,15 @@ def push(runs: Sequence[Path], to: str) -> int:
 
     `to` is a folder, NAME.zip or hf:ORGANISATION/NAME. What is published stays as it is: raises UserError if another
     version of a file is there, before anything is written; for a run that is not finished, or whose records are of
-    another run or name a path of this machine; and if the place cannot be written.
+    another run or name a path of this machine; and if the place cannot be written, which then keeps what it had.
     """
+    try:
+        return _to(runs, to)
+    except OSError as error:  # a full disk, or rights that are missing
+        raise UserError(f"{error.filename or to}: cannot be read or written: {error.strerror}") from None
+
+
+def _to(runs: Sequence[Path], to: str) -> int:
     if to.startswith("hf:"):
         return _to_hub(runs, to)
     if not is_folder(to):
@@ -50,7 +58,7 @@ def _visible(folder: Path) -> list[Path]:
 
 def _add(runs: Sequence[Path], folder: Path) -> int:
     path = folder / INDEX
-    index = read_index(path.read_bytes(), str(path)) if path.exists() else Index()
+    index = index_of(str(folder)) if path.exists() else Index()
     new: dict[Path, tuple[Path, str]] = {}  # where it goes, what it is of, and its SHA-256
     for run in runs:
         name, seed = run.parent.name, int(run.name.removeprefix("s"))
@@ -66,17 +74,32 @@ def _add(runs: Sequence[Path], folder: Path) -> int:
         index = index.with_seed(name, seed, known | found)
     if not new:
         return 0
-    for target, (source, digest) in new.items():
-        with whole(target) as temporary:
-            temporary.write_bytes(content := records.shareable(source))
-            if sha256(content).hexdigest() != digest:
-                raise UserError(f"{source}: changed while it was read; run again")
-    write_text(path, index.text())  # after the files that it names
+    with _all_or_none(new, folder):
+        for target, (source, digest) in new.items():
+            with whole(target) as temporary:
+                temporary.write_bytes(content := records.shareable(source))
+                if sha256(content).hexdigest() != digest:
+                    raise UserError(f"{source}: changed while it was read; run again")
+        write_text(path, index.text())  # after the files that it names
     write_text(folder / card.CARD, card.card(index, folder))
     if not (folder / card.CITATION).exists():  # its authors may be yours by now
         write_text(folder / card.CITATION, card.citation())
     write_text(folder / SUMS, _sums(index, folder))
     return len(new)
+
+
+@contextmanager
+def _all_or_none(new: Iterable[Path], folder: Path) -> Iterator[None]:
+    """At an error, removes these files, which no index names yet, with folders that are then empty."""
+    try:
+        yield
+    except BaseException:
+        for path in new:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                for each in path.relative_to(folder).parents:
+                    (folder / each).rmdir()  # fails where it is not empty
+        raise
 
 
 def _checked(run: Path, name: str, seed: int) -> dict[str, File]:

@@ -37,10 +37,15 @@ class Job(NamedTuple):
     root: str
     run: str
     seed: int
+    at: str = ""  # the results folder as jobs see it, where a storage plugin has another one
+
+    @property
+    def results(self) -> str:
+        return self.at or self.root
 
     @property
     def folder(self) -> Path:
-        return Path(self.root, "runs", self.run, f"s{self.seed}")
+        return Path(self.results, "runs", self.run, f"s{self.seed}")
 
 
 def pull_planned(dag: Any, plans: Mapping[str, Plan], name: str) -> None:
@@ -48,8 +53,11 @@ def pull_planned(dag: Any, plans: Mapping[str, Plan], name: str) -> None:
 
     Raises UserError if a source that is needed cannot be reached, or has damaged files.
     """
-    needed = [job.wildcards for job in dag.needrun_jobs(exclude_finished=False) if job.rule.name == name]
-    jobs = [Job(wildcards.root, wildcards.run, int(wildcards.seed)) for wildcards in needed]
+    needed = [job for job in dag.needrun_jobs(exclude_finished=False) if job.rule.name == name]
+    jobs = [
+        Job(each.wildcards.root, each.wildcards.run, int(each.wildcards.seed), str(Path(each.output[0]).parents[3]))
+        for each in needed
+    ]
     wanted = [job for job in jobs if plans[job.root].config.shared and not _decided(job)]
     asked: dict[str, Index] = {}
     pulled = []
@@ -121,7 +129,7 @@ def _bring(job: Job, source: str, index: Index, plan: Plan) -> bool:
     """Pulls a run, unless the data set was prepared here and its images are others."""
     files, kept = index.runs[job.run][job.seed], job.folder / KEPT
     bring(source, job.run, job.seed, {name: files[name] for name in OUTPUTS}, kept)
-    images = Path(plan.root, "data", data_id(plan.runs[job.run].data), "meta.json")
+    images = Path(job.results, "data", data_id(plan.runs[job.run].data), "meta.json")
     if images.exists() and read_record(images).get("sha256") != read_record(kept / records.RECORD)["data"]:
         shutil.rmtree(kept)
         print(f"shared: {job.run} s{job.seed} of {source} was trained on other images", file=sys.stderr, flush=True)

@@ -45,11 +45,16 @@ def address(source: str) -> str:
     return f"{hub}/{repository[1]}/resolve/{repository[2] or 'main'}"
 
 
+def path_in(source: str, name: str) -> str:
+    """A file of a source, as messages name it."""
+    return f"{source.rstrip('/')}/{name}"
+
+
 def index_of(source: str) -> Index:
     """What a source has. Raises UserError if it cannot be reached, or is none."""
     with opened(source, INDEX) as file:
         content = file.read(LARGEST_INDEX)
-    return read_index(content, f"{source}/{INDEX}")
+    return read_index(content, path_in(source, INDEX))
 
 
 def copy(source: str, name: str, size: int, to: Path) -> None:
@@ -67,13 +72,15 @@ def copy(source: str, name: str, size: int, to: Path) -> None:
         os.fsync(file.fileno())
     if received != size:
         more = "more than" if received > size else f"{received} of"
-        raise UserError(f"{source}/{name}: {more} {size} bytes arrived; run again, or tell those who publish it")
+        raise UserError(
+            f"{path_in(source, name)}: {more} {size} bytes arrived; run again, or tell those who publish it"
+        )
 
 
 @contextmanager
 def opened(source: str, name: str) -> Iterator[BinaryIO]:
     """A file of a source. Raises UserError, also for what happens while it is read."""
-    where = f"{source}/{name}"
+    where = path_in(source, name)
     try:
         with _in_folder(Path(source), name) if is_folder(source) else _on_web(address(source), name) as content:
             yield content

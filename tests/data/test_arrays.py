@@ -189,7 +189,7 @@ def test_a_full_disk_or_read_only_folder_is_reported_before_any_work(tmp_path, m
         arrays.write(tmp_path / "file" / "below", content(), SPEC)
     usage = namedtuple("usage", "free")(100)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(UserError, match=r"needs 0\.0 GB, but only 0\.0 GB are free"):
+    with pytest.raises(UserError, match=r"needs \d+\.\d MB, but only 0\.0 MB are free"):
         arrays.write(tmp_path / "out", content(), SPEC)
 
 

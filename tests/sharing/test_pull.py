@@ -1,6 +1,7 @@
 """Pulled runs are complete and what they claim to be, or nothing is taken; nothing here is replaced."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -261,6 +262,7 @@ def test_a_run_of_no_preset_needs_the_preset(specs, tmp_path):
         ("nowhere", "nowhere: no such folder"),
         (".", "has no index.json, so it is no source of runs: `issl push --to` writes one"),
         ("http://127.0.0.1:9", "http://127.0.0.1:9/index.json: cannot be reached ([Errno 111] Connection refused)"),
+        ("http://127.0.0.1:9/", "http://127.0.0.1:9/index.json: cannot be reached ([Errno 111] Connection refused)"),
         ("ftp://example.org/runs", "must be a folder, http(s)://... or hf:ORGANISATION/NAME"),
         ("file:///etc", "must be a folder, http(s)://... or hf:ORGANISATION/NAME"),
         ("hf:name", "must be hf:ORGANISATION/NAME, or hf:ORGANISATION/NAME@REVISION"),
@@ -296,6 +298,32 @@ def test_a_place_that_cannot_be_written_is_one_line(run, published):
     Path("results").write_text("")  # permissions do not stop root, whom tests may run as
     with pytest.raises(UserError, match=r"^results/tiny/runs/[^ ]+: cannot be written: Not a directory$"):
         call("pull", run.parent.name, "--from", published)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS], ids=["rights", "space", "read-only"])
+@pytest.mark.parametrize("writes", ["tempfile.mkdtemp", "sources.copy"])
+def test_an_error_while_files_arrive_is_one_line_and_leaves_nothing(writes, number, run, published, monkeypatch):
+    """As raised for a folder without rights, which tests that root runs cannot have."""
+
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(f"issl.sharing.pull.{writes}", refused)
+    message = refusal(run.parent.name, "--from", published)
+    assert message == f"{here(run)}: cannot be written: {os.strerror(number)}"
+
+
+def test_a_source_that_may_not_be_read_is_one_line(run, published, monkeypatch):
+    opened = Path.open
+
+    def forbidden(path, *arguments, **options):
+        if path.name == "index.json":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    message = refusal(run.parent.name, "--from", published)
+    assert message == f"{published}/index.json: cannot be read: Permission denied"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -1,5 +1,6 @@
 """Pushed runs are what pull reads, say nothing of this machine, and stay as they are."""
 
+import errno
 import json
 import os
 import subprocess
@@ -114,6 +115,45 @@ def test_a_folder_with_something_else_is_left_alone(run, tmp_path):
     (tmp_path / "file").write_text("mine")
     assert "is no folder of published runs" in refusal([run], tmp_path / "file")
     assert "cannot write results here" in refusal([run], tmp_path / "file/below")
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("write", ["whole", "write_text"], ids=["file", "index"])
+def test_a_full_disk_leaves_what_was_published_and_nothing_else(write, specs, run, published, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, write, full)
+    more = finished_run(tmp_path / "more", specs[1])
+    for place in (published, tmp_path / "new"):
+        assert refusal([more], place) == f"{place}: cannot be read or written: No space left on device"
+        assert not (place / "runs" / run_id(specs[1])).exists()
+    assert not content(tmp_path / "new")
+
+
+def test_a_full_disk_leaves_no_half_of_an_archive(run, tmp_path, monkeypatch):
+    path = tmp_path / "archives/runs.zip"
+    path.parent.mkdir()
+    with monkeypatch.context() as disk:
+        disk.setattr(zipfile.ZipFile, "writestr", full)
+        assert refusal([run], path) == f"{path}: cannot be read or written: No space left on device"
+    assert not [*path.parent.iterdir()]
+    assert push([run], str(path)) == 6
+
+
+def test_a_run_that_may_not_be_read_is_one_line(run, tmp_path, monkeypatch):
+    def forbidden(path, *_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(module.records, "shareable", forbidden)
+    message = refusal([run], tmp_path / "new")
+    assert message.startswith(f"{run}/") and message.endswith(": cannot be read or written: Permission denied")
+
+
+def test_an_index_that_is_a_folder_is_one_line(run, published):
+    (published / "index.json").unlink()
+    (published / "index.json").mkdir()
+    assert refusal([run], published) == f"{published}/index.json: is not a file"
 
 
 # --- card and citation ---

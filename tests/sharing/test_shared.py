@@ -1,7 +1,10 @@
 """What plans and dry runs say of shared runs: a dry run asks nobody on the network."""
 
 import json
+import re
+import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
@@ -9,10 +12,14 @@ from runs import finished_run
 
 from issl.cli import issl
 from issl.config import plan as catalog
+from issl.planning.calibration import Estimate
 from issl.planning.dryrun import total
+from issl.planning.listing import hours_left
 from issl.sharing.push import push
 from issl.sharing.shared import offer
 from issl.spec.run import run_id
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*PuLP 4:DeprecationWarning")
 
 
 def plans(*sources):
@@ -70,6 +77,88 @@ def test_a_plan_goes_on_without_a_source_that_is_down(specs):
     done = listed("http://127.0.0.1:9/runs")
     assert done.exit_code == 0 and "shared: http://127.0.0.1:9/runs/index.json: cannot be reached" in done.output
     assert "to be pulled" not in done.output
+
+
+def called(*arguments):
+    return CliRunner().invoke(issl, [*map(str, arguments)], standalone_mode=False, catch_exceptions=False)
+
+
+def budget(*arguments):
+    words = (
+        "plan",
+        "--preset",
+        "tiny",
+        "table1_contrastive",
+        "--budget",
+        "100000epochs",
+        "--seeds-up-to",
+        "2",
+        "--json",
+    )
+    return json.loads(called(*words, *arguments).stdout)
+
+
+def test_what_will_be_pulled_costs_no_budget(specs, run, published):
+    without, given = budget(), budget("--config", f"shared={published}")
+    job = f"runs/{run.parent.name}/s1"
+    assert given["cost"] == without["cost"] - specs[0].epochs
+    assert (without["pulled"], given["pulled"]) == ([], [job])
+    assert job not in {f"runs/{each['run']}/s{each['seed']}" for each in given["trainings"]}
+    assert given["numbers"] == without["numbers"] and given["claims"] == without["claims"]
+    assert f"results/tiny/{job}/probes" in given["commands"][0] and f"shared={published}" in given["commands"][0]
+
+
+def test_a_budget_in_words_counts_what_will_be_pulled(specs, run, published):
+    words = ("plan", "--preset", "tiny", "table1_contrastive", "--budget", "100000epochs", "--config")
+    assert " trainings and 1 to be pulled, " in called(*words, f"shared={published}").output
+    shutil.copytree(run, Path("results/tiny/runs", run.parent.name, "s1"))
+    assert "to be pulled" not in called(*words, f"shared={published}").output, "it is here"
+
+
+def test_a_budget_without_a_source_that_is_down(specs):
+    words = ("plan", "--preset", "tiny", "--budget", "100000epochs", "--config", "shared=http://127.0.0.1:9/runs")
+    assert "shared: http://127.0.0.1:9/runs/index.json: cannot be reached" in called(*words).stderr
+
+
+def test_hours_of_what_will_be_pulled_are_those_of_its_probes(specs, run, published):
+    plan, name = plans(str(published))["results/tiny"], run.parent.name
+    pulled = offer(plan, ask=False).runs
+
+    class Costs(NamedTuple):
+        plan: catalog.Plan
+
+        def pretraining(self, run, done):
+            return Estimate(3600.0, 0.0)
+
+        def featurizing(self, encoder, encoding):
+            return Estimate(360.0, 0.0)
+
+        def probing(self, encoder, encoding, grid):
+            return Estimate(36.0, 0.0)
+
+    left = hours_left(plan, ["table1_contrastive"], Costs(plan), pulled)
+    assert left(name, 1) == pytest.approx(0.11) and left(name, 2) > 1
+
+
+def test_status_tells_what_will_be_pulled_from_what_waits_for_training(specs, run, published):
+    Path("results/tiny/runs").mkdir(parents=True)
+    shared = ("--config", f"shared={published}")
+    without, given = (called("status", "tiny", *more).output for more in ((), shared))
+    number = int(re.search(r"trainings: (\d+) not started", without)[1])
+    assert f"trainings: 1 to be pulled, {number - 1} not started" in given and run.parent.name not in given
+    (row,) = [
+        line for line in called("status", "tiny", "--all", *shared).output.splitlines() if "to be pulled   " in line
+    ]
+    assert run.parent.name in row
+    log = Path(f"results/tiny/logs/pretrain/{run.parent.name}-s1.log")
+    log.parent.mkdir(parents=True)
+    log.write_text("error: the disk is full\n")
+    assert "failed: the disk is full" in called("status", "tiny", *shared).output
+
+
+def test_status_uses_no_network(run, server):
+    output = called("status", "tiny", "--config", f"shared={server.url}").output
+    assert output.endswith(f"shared: {server.url}: not asked yet, `issl plan` does\n") and server.asked == []
 
 
 @pytest.mark.parametrize("text", ["shared=5", "shared={a: b}", "shared=[[a]]"])

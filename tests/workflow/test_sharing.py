@@ -1,6 +1,7 @@
 """A workflow whose config names sources pulls what they have, before anything trains, and trains the rest."""
 
 import json
+import shutil
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 
@@ -85,6 +86,18 @@ def test_a_source_that_is_down_stops_it_before_any_job_and_says_how_to_go_on(pub
     assert planned(tmp_path, target, "--config", "shared=[]")["pretrain"] == 2
     dry = snakemake(tmp_path, "-n", target)
     assert "http://127.0.0.1:9/runs: not asked yet" in dry.stderr
+
+
+def test_a_damaged_file_stops_it_before_any_job(published, config, tmp_path):
+    shutil.copytree(published, tmp_path / "damaged")
+    for path in (tmp_path / "damaged/runs").glob("*/s1/encoder.safetensors"):
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    write(tmp_path, config | {"shared": [str(tmp_path / "damaged")]})
+    done = snakemake(tmp_path, "results/tiny/fig7c.pdf", "--cores", "2", check=False)
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "encoder.safetensors: has not the SHA-256 of the index" in error and error.endswith("'shared=[]'")
+    assert not (tmp_path / "results/tiny").exists()
 
 
 def test_runs_of_other_images_are_not_taken(published, config, tmp_path):

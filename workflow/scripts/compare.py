@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with to_file(snakemake.log[0]):
-    root = Path(snakemake.wildcards.root)
+    root = Path(snakemake.output.json).parent  # a storage plugin brings the inputs there
     results = {Path(path).stem: read_results(path) for path in snakemake.input.results}
     records = [Record.read(stage, Path(path), root) for stage in STAGES for path in snakemake.input[stage]]
     report = compare(

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from snakemake.iocontainers import snakemake
 
 with to_file(snakemake.log[0]):
-    root = Path(snakemake.wildcards.root)
+    named = Path(snakemake.wildcards.root)
+    root = Path(snakemake.output.csv).parent  # the same, unless a storage plugin brings the inputs elsewhere
     found = observed.measured([root])
     outcomes = list(actual.outcomes(found))
     jobs = efficiency.jobs(found, outcomes, root)
     write_csv(snakemake.output.csv, efficiency.Job._fields, (job._asdict() for job in jobs))
-    write_text(snakemake.output.html, html(efficiency.page(jobs, actual.summary(outcomes), root), f"Times: {root}"))
+    write_text(snakemake.output.html, html(efficiency.page(jobs, actual.summary(outcomes), named), f"Times: {named}"))
