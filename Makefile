@@ -1,3 +1,4 @@
+# make setup  the .venv that the workflow needs; other targets call it, and those of tests add what tests need
 # make demo   build every figure and table of the tiny preset, on the CPU
 # make docs   the documentation as a site, build/site/index.html; a broken link or a stale output is an error
 # make lint   formatting, mistakes that ruff and Snakemake find, spelling; make format mends what can be mended
@@ -11,9 +12,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+TESTS_READY := .venv/ready-tests
 export WANDB_MODE ?= offline
 KILLS ?= 20
 CONSTRAINTS ?= constraints.txt
+# uv installs the same versions in a fraction of the time. `make setup UV=` uses pip, e.g. for its configured index.
+UV ?= $(shell command -v uv 2>/dev/null)
+PIP = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
+INSTALL = $(PIP) --quiet --constraint $(CONSTRAINTS) --editable
 
 .PHONY: demo docs test test-fast test-slow test-all envs bench gpu-evidence chaos mutants lint format setup
 .DEFAULT_GOAL := demo
@@ -22,7 +28,7 @@ demo: $(READY)
 	$(BIN)/snakemake tiny --cores all --quiet progress rules
 	@echo; echo "Figures, tables and results/tiny/reproduction.md:"; ls -1 results/tiny/*.pdf results/tiny/*.png results/tiny/*.md results/tiny/*.tex results/tiny/*.csv
 
-docs: $(READY)
+docs: $(TESTS_READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 	@echo "Open build/site/index.html"
 
@@ -31,41 +37,41 @@ PARALLEL := --numprocesses logical --maxprocesses 8
 
 test: lint test-fast
 
-test-fast: $(READY)
+test-fast: $(TESTS_READY)
 	$(PYTEST) $(PARALLEL) --dist worksteal -m "not slow"
 
 # Slow tests of one file share costly fixtures. The Slurm tests mostly wait for the cluster, so three of them run at
 # once. Nothing else runs at the same time, because their jobs have time limits.
-test-slow: $(READY)
+test-slow: $(TESTS_READY)
 	$(PYTEST) $(PARALLEL) --dist loadfile -m slow --ignore tests/workflow/test_slurm.py
 	$(PYTEST) --numprocesses 3 tests/workflow/test_slurm.py
 
 test-all: test test-slow
 
-envs: $(READY)
+envs: $(TESTS_READY)
 	$(BIN)/python envs/write.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-gpu-evidence: $(READY)
+gpu-evidence: $(TESTS_READY)
 	$(BIN)/python -m benchmarks.gpu_evidence
 
-chaos: $(READY)
+chaos: $(TESTS_READY)
 	$(BIN)/python tests/chaos.py --kills $(KILLS)
 
-mutants: $(READY)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[mutants]"
+mutants: $(TESTS_READY)
+	$(INSTALL) ".[mutants]"
 	$(BIN)/python tests/mutants.py build/mutants
 
-lint: $(READY)
+lint: $(TESTS_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 	$(BIN)/codespell
 
-format: $(READY)
+format: $(TESTS_READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules
@@ -74,8 +80,14 @@ setup: $(READY)
 
 $(READY): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[test]"
+	$(INSTALL) "."
 	touch $@
+
+# Does not depend on $(READY): from nothing, one installation makes both.
+$(TESTS_READY): pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv .venv
+	$(INSTALL) ".[test]"
+	touch $(READY) $@
 
 # The oldest versions that pyproject.toml allows: make test-fast CONSTRAINTS=lowest.txt. The newest: CONSTRAINTS=/dev/null.
 lowest.txt: pyproject.toml

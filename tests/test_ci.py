@@ -1,6 +1,8 @@
 """Continuous integration runs what people run: the targets of the Makefile, with the versions of constraints.txt."""
 
+import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -36,6 +38,51 @@ def test_together_the_workflows_run_lint_and_every_tier():
     assert {"lint", "test-fast", "docs"} <= made(runs["push"])
     assert ".ci/run" in runs["nightly"] and {"test", "test-slow"} <= made(SCRIPT.read_text().splitlines())
     assert made(runs["weekly"]) == {"test-fast"}
+
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installing(tmp_path):
+    """Gives the commands with which a target installs packages, from nothing, where the programs of `path` exist."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(PROJECT / name, tmp_path)
+    for tool in ("make", "sh"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
+
+    def commands(target, *words):
+        command = ["make", "--dry-run", "--no-print-directory", target, *words]
+        inherited = {name: value for name, value in os.environ.items() if name not in ("UV", "MAKEFLAGS")}
+        environment = inherited | {"PATH": str(tmp_path / "bin")}
+        shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        return [line for line in shown.stdout.splitlines() if "pip install" in line]
+
+    return commands
+
+
+@pytest.mark.parametrize("target", ["demo", "setup", "bench"])
+def test_what_people_run_installs_no_packages_of_tests(installing, target):
+    (command,) = installing(target)
+    assert command.endswith('--constraint constraints.txt --editable "."')
+
+
+@pytest.mark.parametrize("target", ["test", "test-slow", "lint", "docs", "envs", "chaos", "gpu-evidence", "format"])
+def test_targets_for_contributors_install_everything_at_once(installing, target):
+    (command,) = installing(target)
+    assert command.endswith('--constraint constraints.txt --editable ".[test]"')
+
+
+def test_uv_installs_if_it_is_there_and_pip_on_request(installing, tmp_path):
+    (with_pip,) = installing("demo")
+    (tmp_path / "bin/uv").symlink_to(shutil.which("true"))
+    (with_uv,) = installing("demo")
+    assert with_pip.startswith(".venv/bin/python -m pip install --quiet")
+    assert with_uv == with_pip.replace(
+        ".venv/bin/python -m pip install", f"{tmp_path}/bin/uv pip install --python .venv/bin/python"
+    )
+    assert installing("demo", "UV=") == [with_pip]
 
 
 def test_each_workflow_can_only_read_the_repository():
