@@ -41,6 +41,7 @@ BENCHMARKS = {
     "scaling_dim": ("scaling", "curves"),
     "scaling_heads": ("scaling", "curves"),
     "scaling_images": ("scaling", "curves"),
+    "scaling_runs": ("workflow", "planning_by_runs"),
     "memory_dissl": ("memory", "peaks"),
     "memory_features": ("memory", "peaks"),
     "plan": ("workflow", "planning"),

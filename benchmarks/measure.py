@@ -2,13 +2,17 @@
 
 import os
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from statistics import median, quantiles
 from typing import Any
 
+import numpy as np
+
 ROUNDS = 5
+STEEPEST = 1.1  # slope that still counts as growing no faster than the work
+REACH = "nothing grows faster than its work"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "snakemake", "numpy", "pillow", "scikit-learn")
 
 Turn = Callable[[], float]  # does one piece of work, gives its figure: seconds, images a second, ...
@@ -52,6 +56,31 @@ def spread(figures: Sequence[float]) -> float | None:
         return None
     low, _, high = quantiles(figures, method="inclusive")
     return (high - low) / median(figures)
+
+
+def grown(row: Row, turns: Mapping[int, Turn], rounds: int) -> Row:
+    """The row of a cost, in seconds, at each size; `ours` is the cost of a unit at the largest over the smallest.
+
+    Its slope is that of a line through logarithms of both: 1 where a cost grows as its work, less where something is
+    shared.
+    """
+    sizes = list(turns)
+    measured = take_turns(*turns.values(), rounds=rounds)
+    figures = [median(column) for column in measured]
+    steepness = slope(sizes, figures)
+    return replace(
+        row,
+        ours=(figures[-1] / sizes[-1]) / (figures[0] / sizes[0]),
+        reached=steepness <= STEEPEST,
+        n=rounds,
+        spread=spread(measured[-1]),
+        details={"sizes": sizes, "figures": figures, "unit": "s", "slope": steepness},
+    )
+
+
+def slope(sizes: Sequence[float], figures: Sequence[float]) -> float:
+    """Slope of the line through the logarithms, by least squares: the power with which figures grow with sizes."""
+    return float(np.polyfit(np.log(sizes), np.log(figures), 1)[0])
 
 
 def machine() -> dict[str, Any]:

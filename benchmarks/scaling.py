@@ -1,23 +1,22 @@
 """How costs grow: with the batch, the dimension, the number of probes, and the number of images.
 
-Each row measures one cost at several sizes. Its slope is that of a line through logarithms of both: 1 where a cost
-grows as its work, less where something is shared.
+Each row measures one cost at several sizes. `benchmarks.workflow` measures one more, planning by the number of runs;
+the plot shows all of them.
 """
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from benchmarks.measure import Row, spread, take_turns
+from benchmarks import workflow
+from benchmarks.measure import REACH, Row, grown
 from benchmarks.pretraining import noise, real_loop, short_epochs
 from benchmarks.probing import drawn, on_device
 from issl import data
@@ -27,9 +26,6 @@ from issl.probing.heads import RECIPE
 from issl.probing.side_by_side import fit_and_score
 from issl.spec.probe import Linear
 from issl.spec.run import RunSpec
-
-STEEPEST = 1.1  # slope that still counts as growing no faster than the work
-REACH = "nothing grows faster than its work"
 
 BATCH = Row("scaling_batch", "ratio", REACH, "seconds of a pretraining step, by images of a batch")
 DIM = Row("scaling_dim", "ratio", REACH, "seconds of a pretraining step, by dimensions of the representation")
@@ -47,6 +43,7 @@ LABELS = {  # of the plot: what grows, and with what
     DIM.name: ("dimension of the representation", "step (s)"),
     HEADS.name: ("probes side by side", "training (s)"),
     IMAGES.name: ("images of the data set", "epoch (s)"),
+    workflow.RUNS.name: ("pretraining runs", "planning (s)"),
 }
 
 
@@ -63,27 +60,6 @@ def curves(rounds: int) -> list[Row]:
     probes = {size: partial(probe_heads, size, 4096, 256, 3, execution) for size in HEAD_COUNTS}
     epochs = {size: partial(epoch, small_run(128), size, 8, execution) for size in IMAGE_COUNTS}
     return [*rows, grown(HEADS, probes, rounds), grown(IMAGES, epochs, rounds)]
-
-
-def grown(row: Row, turns: Mapping[int, Callable[[], float]], rounds: int) -> Row:
-    """The row of a cost, in seconds, at each size; `ours` is the cost of a unit at the largest over the smallest."""
-    sizes = list(turns)
-    measured = take_turns(*turns.values(), rounds=rounds)
-    figures = [median(column) for column in measured]
-    steepness = slope(sizes, figures)
-    return replace(
-        row,
-        ours=(figures[-1] / sizes[-1]) / (figures[0] / sizes[0]),
-        reached=steepness <= STEEPEST,
-        n=rounds,
-        spread=spread(measured[-1]),
-        details={"sizes": sizes, "figures": figures, "unit": "s", "slope": steepness},
-    )
-
-
-def slope(sizes: Sequence[float], figures: Sequence[float]) -> float:
-    """Slope of the line through the logarithms, by least squares: the power with which figures grow with sizes."""
-    return float(np.polyfit(np.log(sizes), np.log(figures), 1)[0])
 
 
 # --- costs: seconds --------------------------------------------------------------------------------------------------
@@ -132,7 +108,7 @@ def epoch(run: RunSpec, n_images: int, steps: int, execution: Execution) -> floa
 def plot(records: Iterable[Mapping[str, Any]], path: Path) -> None:
     """Draws the curves among the records side by side into `path`; grey is a cost that grows as its work."""
     found = {record["name"]: record for record in records if record["name"] in LABELS and record["details"]}
-    figure = Figure(figsize=(11, 2.9), layout="constrained")
+    figure = Figure(figsize=(13.5, 2.9), layout="constrained")
     for axes, (name, (work, cost)) in zip(figure.subplots(1, len(LABELS)), LABELS.items()):
         axes.set(xlabel=work, ylabel=cost)
         axes.spines[["top", "right"]].set_visible(False)

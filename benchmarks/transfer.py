@@ -24,8 +24,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measure import Row, spread, take_turns
-from benchmarks.scaling import slope
+from benchmarks.measure import Row, slope, spread, take_turns
 from issl.probing import solvers
 from issl.spec.probe import Logistic
 

@@ -1,4 +1,4 @@
-"""What the workflow adds to the time of the tools beneath it, and how long the demo takes.
+"""What the workflow adds to the time of the tools beneath it, how planning grows, and how long the demo takes.
 
 Everything runs in a temporary copy of the files that git does not ignore, so that nobody's results are touched.
 """
@@ -16,9 +16,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 from unittest import mock
 
-from benchmarks.measure import Row, spread, take_turns
+import yaml
+
+from benchmarks.measure import REACH, Row, grown, spread, take_turns
 
 PROJECT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = (sys.executable, "-m", "snakemake")
@@ -38,7 +41,10 @@ STARTUP_WARM = Row(
     "startup_warm", "s", f"<= {WARM_SECONDS:g} s more", "python -c pass; ours: the same, forked from a warm process"
 )
 DEMO = Row("demo", "s", f"<= {DEMO_SECONDS:g} s", f"no peer; `snakemake tiny` from nothing on {CORES} cores")
-NAMES = (PLAN.name, STARTUP.name, STARTUP_WARM.name, NOOP.name, DEMO.name)
+RUNS = Row("scaling_runs", "ratio", REACH, "seconds of `snakemake -n`, by pretraining runs of a table")
+NAMES = (PLAN.name, STARTUP.name, STARTUP_WARM.name, NOOP.name, DEMO.name, RUNS.name)
+
+RUN_COUNTS = (20, 100, 500, 2_000, 5_000)
 
 
 def planning(rounds: int) -> list[Row]:
@@ -47,6 +53,32 @@ def planning(rounds: int) -> list[Row]:
         ours = _command(project, *SNAKEMAKE, "-n", "--quiet", "all", "--config", "seeds=[1,2,3]")
         peer = _command(empty, *SNAKEMAKE, "-n", "--quiet", "all")
         return [_beside(PLAN, ours, peer, rounds)]
+
+
+def planning_by_runs(rounds: int) -> list[Row]:
+    """Planning a table of many runs from nothing: the config, the plan, the DAG and the sum of its jobs."""
+    with _copy() as (project, _):
+        return [grown(RUNS, {runs: _plan_of(project, runs) for runs in RUN_COUNTS}, rounds)]
+
+
+def _plan_of(project: Path, runs: int) -> partial:
+    """A turn that plans a table of so many runs, in a preset of its own."""
+    overlay = project / f"runs_{runs}.yaml"
+    overlay.write_text(yaml.safe_dump({"presets": {f"runs_{runs}": many_runs(runs)}}))
+    target = f"results/runs_{runs}/table.md"
+    return _command(project, *SNAKEMAKE, "-n", target, "--quiet", "all", "--configfile", overlay.name)
+
+
+def many_runs(runs: int) -> dict[str, Any]:
+    """A preset with one table of so many runs, which differ in their weight decay."""
+    decays = [1e-7 * number for number in range(1, runs + 1)]
+    table = {
+        "base": {"method": "simclr"},
+        "grid": {"optim.weight_decay": decays},
+        "probes": [{"weight_decay": [1e-4, 1e-5, 1e-6]}],
+        "table": {"caption": "Many runs."},
+    }
+    return {"inherit": "named", "experiments": {"table": table}}
 
 
 def tiny(rounds: int) -> list[Row]:

@@ -8,6 +8,9 @@ from types import SimpleNamespace
 import pytest
 from project import PROJECT
 
+from issl.config.plan import plans
+from issl.config.presets import merge, read_config
+
 sys.path.insert(0, str(PROJECT))  # the benchmarks are not installed with the package
 
 bench = importlib.import_module("benchmarks.__main__")
@@ -189,6 +192,14 @@ def test_each_module_provides_the_rows_listed_by_the_command(module):
     assert listed == set(loaded.NAMES)
     functions = {function for its_module, function in bench.BENCHMARKS.values() if its_module == module}
     assert all(callable(getattr(loaded, function)) for function in functions)
+
+
+@pytest.mark.parametrize("runs", [1, 7])
+def test_planning_is_measured_on_a_table_of_so_many_runs(runs):
+    workflow = importlib.import_module("benchmarks.workflow")
+    raw = merge(read_config(PROJECT / "config.yaml"), {"presets": {"several": workflow.many_runs(runs)}})
+    plan = plans(raw)["results/several"]
+    assert len(plan.runs) == len(plan.scores("table")) == runs
 
 
 def test_a_peer_that_cannot_be_installed_is_reported_as_not_measured(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import memory, pretraining, probing, scaling
+from benchmarks import measure, memory, pretraining, probing, scaling
 from benchmarks.measure import Row
 from issl.jobs.execution import Execution
 from issl.probing import heads
@@ -129,13 +129,13 @@ def test_a_job_for_all_probes_and_a_job_for_each_are_timed():
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
 def test_the_slope_of_a_power_law_is_its_exponent(power):
     sizes = np.array([64, 128, 1024])
-    assert scaling.slope(sizes, 3 * sizes**power) == pytest.approx(power, abs=1e-12)
+    assert measure.slope(sizes, 3 * sizes**power) == pytest.approx(power, abs=1e-12)
 
 
 @pytest.mark.parametrize(("power", "reached"), [(0.5, True), (1.0, True), (1.5, False)])
 def test_a_cost_may_not_grow_faster_than_its_work(power, reached):
     turns = {size: lambda size=size: 0.1 * size**power for size in (10, 100, 1000)}
-    row = scaling.grown(scaling.BATCH, turns, rounds=1)
+    row = measure.grown(scaling.BATCH, turns, rounds=1)
     assert row.reached is reached
     assert row.ours == pytest.approx(100 ** (power - 1))
     assert row.details["sizes"] == [10, 100, 1000]

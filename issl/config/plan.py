@@ -134,8 +134,17 @@ class Plan:
 
     def experiments_of(self, run: str) -> list[str]:
         """Names of the experiments that need a run, except those that only show others' rows."""
-        asking = {name: rows for name, rows in self.rows.items() if self.config.experiments[name].of is None}
-        return [name for name, rows in asking.items() if any(row.run and row.name == run for row in rows)]
+        return self._asking.get(run, [])
+
+    @cached_property
+    def _asking(self) -> dict[str, list[str]]:
+        """Run -> names of the experiments that need it; made once, for every job of pretraining asks."""
+        found: dict[str, list[str]] = {}
+        for name, rows in self.rows.items():
+            if self.config.experiments[name].of is None:
+                for run in dict.fromkeys(row.name for row in rows if row.run):
+                    found.setdefault(run, []).append(name)
+        return found
 
     # --- what the rules look up ---
 
