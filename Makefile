@@ -17,8 +17,10 @@ export WANDB_MODE ?= offline
 KILLS ?= 20
 CONSTRAINTS ?= constraints.txt
 # uv installs the same versions in a fraction of the time. `make setup UV=` uses pip, e.g. for its configured index.
+# uv leaves bytecode to Python's first import, which under PYTHONDONTWRITEBYTECODE would compile again in every process.
 UV ?= $(shell command -v uv 2>/dev/null)
-PIP = $(if $(UV),$(UV) pip install --python $(BIN)/python,$(BIN)/python -m pip install)
+COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+PIP = $(if $(UV),$(UV) pip install --python $(BIN)/python $(COMPILE),$(BIN)/python -m pip install)
 INSTALL = $(PIP) --quiet --constraint $(CONSTRAINTS) --editable
 
 .PHONY: demo docs test test-fast test-slow test-all envs bench gpu-evidence chaos mutants lint format setup

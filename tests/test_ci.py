@@ -11,6 +11,7 @@ from project import PROJECT
 
 WORKFLOWS = sorted((PROJECT / ".github/workflows").glob("*.yml"))
 SCRIPT = PROJECT / ".ci/run"
+BYTECODE = "PYTHONDONTWRITEBYTECODE"
 
 
 def commands(path) -> list[str]:
@@ -52,12 +53,12 @@ def installing(tmp_path):
         (tmp_path / "bin").mkdir(exist_ok=True)
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))
 
-    def commands(target, *words):
+    def commands(target, *words, **more):
         command = ["make", "--dry-run", "--no-print-directory", target, *words]
-        inherited = {name: value for name, value in os.environ.items() if name not in ("UV", "MAKEFLAGS")}
-        environment = inherited | {"PATH": str(tmp_path / "bin")}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("UV", "MAKEFLAGS", BYTECODE)}
+        environment = inherited | {"PATH": str(tmp_path / "bin"), **more}
         shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
-        return [line for line in shown.stdout.splitlines() if "pip install" in line]
+        return [" ".join(line.split()) for line in shown.stdout.splitlines() if "pip install" in line]
 
     return commands
 
@@ -83,6 +84,8 @@ def test_uv_installs_if_it_is_there_and_pip_on_request(installing, tmp_path):
         ".venv/bin/python -m pip install", f"{tmp_path}/bin/uv pip install --python .venv/bin/python"
     )
     assert installing("demo", "UV=") == [with_pip]
+    (compiled,) = installing("demo", **{BYTECODE: "1"})
+    assert compiled == with_uv.replace(".venv/bin/python ", ".venv/bin/python --compile-bytecode ", 1)
 
 
 def test_each_workflow_can_only_read_the_repository():
