@@ -17,11 +17,11 @@ export WANDB_MODE ?= offline
 KILLS ?= 20
 CONSTRAINTS ?= constraints.txt
 # uv installs the same versions in a fraction of the time. `make setup UV=` uses pip, e.g. for its configured index.
-# uv leaves bytecode to Python's first import, which under PYTHONDONTWRITEBYTECODE would compile again in every process.
+# Bytecode is left to Python's first import, except where Python may not write it and would compile in every process.
 UV ?= $(shell command -v uv 2>/dev/null)
-COMPILE := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
-PIP = $(if $(UV),$(UV) pip install --python $(BIN)/python $(COMPILE),$(BIN)/python -m pip install)
-INSTALL = $(PIP) --quiet --constraint $(CONSTRAINTS) --editable
+WITH_UV = $(UV) pip install --python $(BIN)/python $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+WITH_PIP = $(BIN)/python -m pip install $(if $(PYTHONDONTWRITEBYTECODE),,--no-compile)
+INSTALL = $(if $(UV),$(WITH_UV),$(WITH_PIP)) --quiet --constraint $(CONSTRAINTS) --editable
 
 .PHONY: demo docs test test-fast test-slow test-all envs bench gpu-evidence chaos mutants lint format setup
 .DEFAULT_GOAL := demo

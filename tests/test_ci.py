@@ -79,13 +79,17 @@ def test_uv_installs_if_it_is_there_and_pip_on_request(installing, tmp_path):
     (with_pip,) = installing("demo")
     (tmp_path / "bin/uv").symlink_to(shutil.which("true"))
     (with_uv,) = installing("demo")
-    assert with_pip.startswith(".venv/bin/python -m pip install --quiet")
-    assert with_uv == with_pip.replace(
-        ".venv/bin/python -m pip install", f"{tmp_path}/bin/uv pip install --python .venv/bin/python"
-    )
+    rest = '--quiet --constraint constraints.txt --editable "."'
+    assert with_pip == f".venv/bin/python -m pip install --no-compile {rest}"
+    assert with_uv == f"{tmp_path}/bin/uv pip install --python .venv/bin/python {rest}"
     assert installing("demo", "UV=") == [with_pip]
-    (compiled,) = installing("demo", **{BYTECODE: "1"})
-    assert compiled == with_uv.replace(".venv/bin/python ", ".venv/bin/python --compile-bytecode ", 1)
+
+
+def test_packages_are_compiled_at_once_where_python_may_not_write_bytecode(installing):
+    (with_pip,) = installing("demo", **{BYTECODE: "1"})
+    (with_uv,) = installing("demo", "UV=/bin/uv", **{BYTECODE: "1"})
+    assert "--no-compile" not in with_pip
+    assert "--compile-bytecode" in with_uv
 
 
 def test_each_workflow_can_only_read_the_repository():
