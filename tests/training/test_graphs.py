@@ -1,6 +1,7 @@
 """A recorded encoder computes what the encoder does, and learns the same."""
 
 import copy
+import csv
 import gc
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from issl.errors import UserError
+from issl.jobs import devices
 from issl.jobs.execution import Execution
 from issl.models import encoders
 from issl.training import graphs
@@ -97,10 +99,9 @@ def trained(encoder, device, precision, record):
     """The state after four steps, one of them of another shape."""
     encode = graphs.recorded(encoder, [SHAPE], device, precision)[0] if record else encoder
     draws, sgd = torch.Generator().manual_seed(0), torch.optim.SGD(encoder.parameters(), lr=1e-3)
-    dtype = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     for rows in (4, 4, 2, 4):
         views = torch.randn(rows, *SHAPE[1:], generator=draws).to(device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cuda", dtype, enabled=precision != "32"):
+        with devices.autocast(device, precision):
             z = encode(views)
         sgd.zero_grad()
         z.float().square().mean().backward()
@@ -116,5 +117,5 @@ def test_a_training_learns_the_same_from_a_recording(synthetic, make_run, tmp_pa
     for name, execution in (("computed", {"graphs": False}), ("recorded", settings)):
         pretrain(run, 1, synthetic, tmp_path / name, Execution(precision="32", progress=False, **execution))
         with (tmp_path / name / "history.csv").open() as file:
-            losses.append([float(row.split(",")[2]) for row in file.readlines()[1:]])
+            losses.append([float(row["loss"]) for row in csv.DictReader(file)])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
