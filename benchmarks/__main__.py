@@ -46,6 +46,7 @@ BENCHMARKS = {
     "memory_features": ("memory", "peaks"),
     "plan": ("workflow", "planning"),
     "startup": ("workflow", "startup"),
+    "startup_optimizer": ("workflow", "startup"),
     "startup_warm": ("workflow", "startup"),
     "noop": ("workflow", "tiny"),
     "demo": ("workflow", "tiny"),

@@ -25,7 +25,7 @@ from benchmarks.measure import REACH, Row, grown, spread, take_turns
 
 PROJECT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = (sys.executable, "-m", "snakemake")
-MORE_SECONDS, WARM_SECONDS, DEMO_SECONDS = 3.0, 1.0, 300.0
+MORE_SECONDS, WARM_SECONDS, DEMO_SECONDS = 3.0, 1.0, 150.0
 CORES = "2"
 
 PLAN = Row(
@@ -37,12 +37,18 @@ NOOP = Row(
 STARTUP = Row(
     "startup", "s", f"<= {MORE_SECONDS:g} s more", "python -c 'import torch'; ours: a pretraining with no step left"
 )
+STARTUP_OPTIMIZER = Row(
+    "startup_optimizer", "s", f"<= {WARM_SECONDS:g} s more", "torch with an optimizer, which no training can do without"
+)
 STARTUP_WARM = Row(
     "startup_warm", "s", f"<= {WARM_SECONDS:g} s more", "python -c pass; ours: the same, forked from a warm process"
 )
 DEMO = Row("demo", "s", f"<= {DEMO_SECONDS:g} s", f"no peer; `snakemake tiny` from nothing on {CORES} cores")
 RUNS = Row("scaling_runs", "ratio", REACH, "seconds of `snakemake -n`, by pretraining runs of a table")
-NAMES = (PLAN.name, STARTUP.name, STARTUP_WARM.name, NOOP.name, DEMO.name, RUNS.name)
+NAMES = (PLAN.name, STARTUP.name, STARTUP_OPTIMIZER.name, STARTUP_WARM.name, NOOP.name, DEMO.name, RUNS.name)
+
+# Its first method call imports torch._dynamo.
+AN_OPTIMIZER = "import torch; torch.optim.AdamW([torch.zeros(1, requires_grad=True)])"
 
 RUN_COUNTS = (20, 100, 500, 2_000, 5_000)
 
@@ -94,7 +100,7 @@ def tiny(rounds: int) -> list[Row]:
 def startup(rounds: int) -> list[Row]:
     """From the command to its results for a ResNet-18, when the checkpoint of the last epoch is there.
 
-    By itself beside torch, and forked from a warm process beside Python.
+    By itself beside torch and beside torch with an optimizer, and forked from a warm process beside Python.
     """
     with _copy() as (project, empty):
         arguments, checkpoints = _finished_run(empty)
@@ -107,9 +113,11 @@ def startup(rounds: int) -> list[Row]:
             return start()
 
         alone = _beside(STARTUP, ours, _command(empty, sys.executable, "-c", "import torch"), rounds)
+        optimizer = _command(empty, sys.executable, "-c", AN_OPTIMIZER)
+        beside_optimizer = _beside(STARTUP_OPTIMIZER, ours, optimizer, rounds, WARM_SECONDS)
         with _warm(project):
             forked = _beside(STARTUP_WARM, ours, _command(empty, sys.executable, "-c", "pass"), rounds, WARM_SECONDS)
-        return [alone, forked]
+        return [alone, beside_optimizer, forked]
 
 
 @contextmanager

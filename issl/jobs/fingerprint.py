@@ -34,6 +34,7 @@ SILENT = (
     "issl.jobs.fingerprint",  # this module
     "issl.jobs.handover",  # which process does a job
     "issl.jobs.logs",  # log messages
+    "issl.jobs.memory",  # which memory is used again
     "issl.jobs.provenance",  # describes a finished result
     "issl.jobs.warm",  # which process does a job
     "issl.training.tracking",  # monitors training

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from issl.data.arrays import Arrays, read
 from issl.errors import UserError
-from issl.jobs import devices, provenance, utilisation
+from issl.jobs import devices, memory, provenance, utilisation
 from issl.jobs.execution import Execution
 from issl.jobs.files import write_json
 from issl.jobs.locks import locked
@@ -66,7 +66,7 @@ def _featurize(
     network, views = encoders.representation(encoder, encoding), encoders.augmentation(encoder)
     shards.begin(part, about)
     encode = _Encode(encoder, network.to(device, memory_format=torch.channels_last), device, precision)
-    with utilisation.Watch(device) as watch:
+    with utilisation.Watch(device) as watch, memory.reused(device):
         for start, stop in left:
             z = np.empty((stop - start, dim), np.float16)
             done = 0

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from issl import objectives
 from issl.data.arrays import Arrays, read
 from issl.errors import UserError
-from issl.jobs import allocation, devices, distributed, locks, provenance, utilisation
+from issl.jobs import allocation, devices, distributed, locks, memory, provenance, utilisation
 from issl.jobs.execution import Execution
 from issl.jobs.files import sha256, whole, write_json
 from issl.jobs.records import refuse_other
@@ -123,7 +123,7 @@ def train(
     if distributed.is_rank_zero():
         trackers = tracking.loggers(execution, run, seed, experiments, out, out / CHECKPOINTS)
     trainer = _trainer(run, device, precision, execution, launcher, out / CHECKPOINTS, trackers)
-    with utilisation.Watch(device) as watch:
+    with utilisation.Watch(device) as watch, memory.reused(device):
         _fit(trainer, module, out / CHECKPOINTS)
     if not distributed.is_rank_zero():
         return
