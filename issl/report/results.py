@@ -128,7 +128,8 @@ def selected(results: pd.DataFrame) -> pd.DataFrame:
         chosen = first["setting"].iloc[first["test_acc"].argmax()], _val_selected(first, point)
         for metric, part in group.groupby("metric", sort=False):
             values = part.set_index("setting")["test_acc"]
-            found.append(point | {"metric": metric} | {name: values[one] for name, one in zip(SELECTIONS, chosen)})
+            accuracies = {name: values[one] for name, one in zip(SELECTIONS, chosen)}
+            found.append(point | {"metric": metric, "n_settings": len(part)} | accuracies)
     return pd.DataFrame(found)
 
 

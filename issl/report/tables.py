@@ -1,4 +1,4 @@
-"""Tables from tidy results: both accuracies of each row, beside the published number."""
+"""Tables from tidy results: accuracies of each row, beside the published number."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -14,6 +14,7 @@ from issl.report.templates import plain, render
 Cells = tuple[str, ...]
 
 HEADER = dict(zip(SELECTIONS, ("selected on test", "selected on held-out train")))
+ONE_SETTING = {SELECTIONS[0]: "accuracy"}  # where there is nothing to select, both would be the same number
 
 
 @dataclass(frozen=True)
@@ -26,38 +27,41 @@ class Grid:
 
 
 def grid(results: pd.DataFrame, table: Table, published: Published | None) -> Grid:
-    """Both accuracies of each row beside the published number, column by column, its measures, and its seeds."""
+    """The accuracies of each row beside the published number, column by column, its measures, and its seeds."""
     shown = points(results, table)
     summary = over_seeds(shown, ["line", "column"])
     seeds = summary.groupby("line")["seeds"].min()
     found = summary.set_index(["line", "column"])
+    settings = shown.groupby("column")["n_settings"].max()
     sources = {"published": published} if published else {}
     sources |= {f"published, {other.label}": other for other in published.also} if published else {}
     header, rows = [""], {line: [line] for line in dict.fromkeys(summary["line"])}
     for column in dict.fromkeys(summary["column"]):
         known = {name: each for name, each in sources.items() if any(point == column for _, point in each.points)}
-        title = _title(column, table)
-        header += [f"{title}{name}" for name in (*known, *HEADER.values())]
+        title, ours = _title(column, table), HEADER if settings[column] > 1 else ONE_SETTING
+        header += [f"{title}{name}" for name in (*known, *ours.values())]
         for line, cells in rows.items():
             for each in known.values():
                 value = each.points.get((line, column))
                 cells.append(ABSENT if value is None else digits(value, each.precision))
             here = found.loc[line, column] if (line, column) in found.index else None
-            cells += [ABSENT if here is None else percent(here[name], here[f"{name}_sem"]) for name in SELECTIONS]
+            cells += [ABSENT if here is None else percent(here[name], here[f"{name}_sem"]) for name in ours]
     for measure in table.measures:
         title, places, _ = MEASURES[measure]
         header.append(title)
         for (mean, sem), cells in zip(measured(shown, measure).loc[list(rows)].to_numpy(), rows.values()):
             cells.append(_number(mean, sem, places))
     body = [(*cells, str(seeds[line])) for line, cells in rows.items()]
-    return Grid((*header, "seeds"), body, MEANING + _metrics(results) + _of(table.measures))
+    how = SELECTED if settings.max() > 1 else ""
+    return Grid((*header, "seeds"), body, f"{ACCURACY}{how}{ERROR}{_metrics(results)}{_of(table.measures)}")
 
 
-MEANING = (
-    "Accuracy in per cent on the test split. The setting of a probe (weight decay, rate, head, C) is selected on the "
-    "test split, as in the paper's code, or on a held-out part of the training split; the first is optimistic. ± is "
-    "the standard error over seeds."
+ACCURACY = "Accuracy in per cent on the test split. "
+SELECTED = (
+    "The setting of a probe (weight decay, rate, head, C) is selected on the test split, as in the paper's code, or on "
+    "a held-out part of the training split; the first is optimistic. "
 )
+ERROR = "± is the standard error over seeds."
 
 
 # Of a measure: its heading, its digits after the point, and what it is.
