@@ -39,9 +39,15 @@ BENCHMARKS = {
     "transfer_svm": ("transfer", "svm"),
     "scaling_batch": ("scaling", "curves"),
     "scaling_dim": ("scaling", "curves"),
+    "scaling_classes": ("scaling", "curves"),
     "scaling_heads": ("scaling", "curves"),
     "scaling_images": ("scaling", "curves"),
-    "scaling_runs": ("workflow", "planning_by_runs"),
+    "scaling_prepare": ("stages", "curves"),
+    "scaling_featurize": ("stages", "curves"),
+    "scaling_probe": ("stages", "curves"),
+    "scaling_aggregate": ("stages", "curves"),
+    "scaling_runs": ("workflow", "planning_by_size"),
+    "scaling_seeds": ("workflow", "planning_by_size"),
     "memory_dissl": ("memory", "peaks"),
     "memory_features": ("memory", "peaks"),
     "plan": ("workflow", "planning"),
@@ -77,7 +83,7 @@ def bench(names: tuple[str, ...], out: Path, rounds: int) -> None:
             write(records, out)  # at once: what was measured is not lost if a later benchmark is interrupted
     if any(record["name"].startswith("scaling_") for record in records):
         with going_on(["the plot of scaling"], failed):
-            plot = importlib.import_module("benchmarks.scaling").plot
+            plot = importlib.import_module("benchmarks.curves").plot
             for kind in ("pdf", "png"):
                 with whole(out.with_name(f"{out.stem}_scaling.{kind}")) as path:
                     plot(records, path)

@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks import peers
-from benchmarks.measure import Row, Turn, spread, take_turns
+from benchmarks.measure import Row, Turn, compared, take_turns
 from issl.data.datasets import synthetic
 from issl.spec.augment import Augment
 from issl.spec.data import Synthetic
@@ -48,18 +47,7 @@ def views(rounds: int) -> list[Row]:
 
 
 def _measured(row: Row, ours: list[float], peer: list[float], **details: Any) -> Row:
-    ratio = median(ours) / median(peer)
-    return replace(
-        row,
-        ours=median(ours),
-        peer=median(peer),
-        ratio=ratio,
-        reached=ratio >= 1,
-        n=len(ours),
-        spread=spread(ours),
-        details={"images": "issl.data.datasets.synthetic, 64 px", "batch": BATCH, "peer_spread": spread(peer)}
-        | details,
-    )
+    return compared(row, ours, peer, 1, images="issl.data.datasets.synthetic, 64 px", batch=BATCH, **details)
 
 
 # --- turns -----------------------------------------------------------------------------------------------------------

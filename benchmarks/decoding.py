@@ -3,10 +3,9 @@
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from PIL import Image
 from torchvision.datasets.folder import pil_loader
 from torchvision.transforms import CenterCrop, Compose, RandomResizedCrop, Resize
 
-from benchmarks.measure import Row, spread, take_turns
+from benchmarks.measure import Row, compared, take_turns
 from issl.spec.augment import Augment, Crops
 from issl.views import decode
 
@@ -49,17 +48,7 @@ def images(rounds: int) -> list[Row]:
 
 def _compared(row: Row, files: list[Path], kilobytes: float, rounds: int, ours: Callable[[], None], *peer) -> Row:
     mine, theirs = take_turns(partial(_rate, ours), partial(_rate, partial(_pillow, files, peer)), rounds=rounds)
-    ratio = median(mine) / median(theirs)
-    return replace(
-        row,
-        ours=median(mine),
-        peer=median(theirs),
-        ratio=ratio,
-        reached=ratio >= TO_REACH,
-        n=len(mine),
-        spread=spread(mine),
-        details={"images": len(files), "kilobytes": kilobytes, "peer_spread": spread(theirs)},
-    )
+    return compared(row, mine, theirs, TO_REACH, images=len(files), kilobytes=kilobytes)
 
 
 def _rate(work: Callable[[], None]) -> float:

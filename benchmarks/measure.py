@@ -58,6 +58,25 @@ def spread(figures: Sequence[float]) -> float | None:
     return (high - low) / median(figures)
 
 
+def compared(row: Row, ours: Sequence[float], peer: Sequence[float], least: float, **details: Any) -> Row:
+    """The row with the figures of both contenders, where a ratio of `least` was asked for.
+
+    Fewer seconds are better, and more of any other unit.
+    """
+    mine, theirs = median(ours), median(peer)
+    ratio = theirs / mine if row.unit == "s" else mine / theirs
+    return replace(
+        row,
+        ours=mine,
+        peer=theirs,
+        ratio=ratio,
+        reached=ratio >= least,
+        n=len(ours),
+        spread=spread(ours),
+        details={"peer_spread": spread(peer)} | details,
+    )
+
+
 def grown(row: Row, turns: Mapping[int, Turn], rounds: int) -> Row:
     """The row of a cost, in seconds, at each size; `ours` is the cost of a unit at the largest over the smallest.
 

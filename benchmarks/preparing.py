@@ -8,13 +8,12 @@ import zipfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 from torch.utils.data import ConcatDataset, DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import PILToTensor
 
-from benchmarks.measure import Row, spread, take_turns
+from benchmarks.measure import Row, compared, take_turns
 from issl import data
 from issl.spec.data import TinyImageNet
 
@@ -46,18 +45,7 @@ def images(rounds: int) -> list[Row]:
         ours, peer = take_turns(
             partial(_prepare, spec, prepared, n_images), partial(_image_folder, splits, n_images), rounds=rounds
         )
-    ratio = median(ours) / median(peer)
-    measured = replace(
-        PREPARE,
-        ours=median(ours),
-        peer=median(peer),
-        ratio=ratio,
-        reached=ratio >= TO_REACH,
-        n=len(ours),
-        spread=spread(ours),
-        details={"images": n_images, "workers": WORKERS, "batch_of_peer": BATCH, "peer_spread": spread(peer)},
-    )
-    return [measured]
+    return [compared(PREPARE, ours, peer, TO_REACH, images=n_images, workers=WORKERS, batch_of_peer=BATCH)]
 
 
 def _extract(archive: str, folder: Path) -> tuple[list[Path], int]:

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from benchmarks import peers
-from benchmarks.measure import Row, spread, take_turns
+from benchmarks.measure import Row, compared, take_turns
 from issl import data, objectives
 from issl.data.arrays import Arrays
 from issl.jobs import devices, memory
@@ -96,9 +95,9 @@ def cpu(rounds: int) -> list[Row]:
     beside_lightly = (
         replace(LIGHTLY_CPU, not_measured=reason)
         if reason
-        else faster(LIGHTLY_CPU, LEAST["lightly"], ours, others[0], **about, peers=_versions("lightly"))
+        else compared(LIGHTLY_CPU, ours, others[0], LEAST["lightly"], **about, peers=_versions("lightly"))
     )
-    return [beside_lightly, faster(CEILING_CPU, LEAST["ceiling"], ours, ceiling, **about)]
+    return [beside_lightly, compared(CEILING_CPU, ours, ceiling, LEAST["ceiling"], **about)]
 
 
 def gpu(rounds: int) -> list[Row]:
@@ -143,24 +142,9 @@ def beside_pil_and_ceiling(
         )
     about = _about(run, execution)
     return [
-        faster(rows[0], LEAST["pil"], ours, pil, **about, workers=workers),
-        faster(rows[1], LEAST["ceiling"], ours, ceiling, **about),
+        compared(rows[0], ours, pil, LEAST["pil"], **about, workers=workers),
+        compared(rows[1], ours, ceiling, LEAST["ceiling"], **about),
     ]
-
-
-def faster(row: Row, least: float, ours: Sequence[float], peer: Sequence[float], **details: Any) -> Row:
-    """The row with its figures, where more is better and a ratio of `least` was asked for."""
-    ratio = median(ours) / median(peer)
-    return replace(
-        row,
-        ours=median(ours),
-        peer=median(peer),
-        ratio=ratio,
-        reached=ratio >= least,
-        n=len(ours),
-        spread=spread(ours),
-        details={"peer_spread": spread(peer)} | details,
-    )
 
 
 def _about(run: RunSpec, execution: Execution) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from benchmarks.measure import Row, spread, take_turns
+from benchmarks.measure import Row, compared, take_turns
 from issl.data import arrays
 from issl.jobs import devices
 from issl.jobs.execution import Execution
@@ -108,23 +107,16 @@ def beside_single_probes(row: Row, probes: Sequence[Linear], task: Task, least: 
     difference = 100 * max(abs(accuracies["side by side"][probe] - accuracies["one by one"][probe]) for probe in probes)
     if difference > ALIKE:
         raise RuntimeError(f"{row.name}: accuracies differ by {difference:.2f} points: {accuracies}")
-    ratio = median(alone) / median(together)
-    return replace(
+    return compared(
         row,
-        ours=median(together),
-        peer=median(alone),
-        ratio=ratio,
-        reached=ratio >= least,
-        n=rounds,
-        spread=spread(together),
-        details={
-            "peer_spread": spread(alone),
-            "probes": len(probes),
-            "device": devices.describe(task.device),
-            "precision": task.precision,
-            "accuracies": [100 * accuracies["side by side"][probe] for probe in probes],
-            "largest_difference_in_points": difference,
-        },
+        together,
+        alone,
+        least,
+        probes=len(probes),
+        device=devices.describe(task.device),
+        precision=task.precision,
+        accuracies=[100 * accuracies["side by side"][probe] for probe in probes],
+        largest_difference_in_points=difference,
     )
 
 

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.measure import Row, slope, spread, take_turns
+from benchmarks.measure import Row, compared, slope, take_turns
 from issl.probing import solvers
 from issl.spec.probe import Logistic
 
@@ -71,27 +70,20 @@ def beside_scikit_learn(row: Row, rounds: int, n: int, growth: Sequence[int]) ->
     if tol < PROTOCOL.tol:
         loose = _timed("protocol", found, new, partial(_scikit_learn, kind, *part, PROTOCOL.tol))
     seconds = [_timed("", {}, new, partial(_ours, kind, x[:size], labels[:size])) for size in growth]
-    ratio = median(peer) / median(ours)
-    return replace(
+    return compared(
         row,
-        ours=median(ours),
-        peer=median(peer),
-        ratio=ratio,
-        reached=ratio >= LEAST,
-        n=rounds,
-        spread=spread(ours),
-        details={
-            "peer_spread": spread(peer),
-            "peer_with_the_protocols_tolerance": loose,
-            "largest_relative_difference_of_objectives": {
-                name: max(found[name][C][0] / found["ours"][C][0] - 1 for C in found[name])
-                for name in found.keys() - {"ours"}
-            },
-            "test_accuracies": {name: {f"{C:.2g}": at[C][1] for C in sorted(at)} for name, at in found.items()},
-            "sizes": list(growth),
-            "figures": seconds,
-            "slope": slope(growth, seconds),
+        ours,
+        peer,
+        LEAST,
+        peer_with_the_protocols_tolerance=loose,
+        largest_relative_difference_of_objectives={
+            name: max(found[name][C][0] / found["ours"][C][0] - 1 for C in found[name])
+            for name in found.keys() - {"ours"}
         },
+        test_accuracies={name: {f"{C:.2g}": at[C][1] for C in sorted(at)} for name, at in found.items()},
+        sizes=list(growth),
+        figures=seconds,
+        slope=slope(growth, seconds),
     )
 
 

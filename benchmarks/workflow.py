@@ -21,7 +21,7 @@ from unittest import mock
 
 import yaml
 
-from benchmarks.measure import REACH, Row, grown, spread, take_turns
+from benchmarks.measure import REACH, Row, compared, grown, take_turns
 
 PROJECT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = (sys.executable, "-m", "snakemake")
@@ -45,26 +45,45 @@ STARTUP_WARM = Row(
 )
 DEMO = Row("demo", "s", f"<= {DEMO_SECONDS:g} s", f"no peer; `snakemake tiny` from nothing on {CORES} cores")
 RUNS = Row("scaling_runs", "ratio", REACH, "seconds of `snakemake -n`, by pretraining runs of a table")
-NAMES = (PLAN.name, STARTUP.name, STARTUP_OPTIMIZER.name, STARTUP_WARM.name, NOOP.name, DEMO.name, RUNS.name)
+SEEDS = Row("scaling_seeds", "ratio", REACH, "seconds of `snakemake -n` of all paper targets, by seeds")
+NAMES = (
+    PLAN.name,
+    STARTUP.name,
+    STARTUP_OPTIMIZER.name,
+    STARTUP_WARM.name,
+    NOOP.name,
+    DEMO.name,
+    RUNS.name,
+    SEEDS.name,
+)
 
 # Its first method call imports torch._dynamo.
 AN_OPTIMIZER = "import torch; torch.optim.AdamW([torch.zeros(1, requires_grad=True)])"
 
 RUN_COUNTS = (20, 100, 500, 2_000, 5_000)
+SEED_COUNTS = (1, 2, 4, 8, 16)
 
 
 def planning(rounds: int) -> list[Row]:
     """Planning every target of the paper from nothing."""
     with _copy() as (project, empty):
-        ours = _command(project, *SNAKEMAKE, "-n", "--quiet", "all", "--config", "seeds=[1,2,3]")
+        ours = _paper(project, 3)
         peer = _command(empty, *SNAKEMAKE, "-n", "--quiet", "all")
         return [_beside(PLAN, ours, peer, rounds)]
 
 
-def planning_by_runs(rounds: int) -> list[Row]:
-    """Planning a table of many runs from nothing: the config, the plan, the DAG and the sum of its jobs."""
+def planning_by_size(rounds: int) -> list[Row]:
+    """Planning from nothing a table of many runs, and the paper with many seeds: config, plan, DAG and sum of jobs."""
     with _copy() as (project, _):
-        return [grown(RUNS, {runs: _plan_of(project, runs) for runs in RUN_COUNTS}, rounds)]
+        runs = {count: _plan_of(project, count) for count in RUN_COUNTS}
+        seeds = {count: _paper(project, count) for count in SEED_COUNTS}
+        return [grown(RUNS, runs, rounds), grown(SEEDS, seeds, rounds)]
+
+
+def _paper(project: Path, seeds: int) -> partial:
+    """A turn that plans every target of the paper with so many seeds."""
+    chosen = ",".join(map(str, range(1, seeds + 1)))
+    return _command(project, *SNAKEMAKE, "-n", "--quiet", "all", "--config", f"seeds=[{chosen}]")
 
 
 def _plan_of(project: Path, runs: int) -> partial:
@@ -136,18 +155,9 @@ def _warm(project: Path) -> Iterator[None]:
 
 
 def _beside(row: Row, ours: partial, peer: partial, rounds: int, most: float = MORE_SECONDS) -> Row:
-    our_seconds, peer_seconds = take_turns(ours, peer, rounds=rounds)
-    more = median(our_seconds) - median(peer_seconds)
-    return replace(
-        row,
-        ours=median(our_seconds),
-        peer=median(peer_seconds),
-        ratio=median(peer_seconds) / median(our_seconds),
-        reached=more <= most,
-        n=len(our_seconds),
-        spread=spread(our_seconds),
-        details={"seconds_more": more, "peer_spread": spread(peer_seconds)},
-    )
+    ours_took, peer_took = take_turns(ours, peer, rounds=rounds)
+    more = median(ours_took) - median(peer_took)
+    return replace(compared(row, ours_took, peer_took, 1, seconds_more=more), reached=more <= most)
 
 
 @contextmanager

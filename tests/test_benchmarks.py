@@ -86,6 +86,14 @@ def test_spread_is_the_quartile_range_in_parts_of_the_median():
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("unit", "ratio"), [("s", 2.0), ("images/s", 0.5)])
+def test_the_ratio_is_larger_where_ours_is_better(unit, ratio):
+    row = measure.compared(Row("one", unit, "", ""), [1.0, 2.0, 3.0], [4.0, 4.0, 5.0], 1.5, images=7)
+    assert (row.ours, row.peer, row.ratio, row.n) == (2.0, 4.0, ratio, 3)
+    assert row.reached is (unit == "s")
+    assert row.details == {"peer_spread": 0.125, "images": 7}
+
+
 def test_rows_are_written_and_shown(run):
     done = run(first=[measured("first")], second=[measured("second", ours=1234.5)])
     assert done.error is None
@@ -139,15 +147,15 @@ def test_a_missing_module_fails_without_the_others(run, monkeypatch):
 
 
 def test_scaling_rows_are_plotted_and_a_failed_plot_is_reported(run, monkeypatch):
-    scaling = SimpleNamespace(plot=lambda records, path: path.write_text(f"{path.suffix} of {names(records)}"))
-    monkeypatch.setitem(sys.modules, "benchmarks.scaling", scaling)
+    curves = SimpleNamespace(plot=lambda records, path: path.write_text(f"{path.suffix} of {names(records)}"))
+    monkeypatch.setitem(sys.modules, "benchmarks.curves", curves)
     rows = {"scaling_dim": [measured("scaling_dim")]}
     done = run(**rows)
     assert done.error is None
     for kind in (".pdf", ".png"):
         drawn = (done.folder / "bench_scaling").with_suffix(kind)
         assert drawn.read_text() == f"{kind} of ['scaling_dim']"
-    del scaling.plot
+    del curves.plot
     done = run(**rows)
     assert "the plot of scaling" in done.error
     assert "| scaling_dim |" in done.out
@@ -200,6 +208,11 @@ def test_planning_is_measured_on_a_table_of_so_many_runs(runs):
     raw = merge(read_config(PROJECT / "config.yaml"), {"presets": {"several": workflow.many_runs(runs)}})
     plan = plans(raw)["results/several"]
     assert len(plan.runs) == len(plan.scores("table")) == runs
+
+
+def test_every_curve_has_a_panel():
+    labelled = importlib.import_module("benchmarks.curves").LABELS
+    assert set(labelled) == {name for name in bench.BENCHMARKS if name.startswith("scaling_")}
 
 
 def test_a_peer_that_cannot_be_installed_is_reported_as_not_measured(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import measure, memory, pretraining, probing, scaling
+from benchmarks import curves, measure, memory, pretraining, probing, scaling, stages
 from benchmarks.measure import Row
 from issl.jobs.execution import Execution
 from issl.probing import heads
@@ -148,11 +148,17 @@ def test_costs_are_positive(synthetic, make_run):
     assert scaling.epoch(run, 128, 2, CPU) > 0
 
 
+def test_costs_of_the_other_stages_are_positive(tmp_path):
+    assert stages.prepare(tmp_path / "prepared", 40) > 0
+    assert stages.encoded(tmp_path / "encoded", 40, CPU)() > 0
+    assert stages.summarise(tmp_path, 3) > 0
+
+
 def test_the_plot_shows_the_measured_rows(tmp_path):
     curve = {"sizes": [1, 10, 100], "figures": [1.0, 8.0, 90.0], "slope": 0.98, "unit": "s"}
     measured = Row(scaling.HEADS.name, "ratio", "", "", details=curve)
     missing = Row(scaling.DIM.name, "ratio", "", "", not_measured="no time")
-    scaling.plot([measured.record(), missing.record()], tmp_path / "curves.png")
+    curves.plot([measured.record(), missing.record()], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
