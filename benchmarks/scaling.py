@@ -4,6 +4,7 @@ Each row measures one cost at several sizes. `benchmarks.stages` measures the ot
 planning.
 """
 
+import gc
 import tempfile
 import time
 from functools import partial
@@ -35,8 +36,8 @@ HEAD_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 IMAGE_COUNTS = (2_000, 6_000, 20_000, 60_000, 200_000, 1_000_000)
 
 
-def curves(rounds: int) -> list[Row]:
-    """The five rows, of a narrow ResNet-10 at 32 px, on the GPU if there is one."""
+def steps(rounds: int) -> list[Row]:
+    """Steps of a narrow ResNet-10 at 32 px, by batch, dimension and classes; on the GPU if there is one."""
     execution = Execution(device="auto", progress=False)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -45,10 +46,21 @@ def curves(rounds: int) -> list[Row]:
         batches = {size: partial(step, small_run(size), folder, execution) for size in BATCHES}
         dims = {size: partial(step, small_run(128, dim=size), folder, execution) for size in DIMS}
         classes = {size: partial(step, small_run(128, classes=size), folder, execution) for size in CLASS_COUNTS}
-        rows = [grown(BATCH, batches, rounds), grown(DIM, dims, rounds), grown(CLASSES, classes, rounds)]
+        return [grown(BATCH, batches, rounds), grown(DIM, dims, rounds), grown(CLASSES, classes, rounds)]
+
+
+def heads(rounds: int) -> list[Row]:
+    """Linear probes side by side, on the GPU if there is one."""
+    execution = Execution(device="auto", progress=False)
     probes = {size: partial(probe_heads, size, 4096, 256, 3, execution) for size in HEAD_COUNTS}
+    return [grown(HEADS, probes, rounds)]
+
+
+def images(rounds: int) -> list[Row]:
+    """Epochs of the same ResNet over more and more images, on the GPU if there is one."""
+    execution = Execution(device="auto", progress=False)
     epochs = {size: partial(epoch, small_run(128), size, 8, execution) for size in IMAGE_COUNTS}
-    return [*rows, grown(HEADS, probes, rounds), grown(IMAGES, epochs, rounds)]
+    return [grown(IMAGES, epochs, rounds)]
 
 
 # --- costs: seconds --------------------------------------------------------------------------------------------------
@@ -91,5 +103,6 @@ def probe_heads(heads: int, n: int, dim: int, epochs: int, execution: Execution)
 
 def epoch(run: RunSpec, n_images: int, steps: int, execution: Execution) -> float:
     """Of an epoch over n_images, from its first `steps` steps: data access, augmentation and training."""
+    gc.collect()  # a trainer and its module refer to each other, and would keep the images of the turn before
     seconds = short_epochs(run, noise(run, n_images), steps, 2, execution)[-1]
     return seconds / steps * n_images / run.optim.batch_size

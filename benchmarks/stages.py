@@ -46,17 +46,21 @@ UNTRAINED = RunSpec.model_validate(
 DECAYS = (1e-4, 1e-5, 1e-6)
 
 
-def curves(rounds: int) -> list[Row]:
-    """The four rows, on the GPU if there is one."""
+def images(rounds: int) -> list[Row]:
+    """Data sets, features and probes by their images, on the GPU if there is one."""
     execution = Execution(device="auto", progress=False)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        images = {n: partial(prepare, folder / "prepared", n) for n in PREPARE_COUNTS}
+        sets = {n: partial(prepare, folder, n) for n in PREPARE_COUNTS}
         features = {n: encoded(folder / str(n), n, execution) for n in FEATURIZE_COUNTS}
-        rows = [grown(PREPARE, images, rounds), grown(FEATURIZE, features, rounds)]
         probes = {n: partial(probe_heads, 1, n, 64, 1, execution) for n in PROBE_COUNTS}
-        results = {runs: partial(summarise, folder, runs) for runs in RUN_COUNTS}
-        return [*rows, grown(PROBE, probes, rounds), grown(AGGREGATE, results, rounds)]
+        return [grown(PREPARE, sets, rounds), grown(FEATURIZE, features, rounds), grown(PROBE, probes, rounds)]
+
+
+def results(rounds: int) -> list[Row]:
+    """The points of a table by its runs."""
+    with tempfile.TemporaryDirectory() as name:
+        return [grown(AGGREGATE, {runs: partial(summarise, Path(name), runs) for runs in RUN_COUNTS}, rounds)]
 
 
 # --- costs: seconds --------------------------------------------------------------------------------------------------
@@ -66,9 +70,10 @@ def prepare(folder: Path, n_images: int) -> float:
     """Of drawing synthetic images on all cores and writing their arrays."""
     half = n_images // 20
     spec = Synthetic(kind="synthetic", classes=10, train_per_class=half, test_per_class=half, image_size=SIZE)
-    started = time.perf_counter()
-    data.prepare(spec, folder, threads=cores(), progress=False)
-    return time.perf_counter() - started
+    with tempfile.TemporaryDirectory(dir=folder) as out:  # a folder with another data set is refused
+        started = time.perf_counter()
+        data.prepare(spec, Path(out), threads=cores(), progress=False)
+        return time.perf_counter() - started
 
 
 def encoded(folder: Path, n_images: int, execution: Execution) -> partial:

@@ -72,12 +72,16 @@ def planning(rounds: int) -> list[Row]:
         return [_beside(PLAN, ours, peer, rounds)]
 
 
-def planning_by_size(rounds: int) -> list[Row]:
-    """Planning from nothing a table of many runs, and the paper with many seeds: config, plan, DAG and sum of jobs."""
+def planning_by_runs(rounds: int) -> list[Row]:
+    """Planning a table of many runs from nothing: the config, the plan, the DAG and the sum of its jobs."""
     with _copy() as (project, _):
-        runs = {count: _plan_of(project, count) for count in RUN_COUNTS}
-        seeds = {count: _paper(project, count) for count in SEED_COUNTS}
-        return [grown(RUNS, runs, rounds), grown(SEEDS, seeds, rounds)]
+        return [grown(RUNS, {runs: _plan_of(project, runs) for runs in RUN_COUNTS}, rounds)]
+
+
+def planning_by_seeds(rounds: int) -> list[Row]:
+    """The same of every target of the paper, with many seeds."""
+    with _copy() as (project, _):
+        return [grown(SEEDS, {seeds: _paper(project, seeds) for seeds in SEED_COUNTS}, rounds)]
 
 
 def _paper(project: Path, seeds: int) -> partial:
