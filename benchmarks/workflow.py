@@ -25,7 +25,7 @@ from benchmarks.measure import REACH, Row, compared, grown, take_turns
 
 PROJECT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = (sys.executable, "-m", "snakemake")
-MORE_SECONDS, WARM_SECONDS, DEMO_SECONDS = 3.0, 1.0, 150.0
+MORE_SECONDS, START_SECONDS, DEMO_SECONDS = 3.0, 1.0, 150.0
 CORES = "2"
 
 PLAN = Row(
@@ -35,13 +35,16 @@ NOOP = Row(
     "noop", "s", f"<= {MORE_SECONDS:g} s more", "snakemake of an empty Snakefile; ours: a second `snakemake tiny`"
 )
 STARTUP = Row(
-    "startup", "s", f"<= {MORE_SECONDS:g} s more", "python -c 'import torch'; ours: a pretraining with no step left"
+    "startup", "s", f"<= {START_SECONDS:g} s more", "python -c 'import torch'; ours: a pretraining with no step left"
 )
 STARTUP_OPTIMIZER = Row(
-    "startup_optimizer", "s", f"<= {WARM_SECONDS:g} s more", "torch with an optimizer, which no training can do without"
+    "startup_optimizer",
+    "s",
+    f"<= {START_SECONDS:g} s more",
+    "torch with an optimizer, which no training can do without",
 )
 STARTUP_WARM = Row(
-    "startup_warm", "s", f"<= {WARM_SECONDS:g} s more", "python -c pass; ours: the same, forked from a warm process"
+    "startup_warm", "s", f"<= {START_SECONDS:g} s more", "python -c pass; ours: the same, forked from a warm process"
 )
 DEMO = Row("demo", "s", f"<= {DEMO_SECONDS:g} s", f"no peer; `snakemake tiny` from nothing on {CORES} cores")
 RUNS = Row("scaling_runs", "ratio", REACH, "seconds of `snakemake -n`, by pretraining runs of a table")
@@ -57,7 +60,7 @@ NAMES = (
     SEEDS.name,
 )
 
-# Its first method call imports torch._dynamo.
+# Creating it imports torch._dynamo.
 AN_OPTIMIZER = "import torch; torch.optim.AdamW([torch.zeros(1, requires_grad=True)])"
 
 RUN_COUNTS = (20, 100, 500, 2_000, 5_000)
@@ -135,11 +138,11 @@ def startup(rounds: int) -> list[Row]:
             shutil.copytree(checkpoints, out / "checkpoints")  # a run removes them when it is done
             return start()
 
-        alone = _beside(STARTUP, ours, _command(empty, sys.executable, "-c", "import torch"), rounds)
+        alone = _beside(STARTUP, ours, _command(empty, sys.executable, "-c", "import torch"), rounds, START_SECONDS)
         optimizer = _command(empty, sys.executable, "-c", AN_OPTIMIZER)
-        beside_optimizer = _beside(STARTUP_OPTIMIZER, ours, optimizer, rounds, WARM_SECONDS)
+        beside_optimizer = _beside(STARTUP_OPTIMIZER, ours, optimizer, rounds, START_SECONDS)
         with _warm(project):
-            forked = _beside(STARTUP_WARM, ours, _command(empty, sys.executable, "-c", "pass"), rounds, WARM_SECONDS)
+            forked = _beside(STARTUP_WARM, ours, _command(empty, sys.executable, "-c", "pass"), rounds, START_SECONDS)
         return [alone, beside_optimizer, forked]
 
 
