@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 
 SHOWN = 20  # names that a message lists
+LONG = 80  # characters of a value that it shows
 
 
 class UserError(Exception):
@@ -27,6 +28,12 @@ def exiting() -> Iterator[None]:
         yield
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, ``'dim'`` or ``[1, 2]``; of a long one the beginning."""
+    text = repr(value)
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
 
 
 def nearest(name: object, allowed: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from issl.errors import UserError, nearest, printable
+from issl.errors import UserError, nearest, printable, quoted
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,8 @@ def test_of_many_allowed_names_the_first_twenty_are_listed():
     names = [f"n{number:03}" for number in range(100)]
     assert nearest("qq", names) == f"allowed: {', '.join(names[:20])}, and 80 more"
     assert nearest("qq", names[:20]) == f"allowed: {', '.join(names[:20])}"
+
+
+def test_of_a_long_value_the_beginning_is_shown():
+    assert quoted("dim") == "'dim'" and quoted("x" * 78) == f"'{'x' * 78}'"
+    assert quoted(["x"] * 1000) == str(["x"] * 1000)[:80] + "..."

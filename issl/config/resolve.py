@@ -14,7 +14,7 @@ from issl.config.layers import Place
 from issl.config.presets import merge
 from issl.config.schema import Config, Experiment, Patch, Row
 from issl.config.validation import Where, validate
-from issl.errors import UserError, nearest
+from issl.errors import UserError, nearest, quoted
 from issl.jobs import packages
 from issl.spec.augment import Augment
 from issl.spec.data import DataSpec, HuggingFace, ImageFolder, ImageNet, data_id
@@ -401,4 +401,4 @@ def _refuse_impossible_probes(grid: ProbeGrid, encoding: Encoding, where: Place)
 def known(name: str, table: Mapping[str, Any], where: Place | str, complaint: str) -> None:
     """Raises UserError, with the nearest name, unless the table has this name."""
     if name not in table:
-        raise UserError(f"{where}: {complaint} '{name}', {nearest(name, table)}")
+        raise UserError(f"{where}: {complaint} {quoted(name)}, {nearest(name, table)}")

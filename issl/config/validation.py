@@ -13,7 +13,7 @@ from pydantic import (
 
 from issl.config.layers import Place
 from issl.config.renamed import successor
-from issl.errors import UserError, nearest
+from issl.errors import UserError, nearest, quoted
 
 M = TypeVar("M", bound=BaseModel)
 Where = str | Place | Callable[[Sequence[str]], Place]
@@ -37,7 +37,6 @@ WORDS = {
     "too_short": "must have {min_length} or more entries",
     "too_long": "must have {max_length} or fewer entries",
 }
-LONG = 80  # characters of a value that are shown
 
 
 def validate(model: type[M], content: Any, where: Where) -> M:
@@ -67,15 +66,15 @@ def explain(error: ValidationError, model: type[BaseModel], where: Where) -> str
     if kind.startswith("union_tag"):
         key, union = context["discriminator"].strip("'"), _union(_child(parents[-1], path[-1]))
         if key == "arch()":  # of an encoder: a class has several, and may know only how they begin
-            return f"{place}.arch: unknown '{given.get('arch')}', {nearest(given.get('arch'), _archs(union))}"
+            return f"{place}.arch: unknown {quoted(given.get('arch'))}, {nearest(given.get('arch'), _archs(union))}"
         tags = [_tag(member) for member in union]
         if kind == "union_tag_not_found":
             return f"{place}: needs a {key}, allowed: {', '.join(sorted(tags))}"
-        return f"{place}: unknown {key} '{context['tag']}', {nearest(context['tag'], tags)}"
+        return f"{place}: unknown {key} {quoted(context['tag'])}, {nearest(context['tag'], tags)}"
     message = WORDS[kind].format(**context) if kind in WORDS else first["msg"].removeprefix("Value error, ")
     message = message.replace("Input should be", "must be")
-    shown = "" if isinstance(given, Mapping | BaseModel) or given == "" else f", not {given!r}"
-    return f"{place}: {message}{shown if len(shown) <= LONG else f'{shown[:LONG]}...'}"
+    shown = "" if isinstance(given, Mapping | BaseModel) or given == "" else f", not {quoted(given)}"
+    return f"{place}: {message}{shown}"
 
 
 def _keys(model: Any) -> list[str]:

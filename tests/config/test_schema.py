@@ -11,7 +11,7 @@ from issl.config import schema as config
 from issl.config.plan import plans
 from issl.config.presets import merge, read_config
 from issl.config.yaml import read_yaml
-from issl.errors import UserError
+from issl.errors import UserError, quoted
 
 
 @pytest.fixture
@@ -45,6 +45,9 @@ RELEASED = "dissl_resnet50_d8192_e400_m6"
         (("data", "tinyimagenet", "kind"), "tinyimage", "unknown kind 'tinyimage', did you mean 'tinyimagenet'?"),
         (("data", "tinyimagenet", "classes"), 1000, "data.tinyimagenet.classes: must be less than or equal"),
         (("methods", "simclr", "objective", "name"), "simclrr", "unknown name 'simclrr', did you mean 'simclr'?"),
+        (("methods", "simclr", "objective", "name"), ["a"] * 99, f"unknown name {quoted(str(['a'] * 99))}, allowed: b"),
+        (("methods", "simclr", "encoder"), {"arch": ["a"] * 99}, f"encoder.arch: unknown {quoted(['a'] * 99)}, allow"),
+        ((*ROW[:2], "probes"), [{"kind": {"a" * 99: 1}}], f"probes.0: unknown kind {quoted(str({'a' * 99: 1}))}, allo"),
         (("methods", "simclr", "objective", "temperature"), 0, "objective.temperature: must be greater than 0"),
         (("methods", "simclr", "objective", "temprature"), 1, "objective.temprature: unknown key, did you mean 'temp"),
         (("patches", "dim", "encoder", "dim"), 2000, "dim 2000 must be a multiple of 512"),
