@@ -37,6 +37,8 @@ BENCHMARKS = {
     "probes_2048": ("probing", "grid"),
     "transfer_logistic": ("transfer", "logistic"),
     "transfer_svm": ("transfer", "svm"),
+    "transfer_logistic_large": ("transfer", "large"),
+    "transfer_svm_large": ("transfer", "large"),
     "scaling_batch": ("scaling", "steps"),
     "scaling_dim": ("scaling", "steps"),
     "scaling_classes": ("scaling", "steps"),
@@ -78,9 +80,9 @@ def bench(names: tuple[str, ...], out: Path, rounds: int) -> None:
     for (module, function), its_names in groups(names or BENCHMARKS).items():
         click.echo(f"{', '.join(its_names)} ...", err=True)
         with going_on(its_names, failed):
-            rows = getattr(importlib.import_module(f"benchmarks.{module}"), function)(rounds)
-            records = merge(records, [row.record() for row in rows])
-            write(records, out)  # at once: what was measured is not lost if a later benchmark is interrupted
+            for row in getattr(importlib.import_module(f"benchmarks.{module}"), function)(rounds):
+                records = merge(records, [row.record()])
+                write(records, out)  # at once: what was measured is not lost if a later benchmark is interrupted
     if any(record["name"].startswith("scaling_") for record in records):
         with going_on(["the plot of scaling"], failed):
             plot = importlib.import_module("benchmarks.curves").plot

@@ -7,6 +7,7 @@ planning.
 import gc
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ HEAD_COUNTS = (1, 2, 4, 8, 16, 32, 64)
 IMAGE_COUNTS = (2_000, 6_000, 20_000, 60_000, 200_000, 1_000_000)
 
 
-def steps(rounds: int) -> list[Row]:
+def steps(rounds: int) -> Iterator[Row]:
     """Steps of a narrow ResNet-10 at 32 px, by batch, dimension and classes; on the GPU if there is one."""
     execution = Execution(device="auto", progress=False)
     with tempfile.TemporaryDirectory() as name:
@@ -46,7 +47,8 @@ def steps(rounds: int) -> list[Row]:
         batches = {size: partial(step, small_run(size), folder, execution) for size in BATCHES}
         dims = {size: partial(step, small_run(128, dim=size), folder, execution) for size in DIMS}
         classes = {size: partial(step, small_run(128, classes=size), folder, execution) for size in CLASS_COUNTS}
-        return [grown(BATCH, batches, rounds), grown(DIM, dims, rounds), grown(CLASSES, classes, rounds)]
+        for row, turns in ((BATCH, batches), (DIM, dims), (CLASSES, classes)):
+            yield grown(row, turns, rounds)
 
 
 def heads(rounds: int) -> list[Row]:

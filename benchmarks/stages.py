@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ UNTRAINED = RunSpec.model_validate(
 DECAYS = (1e-4, 1e-5, 1e-6)
 
 
-def images(rounds: int) -> list[Row]:
+def images(rounds: int) -> Iterator[Row]:
     """Data sets, features and probes by their images, on the GPU if there is one."""
     execution = Execution(device="auto", progress=False)
     with tempfile.TemporaryDirectory() as name:
@@ -54,7 +55,8 @@ def images(rounds: int) -> list[Row]:
         sets = {n: partial(prepare, folder, n) for n in PREPARE_COUNTS}
         features = {n: encoded(folder / str(n), n, execution) for n in FEATURIZE_COUNTS}
         probes = {n: partial(probe_heads, 1, n, 64, 1, execution) for n in PROBE_COUNTS}
-        return [grown(PREPARE, sets, rounds), grown(FEATURIZE, features, rounds), grown(PROBE, probes, rounds)]
+        for row, turns in ((PREPARE, sets), (FEATURIZE, features), (PROBE, probes)):
+            yield grown(row, turns, rounds)
 
 
 def results(rounds: int) -> list[Row]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import curves, measure, memory, pretraining, probing, scaling, stages
+from benchmarks import curves, measure, memory, pretraining, probing, scaling, stages, transfer
 from benchmarks.measure import Row
 from issl.jobs.execution import Execution
 from issl.probing import heads
@@ -121,6 +121,27 @@ def test_a_job_for_all_probes_and_a_job_for_each_are_timed():
     probes = [Linear(kind="linear", weight_decay=decay, epochs=1) for decay in (1e-4, 1e-6)]
     seconds = probing.jobs(probes, *probing.drawn(60, 8, 4, noise=0.1), 40, 4)
     assert seconds["probes"] == 2 and min(seconds["one_job"], seconds["a_job_a_probe"]) > 0
+
+
+# --- transfer --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["logistic", "svm"])
+def test_the_classifiers_of_transfer_end_where_those_of_scikit_learn_do(kind):
+    threads = torch.get_num_threads()
+    core = transfer.on_one_core(kind, 1, n=120, growth=(60, 120))
+    cores = transfer.on_all_cores(kind, 120, 64, "large")
+    assert torch.get_num_threads() == threads
+    for row in (core, cores):
+        assert row.name in (f"transfer_{kind}", "large") and row.ratio == pytest.approx(row.peer / row.ours)
+        assert set(row.details["test_accuracies"]) >= {"ours", "scikit-learn"}
+    assert len(core.details["figures"]) == 2
+
+
+def test_a_larger_objective_than_that_of_scikit_learn_is_an_error(monkeypatch):
+    monkeypatch.setattr(transfer, "ALIKE", -1)
+    with pytest.raises(RuntimeError, match="transfer, svm: objectives above"):
+        transfer.on_all_cores("svm", 60, 16, "large")
 
 
 # --- scaling ---------------------------------------------------------------------------------------------------------
