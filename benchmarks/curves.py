@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from benchmarks import scaling, stages, workflow
 
@@ -25,6 +25,7 @@ LABELS = {  # with what a cost grows, and the cost
     workflow.SEEDS.name: ("seeds of the paper", "planning (s)"),
 }
 COLUMNS = 4
+MANY = 1.6  # decades: more have a tick each, fewer three
 
 
 def plot(records: Iterable[Mapping[str, Any]], path: Path) -> None:
@@ -44,10 +45,14 @@ def plot(records: Iterable[Mapping[str, Any]], path: Path) -> None:
         # Through the first point: what grows faster than its work rises above the line.
         axes.plot(sizes, figures[0] * sizes / sizes[0], color="0.7", label="as its work")
         axes.plot(sizes, figures, marker="o", color="#0173b2", label="measured")
-        ticks = sizes[:: 2 if len(sizes) > 4 else 1]
+        ticks = sizes[:: -2 if len(sizes) > 4 else -1]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: _short(size)))
+        decades = math.log10(max(*axes.get_ylim()) / min(*axes.get_ylim()))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1,) if decades > MANY else (1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
         axes.grid(axis="y", color="0.92")
     for axes in panels:  # those that are left
         axes.remove()
@@ -58,4 +63,8 @@ def plot(records: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def _short(size: float) -> str:
-    return f"{size / 1000:g}k" if size >= 1000 and size % 1000 == 0 else f"{size:g}"
+    """With k or M where that leaves a whole number."""
+    for unit, letter in ((1_000_000, "M"), (1000, "k")):
+        if size >= unit and size % unit == 0:
+            return f"{size / unit:g}{letter}"
+    return f"{size:g}"

@@ -1,5 +1,6 @@
 """Trains an encoder on images in memory: `issl.fit`, for a script or a notebook, without config or workflow."""
 
+import gc
 import tempfile
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -118,6 +119,7 @@ def fit(
         arrays.write(Path(temporary, "data"), content, run.data)
         folder = Path(out or Path(temporary, "run"))
         pretrain(run, seed, Path(temporary, "data"), folder, execution)
+        gc.collect()  # Lightning's trainer and the module refer to each other, and would keep the images, also on a GPU
         history = pd.read_csv(folder / "history.csv") if run.epochs else pd.DataFrame()
         network = hub.load(folder).to(devices.choose(execution))
     if labels is None:

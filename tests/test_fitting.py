@@ -1,5 +1,6 @@
 """`issl.fit`: an encoder from images in memory."""
 
+import gc
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from PIL import Image
 import issl
 from issl import hub
 from issl.errors import UserError
+from issl.training.pretrain import Pretraining
 
 SMALL = {"arch": "resnet10", "width": 8}
 DISSL = {"name": "dissl", "classes": 16, "hidden": 16, "bottleneck": 8}
@@ -77,6 +79,16 @@ def test_a_finished_fit_is_not_repeated_and_its_folder_is_not_given_to_another(i
         issl.fit(images, out=folder, **QUICK | {"epochs": 3})
     with pytest.raises(UserError, match="a finished training with another data"):
         issl.fit(255 - images, out=folder, **QUICK)
+
+
+def test_nothing_of_a_training_stays_in_memory(images):
+    """A notebook calls it again and again, and Python itself may collect much later."""
+    gc.disable()
+    try:
+        issl.fit(images, **QUICK)
+        assert not [each for each in gc.get_objects() if isinstance(each, Pretraining)]
+    finally:
+        gc.enable()
 
 
 def test_settings_that_are_not_given_fit_the_encoder_and_the_images(images):
