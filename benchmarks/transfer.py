@@ -196,12 +196,14 @@ def _timed(
 ) -> float:
     """Seconds of all fits on so many threads; puts objectives and test accuracies (%) into `found`."""
     before = torch.get_num_threads()
-    with threadpool_limits(threads):
-        torch.set_num_threads(threads)
-        started = clock()
-        fits = fit()
-        seconds = clock() - started
-    torch.set_num_threads(before)
+    torch.set_num_threads(threads)
+    try:
+        with threadpool_limits(threads):
+            started = clock()
+            fits = fit()
+            seconds = clock() - started
+    finally:
+        torch.set_num_threads(before)
     z, labels = new
     found[name] = {
         C: (value, 100 * ((z @ weights.T + intercepts).argmax(1) == labels).double().mean().item())
